@@ -1,0 +1,68 @@
+"""`toolkit access`: the API keys of a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import SiteOption, site_folder
+from toolkit.errors import UsageError
+from toolkit.serving.access import Role, add_key, list_keys, remove_key
+
+app = typer.Typer(help="API keys of a site: who may ask its server what.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="Who holds the key: a person, a program, a line.")]
+RoleOption = Annotated[
+    Role, typer.Option("--role", help="infer: ask for verdicts; operate: also read metrics; admin: everything.")
+]
+
+
+@app.command()
+def add(name: NameArgument, role: RoleOption, site: SiteOption = None, as_json: JsonFlag = False) -> None:
+    """Make a key and show it, once. The site keeps only its salted hash."""
+    secret = add_key(_existing(site), name, role)
+
+    def text(console: Console) -> None:
+        console.print(secret, markup=False)
+        Console(stderr=True, highlight=False).print(f"Key of {name}, role {role}. It is shown only this once.")
+
+    emit({"name": name, "role": role, "key": secret}, as_json=as_json, text=text)
+
+
+@app.command("list")
+def list_(site: SiteOption = None, as_json: JsonFlag = False) -> None:
+    """Who has a key, with which role and since when."""
+    keys = list_keys(_existing(site))
+
+    def text(console: Console) -> None:
+        if not keys:
+            console.print("No keys. Make one: toolkit access add NAME --role infer --site SITE", markup=False)
+            return
+        table = Table("name", "role", "created", box=None, header_style="bold")
+        for key in keys:
+            table.add_row(key.name, key.role, key.created)
+        console.print(table)
+
+    record = [{"name": key.name, "role": key.role, "created": key.created} for key in keys]
+    emit({"keys": record}, as_json=as_json, text=text)
+
+
+@app.command()
+def remove(name: NameArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
+    """Take a key back. A running server refuses it from its next request on."""
+    remove_key(_existing(site), name)
+    emit({"removed": name}, as_json=as_json, text=lambda console: console.print(f"Removed {name}.", markup=False))
+
+
+def _existing(site: Path | None) -> Path:
+    from toolkit.site.layout import is_site
+
+    folder = site_folder(site)
+    if not is_site(folder):
+        raise UsageError(f"there is no site in {folder}", hint="Check --site; `toolkit site init` makes one.")
+    return folder

@@ -1,0 +1,83 @@
+"""`toolkit data`: look at data before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.planning import ConfigOption, DomainOption, SetOption, make_plan
+from toolkit.plan import Options, toolkit_home
+
+app = typer.Typer(help="Check data, and list what was prepared.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of your data.")],
+    domain: DomainOption = "industry",
+    assignments: SetOption = None,
+    config: ConfigOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read and check a folder as `deploy` would: unreadable files, wrong labels, leaks between splits."""
+    from toolkit.cli.progress import ProgressReporter
+    from toolkit.stages.prepare import check_folder
+
+    planned = make_plan(Options(domain, folder), assignments or [], config, settled=False)
+    check_folder(folder)
+    with tempfile.TemporaryDirectory() as workspace, ProgressReporter() as progress:
+        dataset = planned.plugins.hook.prepare_data(
+            plan=planned.resolved.plan,
+            source=folder.absolute(),
+            purpose="train",
+            workspace=Path(workspace),
+            classes=(),
+            report=progress,
+        )
+    record = dict(dataset.facts)
+    emit(record, as_json=as_json, text=lambda console: _show_check(console, record))
+
+
+@app.command("list")
+def list_prepared(as_json: JsonFlag = False) -> None:
+    """List the data sets that were prepared in this home."""
+    found = []
+    for manifest in sorted((toolkit_home() / "store" / "dataset").glob("*/artifact.json")):
+        facts = json.loads(manifest.read_bytes())["facts"]
+        found.append(
+            {
+                "digest": manifest.parent.name,
+                "source": facts.get("source"),
+                "licence": facts.get("licence"),
+                "rows": {split: sum(rows.values()) for split, rows in facts.get("counts", {}).items()},
+                "sample": bool(facts.get("sample")),
+            }
+        )
+    emit({"datasets": found}, as_json=as_json, text=lambda console: _show_list(console, found))
+
+
+def _show_check(console: Console, facts: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    splits = list(facts["counts"])
+    for column in ("class", *splits):
+        table.add_column(column)
+    for name in facts["classes"]:
+        table.add_row(name, *(str(facts["counts"][split].get(name, 0)) for split in splits))
+    console.print(table)
+    for finding in facts["findings"]:
+        console.print(f"{finding['severity']:<8}{finding['kind']}: {finding['message']}", markup=False)
+
+
+def _show_list(console: Console, found: list[dict[str, Any]]) -> None:
+    if not found:
+        console.print("no data set was prepared here yet")
+    for one in found:
+        rows = ", ".join(f"{split} {count:,}" for split, count in one["rows"].items())
+        console.print(f"{one['digest'][:12]}  {one['source']}  {rows}", markup=False)

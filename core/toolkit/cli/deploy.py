@@ -1,0 +1,191 @@
+"""`toolkit deploy`: the whole line, from data to a served answer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import SiteOption, site_folder
+from toolkit.cli.planning import (
+    ConfigOption,
+    DataOption,
+    DomainOption,
+    Planned,
+    SetOption,
+    TargetOption,
+    TeacherOption,
+    make_plan,
+)
+from toolkit.cli.progress import ProgressReporter
+from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_home
+
+if TYPE_CHECKING:
+    from toolkit.pipeline import StageResult
+
+Until = Literal["prepare", "label", "distil", "evaluate", "compile", "gate", "seal", "install", "check"]
+
+
+def deploy(
+    domain: DomainOption,
+    data: DataOption = None,
+    teacher: TeacherOption = None,
+    target: TargetOption = None,
+    site: SiteOption = None,
+    until: Annotated[Until, typer.Option(help="Stop after this stage.")] = "check",
+    assignments: SetOption = None,
+    config: ConfigOption = None,
+    override: Annotated[
+        str, typer.Option(metavar="REASON", help="Go on past a gate that refuses; recorded and signed.")
+    ] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Distil, measure, compile, seal, install and check a student. What was done before is kept."""
+    planned = make_plan(Options(domain, data, teacher, target), assignments or [], config)
+    with ProgressReporter() as progress:
+        results, run_folder = _run(planned, site_folder(site), until, override, progress, quiet=as_json)
+    record = _record(results, run_folder)
+    emit(record, as_json=as_json, text=lambda console: _show(console, record, results, site_folder(site)))
+
+
+def _run(
+    planned: Planned, site: Path, until: str, override: str, progress: ProgressReporter, *, quiet: bool
+) -> tuple[Sequence[StageResult], Path]:
+    from toolkit.pipeline import run_line
+    from toolkit.protocols import RunRecord
+    from toolkit.registry.recorder import RegistryRecorder
+    from toolkit.registry.store import Registry
+    from toolkit.stages.context import Context
+    from toolkit.workspace import Workspace
+
+    plan = planned.resolved.plan
+    workspace = Workspace(toolkit_home())
+    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.domain}-{secrets.token_hex(2)}"
+    run = RunRecord(run_id, plan, workspace.run_folder(run_id))
+    planned.plugins.manager.register(RegistryRecorder(Registry(workspace.home)), "registry")
+    context = Context(
+        plan=plan,
+        plugins=planned.plugins,
+        workspace=workspace,
+        run=run,
+        report=progress,
+        site=site.absolute(),
+        passphrase=passphrase_from_environment(),
+        override=override,
+    )
+
+    def tell(result: StageResult) -> None:
+        progress.clear()
+        if not quiet:
+            progress.say(_stage_line(result))
+
+    return run_line(context, until=until, listen=tell), run.folder
+
+
+def _stage_line(result: StageResult) -> str:
+    state = "kept" if result.kept else f"{result.seconds:.1f} s"
+    return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(result)}"
+
+
+def _headline(result: StageResult) -> str:
+    """The one figure of a stage that a user wants to see go by."""
+    facts = result.artifact.facts
+    match result.stage:
+        case "prepare":
+            counts = ", ".join(f"{split} {sum(rows.values()):,}" for split, rows in facts["counts"].items())
+            return f"{len(facts['classes'])} classes; {counts}" + (" (sample)" if facts.get("sample") else "")
+        case "label":
+            return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation"
+        case "distil":
+            return f"{facts['student']['parameters']:,} parameters: {facts['student']['validation_accuracy']:.1%}"
+        case "evaluate":
+            shown = {form: metrics["accuracy"]["value"] for form, metrics in facts["metrics"].items()}
+            return ", ".join(f"{form} {value:.1%}" for form, value in shown.items()) + " on test"
+        case "compile":
+            return f"{facts['form']} for {facts['profile']}, {facts['size_bytes'] / 1000:.0f} kB, {facts['rung']}"
+        case "gate":
+            return f"{facts['gate']['outcome']}; compiled {facts['metrics']['compiled']['accuracy']['value']:.1%}"
+        case "seal":
+            return str(facts["bundle_id"]) + (" (development keys)" if facts["development_keys"] else "")
+        case "install":
+            return str(facts["site"])
+        case _:
+            return f"{facts['row']}: {facts['verdict']} in {facts['latency_ms']:.1f} ms"
+
+
+def _record(results: Sequence[StageResult], folder: Path) -> dict[str, Any]:
+    by_name = {result.stage: result for result in results}
+    record: dict[str, Any] = {
+        "run": folder.name,
+        "stages": [
+            {
+                "name": r.stage,
+                "state": "kept" if r.kept else "done",
+                "seconds": round(r.seconds, 3),
+                "digest": r.artifact.digest,
+                "path": str(r.artifact.path),
+            }
+            for r in results
+        ],
+    }
+    if "gate" in by_name:
+        facts = by_name["gate"].artifact.facts
+        record |= {
+            "report": str(folder / "report.html"),
+            "gate": facts["gate"]["outcome"],
+            "metrics": facts["metrics"]["compiled"],
+            "ratios": facts["ratios"],
+        }
+    if "seal" in by_name:
+        record |= {name: by_name["seal"].artifact.facts[name] for name in ("bundle_id", "rung", "development_keys")}
+        record["bundle"] = by_name["seal"].artifact.facts["path"]
+    if "check" in by_name:
+        record["answer"] = dict(by_name["check"].artifact.facts)
+    return record
+
+
+def _show(console: Console, record: dict[str, Any], results: Sequence[StageResult], site: Path) -> None:
+    by_name = {result.stage: result for result in results}
+    if "gate" in by_name:
+        console.print(_ratios(record["ratios"], record["metrics"], by_name["evaluate"].artifact.facts["metrics"]))
+        console.print(f"report   {record['report']}", markup=False)
+    if "bundle" in record:
+        keys = "development keys" if record["development_keys"] else "your keys"
+        console.print(f"bundle   {record['bundle']} ({keys})", markup=False)
+        if "install" not in by_name and record["rung"] != "verified_on_device":
+            console.print(f"built for another box, {record['rung']}: carry the bundle there and install it")
+    if "check" in by_name:
+        _show_next(console, record["answer"], site)
+
+
+def _ratios(ratios: dict[str, Any], compiled: dict[str, Any], scored: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    accuracy, teacher = compiled["accuracy"], scored["teacher"]["accuracy"]
+    interval = f"({accuracy['low']:.1%} to {accuracy['high']:.1%}, n {accuracy['n']})"
+    table.add_row("accuracy", f"{accuracy['value']:.1%} {interval}, teacher {teacher['value']:.1%}")
+    if "baseline" in scored:
+        table.add_row("labels alone", f"{scored['baseline']['accuracy']['value']:.1%}, the same student undistilled")
+    for name, words in (("latency", "times faster"), ("size", "times smaller"), ("memory", "times less")):
+        table.add_row(name, f"{ratios[name]['value']:.1f} {words} than its teacher")
+    energy = ratios["energy"]
+    table.add_row("energy", f"{energy['value']:.1f} times less" if energy else "not measured here")
+    return table
+
+
+def _show_next(console: Console, answer: dict[str, Any], site: Path) -> None:
+    console.print(f"checked  the server called {answer['row']} {answer['verdict']}", markup=False)
+    console.print("\nServe it:", style="bold")
+    for line in (
+        f"toolkit access add line-1 --role infer --site {site}      # prints KEY, once",
+        f"toolkit serve --site {site}",
+        f"curl -H 'Authorization: Bearer KEY' -H 'Content-Type: image/jpeg' --data-binary @part.jpg "
+        f"http://127.0.0.1:8080{answer['route']}",
+    ):
+        console.print(f"  {line}", markup=False)

@@ -1,0 +1,29 @@
+"""`toolkit install`: put a sealed bundle on a site."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder
+from toolkit.plan import passphrase_from_environment
+
+
+def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
+    """Check a bundle and make it the site's current version; whatever fails, the site stays as it was."""
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+    from toolkit.site.fit import plugin_check
+    from toolkit.site.install import install as put
+    from toolkit.site.layout import open_site
+
+    folder: Path = site_folder(site)
+    opened = open_site(folder, passphrase_from_environment())
+    check = plugin_check(lambda domain: load_plugins(domain, defaults), folder)
+    done = put(bundle_folder(bundle), opened, check=check)
+    record = {
+        "bundle_id": done.bundle_id, "site": str(folder), "path": str(done.path), "changed": done.changed,
+        "custody": opened.custody, "development_keys": done.manifest.development_keys,
+    }  # fmt: skip
+    state = "installed" if done.changed else "was installed already"
+    emit(record, as_json=as_json, text=lambda console: say(console, f"{done.bundle_id} {state} on {folder}"))

@@ -1,0 +1,44 @@
+"""Where verbs look: the home's bundles, the default site, the passphrase. Shared by the verbs on bundles and sites."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from toolkit.errors import UsageError
+from toolkit.plan import passphrase_from_environment, toolkit_home
+
+SiteOption = Annotated[Path | None, typer.Option("--site", help="The site's folder; `site` in the toolkit home else.")]
+BundleArgument = Annotated[str, typer.Argument(help="A bundle's folder, or the id of one in the toolkit home.")]
+
+
+def site_folder(site: Path | None) -> Path:
+    """The site a verb works on."""
+    return site if site is not None else toolkit_home() / "site"
+
+
+def bundle_folder(bundle: str) -> Path:
+    """A bundle by its folder or by its id."""
+    named = toolkit_home() / "bundles" / bundle
+    return named if "/" not in bundle and named.is_dir() and not Path(bundle).exists() else Path(bundle)
+
+
+def new_passphrase() -> str:
+    """A passphrase for new keys: from TOOLKIT_PASSPHRASE_FILE, or asked for twice at a terminal."""
+    given = passphrase_from_environment()
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "production keys need a passphrase", hint="Name a file that holds it in TOOLKIT_PASSPHRASE_FILE."
+        )
+    return str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: paths and texts from outside may hold what would be markup."""
+    console.print(text, markup=False)

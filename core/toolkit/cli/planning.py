@@ -1,0 +1,76 @@
+"""From what was typed to a validated plan and the plugins that serve it: shared by `deploy` and `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.plan import Layer, Options, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
+from toolkit.plugins import Plugins, load_plugins
+
+CONFIG = Path("toolkit.toml")
+
+DomainOption = Annotated[str, typer.Option("--domain", help="An installed domain; see `toolkit plugins`.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of your data; without it the domain renders a sample.")
+]
+TeacherOption = Annotated[str | None, typer.Option("--teacher", help="A teacher; see `toolkit teachers`.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="A hardware profile; see `toolkit targets`.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the plan. Repeatable.")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration; ./toolkit.toml if there is one.")]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A resolved plan and its plugins."""
+
+    resolved: ResolvedPlan
+    plugins: Plugins
+
+
+def make_plan(
+    options: Options, assignments: Sequence[str], config: Path | None, *, settled: bool = True
+) -> Planned:
+    """Load the domain's plugins and resolve the plan.
+
+    Args:
+        settled: also check that every name in the plan is offered and that the parts fit.
+    """
+    from toolkit import defaults
+    from toolkit.pipeline import check_plan
+
+    plugins = load_plugins(options.domain, defaults)
+    layers = [parse_assignments(assignments), Layer("command line", _flags(options))]
+    if config is not None or CONFIG.exists():
+        layers.append(_read(config or CONFIG))
+    layers.append(draft_layer(plugins.hook.draft_plan(options=options)))
+    resolved = resolve(layers, plugins.settings())
+    if settled:
+        check_plan(resolved.plan, plugins)
+    return Planned(resolved, plugins)
+
+
+def _flags(options: Options) -> dict[str, Any]:
+    flags: dict[str, Any] = {"domain": options.domain}
+    if options.data is not None:
+        flags["data"] = {"path": str(options.data.absolute())}
+    if options.teacher is not None:
+        flags["teacher"] = {"name": options.teacher}
+    if options.target is not None:
+        flags["target"] = {"profile": options.target}
+    return flags
+
+
+def _read(path: Path) -> Layer:
+    """The configuration's layer, its data path relative to the file."""
+    layer = read_config(path)
+    table = layer.values.get("data")
+    if isinstance(table, dict) and isinstance(table.get("path"), str):
+        table["path"] = str((path.parent / table["path"]).absolute())
+    return layer

@@ -1,0 +1,26 @@
+"""`toolkit rollback`: go back to a version that the site keeps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import SiteOption, say, site_folder
+from toolkit.plan import passphrase_from_environment
+
+
+def rollback(
+    site: SiteOption = None,
+    to: Annotated[str | None, typer.Option("--to", help="A kept bundle id; the newest older one else.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a kept version current again, checked like an install and audited."""
+    from toolkit.site.layout import open_site
+    from toolkit.site.rollback import rollback as back
+
+    done = back(open_site(site_folder(site), passphrase_from_environment()), to)
+    record = {"bundle_id": done.bundle_id, "site": str(site_folder(site)), "changed": done.changed}
+    state = "is current again" if done.changed else "was current already"
+    emit(record, as_json=as_json, text=lambda console: say(console, f"{done.bundle_id} {state}"))

@@ -1,0 +1,95 @@
+"""`toolkit serve`: answer inspections with the model installed on a site."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import SiteOption, site_folder
+from toolkit.errors import EnvironmentUnfit
+from toolkit.plan import passphrase_from_environment
+
+if TYPE_CHECKING:
+    from toolkit.serving.assembly import BundleFacts
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(
+    site: SiteOption = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    queue_limit: Annotated[int, typer.Option(min=1, help="Requests in progress at once; more get 503.")] = 256,
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that run together at most.")] = 16,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
+    log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
+    try:
+        from toolkit.serving.assembly import Tuning, assemble, read_facts
+        from toolkit.serving.gateway import Limits
+        from toolkit.serving.runner import listen, run, url_of
+    except ModuleNotFoundError as error:
+        raise EnvironmentUnfit(
+            f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
+        ) from error
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+    from toolkit.seal.memory import harden_process
+    from toolkit.site.current import open_current
+    from toolkit.site.verify import verify_site
+
+    harden_process()
+    folder = site_folder(site)
+    verify_site(folder)
+    largest = int(max_upload_mb * 1_000_000)
+    limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
+    tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
+    with listen(host, port) as listener:
+        with open_current(folder, passphrase_from_environment()) as bundle:
+            manifest = bundle.manifest
+            plugins = load_plugins(manifest.domain.name, defaults)
+            facts = read_facts(
+                bundle,
+                bundle=manifest.bundle_id,
+                version=f"{manifest.epoch}.{manifest.counter}",
+                product=manifest.product,
+                domain=manifest.domain.name,
+                development_keys=manifest.development_keys,
+            )
+            app = assemble(
+                bundle, facts, site=folder, tuning=tuning,
+                ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
+            )  # fmt: skip
+        _announce(facts, url_of(listener), as_json=as_json)
+        _warn(folder, host)
+        run(app, listener, limits)
+
+
+def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:
+    keys = "development keys" if facts.development_keys else "site keys"
+    marks = [f"API page {url}/docs", keys, *(["sample data"] if facts.sample else []), "Ctrl-C stops it"]
+    line = f"Serving {facts.product} {facts.version} at {url} · {' · '.join(marks)}"
+    record = {
+        "url": url, "bundle": facts.id, "version": facts.version, "product": facts.product, "keys": keys,
+        "sample": facts.sample,
+    }  # fmt: skip
+    emit(record, as_json=as_json, text=lambda console: console.print(line, markup=False))
+    sys.stdout.flush()
+
+
+def _warn(site: Path, host: str) -> None:
+    from toolkit.serving.access import list_keys
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not list_keys(site):
+        console.print(f"No API key yet: toolkit access add NAME --role infer --site {site}", markup=False)
+    if host not in LOOPBACK:
+        console.print("Keys and pictures travel unencrypted: put a TLS proxy in front of it.", markup=False)

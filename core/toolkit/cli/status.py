@@ -1,0 +1,44 @@
+"""`toolkit status`: what a site serves, keeps and trusts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import SiteOption, say, site_folder
+
+
+def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
+    """The current version, the versions to roll back to, and what guards the keys. Needs no passphrase."""
+    from toolkit.seal.verify import read_head
+    from toolkit.site.layout import open_site
+    from toolkit.site.state import read_state
+
+    opened = open_site(site_folder(site))
+    state = read_state(opened.current, opened.key_id)
+    record: dict[str, Any] = {
+        "site": str(opened.path), "current": state.current, "kept": [version.bundle_id for version in state.kept],
+        "custody": opened.custody, "root": opened.trust.fingerprint, "audit_sequence": opened.audit.head().sequence,
+        "development_keys": opened.trust.development or opened.custody == "development",
+    }  # fmt: skip
+    if state.current:
+        manifest = read_head(opened.versions / state.current, opened.trust).manifest
+        record |= {
+            "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
+            "sealed": manifest.created, "domain": manifest.domain.name,
+            "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
+        }  # fmt: skip
+
+    def text(console: Console) -> None:
+        keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
+        say(console, f"site     {opened.path} ({keys})")
+        say(console, f"current  {state.current or 'nothing is installed'}")
+        for version in state.kept:
+            if version.bundle_id != state.current:
+                say(console, f"kept     {version.bundle_id}")
+        say(console, f"root     {opened.trust.fingerprint}")
+        say(console, f"audit    {record['audit_sequence']} entries")
+
+    emit(record, as_json=as_json, text=text)

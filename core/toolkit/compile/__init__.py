@@ -1,0 +1,1 @@
+"""From a torch module to what hardware runs: ONNX with its preprocessing inside, quantised, and proven to agree."""

@@ -1,0 +1,68 @@
+"""Core's own answers to the hooks, all last: core behaviour is itself a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
+from toolkit.distil.recipes import SoftLabels
+from toolkit.errors import DataError
+from toolkit.hookspecs import hookimpl
+from toolkit.plan import Options, Plan
+from toolkit.protocols import Recipe, Report, ServedPredictor, Service, Teacher, TensorPredictor
+from toolkit.tasks.base import task_named, task_of
+
+
+@hookimpl
+def register_recipes() -> Iterable[Recipe]:
+    """Offer `soft-labels`."""
+    return [SoftLabels()]
+
+
+@hookimpl(trylast=True)
+def draft_plan(options: Options) -> Plan:
+    """Core's defaults."""
+    return Plan(domain=options.domain)
+
+
+@hookimpl(trylast=True)
+def prepare_data(
+    plan: Plan, source: Path | None, purpose: str, workspace: Path, classes: tuple[str, ...], report: Report
+) -> Dataset:
+    """What the task reads; core has no sample of its own."""
+    if source is None:
+        raise DataError(f"the domain {plan.domain} renders no sample", hint="Name your data: --data FOLDER")
+    return task_of(plan).prepare(plan, source, purpose, workspace, classes, report)
+
+
+@hookimpl(trylast=True)
+def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
+    """The task's student family."""
+    return task_of(plan).build_student(plan, dataset)
+
+
+@hookimpl(trylast=True)
+def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels:
+    """The task's way to adapt a teacher and ask it."""
+    return task_of(plan).label(plan, dataset, teacher, workspace, report)
+
+
+@hookimpl(trylast=True)
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+    """The task's metrics."""
+    return task_of(plan).evaluate(plan, dataset, predictor)
+
+
+@hookimpl(trylast=True)
+def require_hardware(plan: Plan) -> HardwareBudget:
+    """What the plan's target allows."""
+    target = plan.target
+    return HardwareBudget(latency_p95_ms=target.latency_p95_ms, memory_mb=target.memory_mb, size_mb=target.size_mb)
+
+
+@hookimpl(trylast=True)
+def serve(bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
+    """The task's default service."""
+    return task_named(bundle["plan"]["task"]).serve(bundle, predictor)

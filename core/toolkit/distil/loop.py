@@ -1,0 +1,186 @@
+"""The training loop: one for teachers being adapted, students and baselines. Deterministic, and exact on resume.
+
+Everything random is a pure function of (seed, epoch, step), so the position in the data is the whole random state.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.distil.checkpoints import Checkpoints
+from toolkit.distil.objectives import Batch, total_loss
+from toolkit.protocols import Objective
+
+
+class Batches(Protocol):
+    """Training data as the loop asks for it."""
+
+    steps: int  # in one epoch
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """The same batch for the same arguments, whenever it is asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a checkpoint does on validation rows. Of equals the later wins: a few hundred rows saturate early, and their
+    loss (nats, for the curves) prefers weights that are merely less sure."""
+
+    accuracy: float
+    loss: float
+
+    def beats(self, other: Score | None) -> bool:
+        return other is None or self.accuracy >= other.accuracy
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear warm-up and cosine decay; validation sees the moving average of the weights."""
+
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    warmup_share: float = 0.1
+    average_decay: float = 0.99
+    seed: int = 0
+
+    def factor(self, step: int, steps: int) -> float:
+        """The learning rate at `step` of `steps`, as a share of the highest."""
+        warmup = max(1, round(self.warmup_share * steps))
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    def decay(self, step: int) -> float:
+        """Decay of the moving average: short at first, so that early weights are forgotten."""
+        return min(self.average_decay, (1 + step) / (10 + step))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The weights validation picked, its score, and one record an epoch for the curves."""
+
+    weights: dict[str, Tensor]
+    score: Score
+    epoch: int
+    history: Sequence[dict[str, float]]
+
+
+def fit(
+    module: nn.Module,
+    batches: Batches,
+    objectives: Sequence[Objective],
+    schedule: Schedule,
+    *,
+    groups: Iterable[dict[str, Any]],
+    validate: Callable[[nn.Module], Score],
+    folder: Path,
+    report: Callable[[int, int], None],
+) -> Fitted:
+    """Train `module` on its device and return what validation picked.
+
+    Args:
+        groups: parameter groups for AdamW; a group may carry `scale`, its share of the learning rate.
+        validate: scores the averaged module, in evaluation mode.
+        folder: where the checkpoint lies; a state found there is taken up at its exact position.
+        report: told (steps done, steps in all).
+    """
+    state = _State(module, list(groups), schedule)
+    checkpoints = Checkpoints(folder)
+    state.restore(checkpoints.load())
+    total = schedule.epochs * batches.steps
+    while state.epoch < schedule.epochs:
+        while state.step < batches.steps:
+            done = state.epoch * batches.steps + state.step
+            report(done, total)
+            torch.manual_seed(schedule.seed * 1_000_003 + done)
+            state.learn(batches.batch(state.epoch, state.step), objectives, schedule, done, total)
+            if checkpoints.due:
+                checkpoints.save(state.snapshot())
+        state.close_epoch(validate(state.average.eval()))
+        if checkpoints.due:
+            checkpoints.save(state.snapshot())
+    report(total, total)
+    assert state.best is not None
+    return Fitted(state.best_weights, state.best, state.best_epoch, state.history)
+
+
+class _State:
+    """All that changes while training: what a checkpoint holds, and nothing else."""
+
+    def __init__(self, module: nn.Module, groups: list[dict[str, Any]], schedule: Schedule) -> None:
+        self.module = module
+        self.average = copy.deepcopy(module).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            [{"scale": 1.0} | group for group in groups], lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.epoch = self.step = 0
+        self.best: Score | None = None
+        self.best_epoch = 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+
+    def learn(self, batch: Batch, objectives: Sequence[Objective], schedule: Schedule, done: int, total: int) -> None:
+        rate = schedule.learning_rate * schedule.factor(done, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.module.train()
+        loss, terms = total_loss(objectives, self.module(batch.inputs), batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
+        self.optimizer.step()
+        self._average(schedule.decay(done))
+        for name, value in (terms | {"loss": float(loss.detach()), "gradient_norm": float(norm)}).items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.step += 1
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        for mean, value in zip(self.average.state_dict().values(), self.module.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+    def close_epoch(self, score: Score) -> None:
+        means = {name: value / self.step for name, value in self.sums.items()}
+        self.history.append(means | {"validation_accuracy": score.accuracy, "validation_loss": score.loss})
+        if score.beats(self.best):
+            self.best, self.best_epoch = score, self.epoch
+            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "position": [self.epoch, self.step],
+            "best": None if self.best is None else [self.best.accuracy, self.best.loss, self.best_epoch],
+            "best_weights": self.best_weights,
+            "history": self.history,
+            "sums": self.sums,
+        }
+
+    def restore(self, saved: dict[str, Any] | None) -> None:
+        if saved is None:
+            return
+        self.module.load_state_dict(saved["module"])
+        self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.epoch, self.step = saved["position"]
+        if saved["best"] is not None:
+            accuracy, loss, self.best_epoch = saved["best"]
+            self.best = Score(accuracy, loss)
+        self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]

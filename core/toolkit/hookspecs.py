@@ -1,0 +1,149 @@
+"""Every hook, and nothing else.
+
+What is chosen by name is offered; what a domain knows is asked (first answer wins: domain, then plugins, then core);
+contents and refusals are collected; events are told. An implementation names only the arguments it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+from toolkit.artifacts import (
+    Artifact,
+    BundleFile,
+    CompiledModel,
+    Dataset,
+    Evaluation,
+    HardwareBudget,
+    StudentSpec,
+    TeacherLabels,
+    Violation,
+)
+from toolkit.plan import Options, Plan
+from toolkit.protocols import (
+    Host,
+    Recipe,
+    Report,
+    RunRecord,
+    ServedPredictor,
+    Service,
+    Settings,
+    Target,
+    Teacher,
+    TensorPredictor,
+)
+
+PROJECT = "toolkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# --- offered -----------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def register_teachers() -> Iterable[Teacher]:
+    """Offer teachers; `teacher.name` picks one."""
+
+
+@hookspec
+def register_recipes() -> Iterable[Recipe]:
+    """Offer recipes; `recipe.name` picks one."""
+
+
+@hookspec
+def register_targets() -> Iterable[Target]:
+    """Offer hardware targets with their profiles; `target.profile` picks one."""
+
+
+@hookspec
+def register_settings() -> Iterable[Settings]:
+    """Offer own tables of toolkit.toml, each a pydantic model."""
+
+
+# --- asked -------------------------------------------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def draft_plan(options: Options) -> Plan | None:
+    """What this domain would do for these options: set only what differs from core's defaults."""
+
+
+@hookspec(firstresult=True)
+def prepare_data(
+    plan: Plan, source: Path | None, purpose: str, workspace: Path, classes: tuple[str, ...], report: Report
+) -> Dataset | None:
+    """DATA PREP. Read, check and split `source` (None: a sample) into `workspace`, a folder of its own.
+
+    `purpose` is `train`, or `evaluate`: then every readable row is a test row and a label outside `classes` an error.
+    """
+
+
+@hookspec(firstresult=True)
+def build_student(plan: Plan, dataset: Dataset) -> StudentSpec | None:
+    """The student to train on this data."""
+
+
+@hookspec(firstresult=True)
+def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels | None:
+    """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up."""
+
+
+@hookspec(firstresult=True)
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation | None:
+    """EVALUATION. Score a model on the test rows: teacher, student, compiled or installed alike."""
+
+
+@hookspec(firstresult=True)
+def require_hardware(plan: Plan, dataset: Dataset) -> HardwareBudget | None:
+    """HARDWARE TARGETING. What the compiled student may cost on its target."""
+
+
+@hookspec(firstresult=True)
+def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service | None:
+    """The routes of an installed student. `bundle` holds its id, plan, classes and thresholds, decrypted in RAM."""
+
+
+# --- collected ---------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def package(plan: Plan, compiled: CompiledModel) -> Iterable[BundleFile]:
+    """ENCRYPTED ON-PREM PACKAGING. Further files for the bundle, each with its role."""
+
+
+@hookspec
+def check_release(plan: Plan, teacher: Evaluation, student: Evaluation) -> Iterable[Violation]:
+    """EVALUATION. Reasons not to release the compiled student, beyond the gate."""
+
+
+@hookspec
+def check_install(manifest: Mapping[str, Any], host: Host) -> Iterable[Violation]:
+    """ENCRYPTED ON-PREM PACKAGING. Reasons not to install a bundle on this machine."""
+
+
+# --- told --------------------------------------------------------------------------------------------------------
+
+
+@hookspec
+def run_started(run: RunRecord) -> None:
+    """A run begins."""
+
+
+@hookspec
+def stage_finished(run: RunRecord, stage: str, artifact: Artifact, kept: bool) -> None:
+    """A stage has its artifact; `kept` where it was there already."""
+
+
+@hookspec
+def run_finished(run: RunRecord) -> None:
+    """A run reached the stage it was to end with."""
+
+
+@hookspec
+def run_failed(run: RunRecord, stage: str, error: BaseException) -> None:
+    """A stage raised."""

@@ -1,0 +1,164 @@
+"""The line itself: stages in order, each kept where its digest is known, and events told as they end."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.artifacts import Artifact, Evaluation
+from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.plan import Plan
+from toolkit.plugins import Plugins
+from toolkit.report.page import write_report
+from toolkit.stages import check, compile, distil, evaluate, gate, install, label, prepare, seal
+from toolkit.stages.context import Context, Stage
+from toolkit.workspace import digest_of, folder_lock
+
+LINE: tuple[Stage, ...] = (
+    prepare.STAGE,
+    label.STAGE,
+    distil.STAGE,
+    evaluate.STAGE,
+    compile.STAGE,
+    gate.STAGE,
+    seal.STAGE,
+    install.STAGE,
+    check.STAGE,
+)
+
+HERE_ONLY = ("install", "check")
+"""Stages that need the compiled model to run on this machine."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage of this run: its artifact, whether it was there already, and how long it took (s)."""
+
+    stage: str
+    artifact: Artifact
+    kept: bool
+    seconds: float
+
+
+Listener = Callable[[StageResult], None]
+
+
+def check_plan(plan: Plan, plugins: Plugins) -> None:
+    """Refuse a plan whose names nobody offers, or whose parts do not fit, before anything runs.
+
+    Raises:
+        PlanError: naming what is offered (exit 2).
+    """
+    _known("teacher", plan.teacher.name, plugins.teachers())
+    _known("recipe", plan.recipe.name, plugins.recipes())
+    _known("target", plan.target.profile, plugins.profiles())
+    teacher, recipe = plugins.teachers()[plan.teacher.name], plugins.recipes()[plan.recipe.name]
+    if plan.task not in teacher.tasks:
+        raise PlanError(f"the teacher {teacher.name} does not teach {plan.task}", hint="See `toolkit teachers`.")
+    if missing := recipe.needs - teacher.gives:
+        raise PlanError(
+            f"the recipe {recipe.name} needs {', '.join(sorted(missing))}, which {teacher.name} does not give",
+            hint="Choose another recipe or teacher.",
+        )
+    label.check_licence(plan, teacher)
+
+
+def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[StageResult]:
+    """Run every stage up to `until`; one process a home at a time.
+
+    Raises:
+        ToolkitError: what a stage found; the artifacts made so far stay.
+    """
+    hook, results = context.plugins.hook, []
+    with folder_lock(context.workspace.home / "store", purpose="run the line"):
+        hook.run_started(run=context.run)
+        upstream: dict[str, Artifact] = {}
+        for stage in LINE:
+            if stage.name in HERE_ONLY and not _runs_here(upstream):
+                break
+            try:
+                result = _run_stage(context, stage, upstream)
+                upstream[stage.name] = result.artifact
+                results.append(result)
+                hook.stage_finished(run=context.run, stage=stage.name, artifact=result.artifact, kept=result.kept)
+                listen(result)
+                if stage.name == "gate":
+                    _publish_report(context, result.artifact, results)
+                    assert isinstance(result.artifact, Evaluation)
+                    gate.enforce(context, result.artifact)
+            except BaseException as error:
+                hook.run_failed(run=context.run, stage=stage.name, error=error)
+                raise
+            if stage.name == until:
+                break
+        _publish_report(context, upstream.get("gate"), results)
+        hook.run_finished(run=context.run)
+    return results
+
+
+def stage_digest(context: Context, stage: Stage, upstream: Mapping[str, Artifact]) -> str:
+    """What the stage's artifact is called: the plan's part, its parents, its inputs and the code that makes it."""
+    plugins = [context.plugins.source_of(context.teacher), context.plugins.source_of(context.profile[1])]
+    code = {*stage.code, *filter(None, [context.plugins.domain_package()])}
+    if stage.name in ("label", "compile"):
+        code |= {plugins[stage.name == "compile"]}
+    return digest_of(
+        {
+            "stage": stage.name,
+            "plan": context.plan.part(stage.keys),
+            "sections": context.plugins.section_values(context.plan),
+            "parents": [upstream[name].digest for name in stage.needs],
+            "inputs": dict(stage.inputs(context)),
+            "code": context.plugins.code_version(*code),
+        }
+    )
+
+
+def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact]) -> StageResult:
+    started = time.monotonic()
+    digest = stage_digest(context, stage, upstream)
+    stored = context.workspace.find(stage.kind, digest)
+    if stored is not None:
+        artifact = stage.load(context, stored)
+        if stage.stands(context, artifact):
+            return StageResult(stage.name, artifact, True, time.monotonic() - started)
+    folder = context.workspace.scratch(stage.kind, digest)
+    try:
+        facts = stage.run(context, upstream, folder)
+        stored = context.workspace.commit(
+            stage.kind, digest, parents=tuple(upstream[name].digest for name in stage.needs), facts=facts
+        )
+    except OSError as error:
+        raise EnvironmentUnfit(
+            f"the stage {stage.name} cannot use {error.filename or folder}: {error.strerror}",
+            hint="Check free space and rights; what was finished is kept.",
+        ) from error
+    return StageResult(stage.name, stage.load(context, stored), False, time.monotonic() - started)
+
+
+def _runs_here(upstream: Mapping[str, Artifact]) -> bool:
+    compiled = upstream.get("compile")
+    return compiled is None or compiled.facts["rung"] == "verified_on_device"
+
+
+def _publish_report(context: Context, made: Artifact | None, results: Sequence[StageResult]) -> None:
+    """The report of this run, with its stages and their times, in the run's own folder."""
+    if made is None:
+        return
+    summary: dict[str, Any] = json.loads((made.path / "report.json").read_bytes())
+    summary["run"]["id"] = context.run.id
+    summary["stages"] = [{"name": r.stage, "seconds": round(r.seconds, 2), "kept": r.kept} for r in results]
+    write_report(context.run.folder, summary)
+
+
+def _known(kind: str, name: str, offered: Mapping[str, object]) -> None:
+    if name not in offered:
+        near = difflib.get_close_matches(name, offered, n=1)
+        suggestion = f"Did you mean {near[0]}? " if near else ""
+        raise PlanError(
+            f"no {kind} is named {name}", hint=f"{suggestion}Offered: {', '.join(sorted(offered)) or 'none'}."
+        )

@@ -1,0 +1,214 @@
+"""Finding plugins: by entry point, one by one, into a fresh manager; broken and clashing ones are named.
+
+Nothing is global: a run, a verb and a test each ask for a manager of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from toolkit import hookspecs
+from toolkit.errors import PluginError, UsageError
+from toolkit.plan import Plan, Section
+from toolkit.protocols import HardwareProfile, Recipe, Target, Teacher
+
+DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """An installed plugin: who ships it, and what is wrong with it if it did not load."""
+
+    name: str
+    group: str
+    distribution: str
+    version: str
+    module: str
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """The hooks of one run: core, all plugins, and at most one domain."""
+
+    manager: pluggy.PluginManager
+    infos: Sequence[PluginInfo]
+    domain: str = ""
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        return self.manager.hook
+
+    def offered(self, call: Callable[[], Iterable[Iterable[Any]]], kind: str) -> dict[str, Any]:
+        """What plugins offer through a `register_*` hook, by name."""
+        found: dict[str, Any] = {}
+        for group in call():
+            for item in group:
+                if item.name in found:
+                    both = f"{_origin(found[item.name])} and {_origin(item)}"
+                    raise PluginError(
+                        f"two {kind}s are named {item.name}: by {both}", hint="Uninstall one of the distributions."
+                    )
+                found[item.name] = item
+        return found
+
+    def teachers(self) -> dict[str, Teacher]:
+        return self.offered(self.hook.register_teachers, "teacher")
+
+    def recipes(self) -> dict[str, Recipe]:
+        return self.offered(self.hook.register_recipes, "recipe")
+
+    def targets(self) -> dict[str, Target]:
+        return self.offered(self.hook.register_targets, "target")
+
+    def profiles(self) -> dict[str, tuple[HardwareProfile, Target]]:
+        """Every hardware profile, by name, with the target that builds for it."""
+        found: dict[str, tuple[HardwareProfile, Target]] = {}
+        for target in self.targets().values():
+            for profile in target.profiles():
+                if profile.name in found:
+                    both = f"{_origin(found[profile.name][1])} and {_origin(target)}"
+                    raise PluginError(f"two profiles are named {profile.name}: by {both}", hint="Uninstall one.")
+                found[profile.name] = (profile, target)
+        return found
+
+    def settings(self) -> dict[str, type[Section]]:
+        """Settings models by the name of their table."""
+        found: dict[str, type[Section]] = {}
+        for group in self.hook.register_settings():
+            for item in group:
+                if item.section in found:
+                    raise PluginError(f"two plugins want the table [{item.section}]", hint="Uninstall one of them.")
+                found[item.section] = item.model
+        return found
+
+    def offers_of(self, info: PluginInfo) -> list[str]:
+        """What one plugin offers by name: `teacher efficientnet-lite0`, `target cpu`, ..."""
+        offered = {"teacher": self.teachers(), "recipe": self.recipes(), "target": self.targets()}
+        package = info.module.partition(".")[0]
+        return [
+            f"{kind} {name}"
+            for kind, items in offered.items()
+            for name, item in items.items()
+            if self.source_of(item) == package
+        ]
+
+    def section_values(self, plan: Plan) -> dict[str, Any]:
+        """What the plan says in the tables of plugins, JSON-ready."""
+        return {name: getattr(plan, name).model_dump(mode="json") for name in self.settings()}
+
+    def code_version(self, *modules: str) -> str:
+        """A digest of the sources of these modules or packages: it changes when their code does."""
+        digest = hashlib.sha256()
+        for name in sorted(modules):
+            for path in source_files(name):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()
+
+    def source_of(self, item: object) -> str:
+        """The top package of the plugin that offers `item`."""
+        return type(item).__module__.partition(".")[0]
+
+    def domain_package(self) -> str:
+        """The top package of the domain's module."""
+        return next((i.module.partition(".")[0] for i in self.infos if i.name == self.domain and i.group == DOMAINS), "")
+
+
+def load_plugins(domain: str | None, defaults: ModuleType | object) -> Plugins:
+    """A fresh manager with core's defaults, every plugin, and `domain` alone of the domains.
+
+    Args:
+        domain: what `--domain` says, or None for verbs that need none.
+        defaults: core's own hook answers.
+
+    Raises:
+        UsageError: no such domain is installed (exit 2). PluginError: it is broken (exit 5).
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(defaults, "core")
+    infos: list[PluginInfo] = []
+    entries = sorted(_entries(), key=lambda pair: (pair[0].group, pair[0].name))
+    _refuse_twins(entries)
+    for entry, distribution in entries:
+        if entry.group == DOMAINS and domain is not None and entry.name != domain:
+            infos.append(_info(entry, distribution))
+            continue
+        infos.append(_info(entry, distribution, broken=_register(manager, entry)))
+    if domain is not None:
+        _require_domain(domain, infos)
+    return Plugins(manager, tuple(infos), domain or "")
+
+
+def source_files(module: str) -> list[Path]:
+    """The Python files of an importable module or package, found without importing it."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return []
+    if spec.submodule_search_locations:
+        return sorted(p for folder in spec.submodule_search_locations for p in Path(folder).rglob("*.py"))
+    return [Path(spec.origin)]
+
+
+def _entries() -> list[tuple[EntryPoint, Distribution]]:
+    seen: dict[tuple[str, str, str], tuple[EntryPoint, Distribution]] = {}
+    for distribution in distributions():
+        for entry in distribution.entry_points:
+            if entry.group in (DOMAINS, PLUGINS):
+                seen.setdefault((entry.group, entry.name, distribution.name), (entry, distribution))
+    return list(seen.values())
+
+
+def _refuse_twins(entries: Sequence[tuple[EntryPoint, Distribution]]) -> None:
+    owners: dict[tuple[str, str], str] = {}
+    for entry, distribution in entries:
+        other = owners.setdefault((entry.group, entry.name), distribution.name)
+        if other != distribution.name:
+            raise PluginError(
+                f"{other} and {distribution.name} both register {entry.name} in {entry.group}",
+                hint="Uninstall one of them.",
+            )
+
+
+def _register(manager: pluggy.PluginManager, entry: EntryPoint) -> str:
+    """Load and register one entry point; the reason where that failed. A stranger's module may raise anything."""
+    try:
+        plugin = entry.load()
+        manager.register(plugin, f"{entry.group.rpartition('.')[2]}:{entry.name}")
+        manager.check_pending()
+    except Exception as error:  # noqa: BLE001 - reported by name; raised where the plan needs the plugin
+        name = f"{entry.group.rpartition('.')[2]}:{entry.name}"
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _info(entry: EntryPoint, distribution: Distribution, broken: str = "") -> PluginInfo:
+    return PluginInfo(entry.name, entry.group, distribution.name, distribution.version, entry.module, broken)
+
+
+def _require_domain(domain: str, infos: Sequence[PluginInfo]) -> None:
+    known = {info.name: info for info in infos if info.group == DOMAINS}
+    if domain not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise UsageError(f"no domain named {domain} is installed", hint=f"Installed domains: {names}.")
+    if known[domain].broken:
+        raise PluginError(
+            f"the domain {domain} does not load: {known[domain].broken}",
+            hint=f"Mend or reinstall {known[domain].distribution}.",
+            plugin=known[domain].distribution,
+        )
+
+
+def _origin(item: object) -> str:
+    return type(item).__module__.partition(".")[0]

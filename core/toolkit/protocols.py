@@ -1,0 +1,198 @@
+"""What plugins offer and what domains see. Types only: nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from toolkit.artifacts import Facts
+from toolkit.plan import Plan, Section
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Tensors = Mapping[str, "np.ndarray"]
+"""Named arrays; the first axis is the batch."""
+
+Report = Callable[[str, int, int], None]
+"""`report(what, done, total)`: told as work goes on; what listens draws a bar or prints a line."""
+
+Distillation = Literal["allowed", "conditional", "forbidden", "unknown"]
+
+
+# --- models as a domain sees them --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PredictorFacts:
+    """Which model answers: `form` is teacher, student, baseline, compiled or installed."""
+
+    form: str
+    provider: str
+    digest: str
+
+
+class TensorPredictor(Protocol):
+    """Arrays in, arrays out. For image_classification: `image` uint8 [n, height, width, 3] to `probabilities`
+    float32 [n, classes]."""
+
+    @property
+    def facts(self) -> PredictorFacts: ...
+
+    def predict(self, inputs: Tensors) -> Tensors: ...
+
+
+class ServedPredictor(Protocol):
+    """The same model behind the server's queue: requests are batched, and refused when the queue is full."""
+
+    @property
+    def facts(self) -> PredictorFacts: ...
+
+    async def predict(self, inputs: Tensors) -> Tensors: ...
+
+
+# --- what is offered by name -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TeacherRecord:
+    """Where a teacher comes from and whether its answers may train a model. `licence_text` travels in the bundle."""
+
+    id: str
+    licence: str
+    licence_text: str
+    distillation: Distillation
+    obligations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """A pretrained network before it is adapted.
+
+    `build()` returns a torch module that maps float32 [n, 3, size, size], normalised by `mean` and `std` (of values in
+    0..1), to logits [n, classes]. `head(module)` returns the parameters of its new last layer.
+    """
+
+    build: Callable[[], Any]
+    head: Callable[[Any], Iterable[Any]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    describe: Facts = field(default_factory=dict)
+
+
+class Teacher(Protocol):
+    """A large model whose ability is transferred."""
+
+    name: str
+    tasks: frozenset[str]
+    gives: frozenset[str]  # carriers: response, features, relations, text
+
+    def record(self, plan: Plan) -> TeacherRecord:
+        """Licence and identity, without loading the model."""
+        ...
+
+    def fingerprint(self, plan: Plan) -> str:
+        """SHA-256 of the checkpoint, without importing torch. Raises EnvironmentUnfit where it is not installed."""
+        ...
+
+    def load(self, plan: Plan, classes: Sequence[str]) -> TeacherSpec:
+        """The network with a new head for `classes`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One term of a recipe's loss: `hard-label` or `response`, with its weight."""
+
+    name: str
+    weight: float
+    temperature: float = 1.0
+
+
+class Recipe(Protocol):
+    """A list of weighted objectives."""
+
+    name: str
+    needs: frozenset[str]  # carriers the teacher must give
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]: ...
+
+
+@dataclass(frozen=True)
+class HardwareProfile:
+    """A kind of box. `arch` lists machine names the profile runs on; `threads` is what one session may use there."""
+
+    name: str
+    target: str
+    describe: str
+    arch: tuple[str, ...]
+    opset: int = 18
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class CompiledForm:
+    """One way to run the student on the target: the model file's bytes, in memory."""
+
+    form: str  # fp32, int8
+    model: bytes
+    notes: Facts = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """A kind of hardware and its runtime."""
+
+    name: str
+
+    def profiles(self) -> Iterable[HardwareProfile]:
+        """What the target can build for; one bears the target's own name."""
+        ...
+
+    def compile(
+        self, exported: bytes, calibration: Iterable[Tensors], profile: HardwareProfile, folder: Path
+    ) -> Iterable[CompiledForm]:
+        """The forms of an exported ONNX model, the most wanted first and fp32 last."""
+        ...
+
+    def load(self, model: bytes, profile: HardwareProfile, facts: PredictorFacts) -> TensorPredictor:
+        """A session on this machine. Raises EnvironmentUnfit where the profile cannot run here."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A plugin's own table in toolkit.toml."""
+
+    section: str
+    model: type[Section]
+
+
+# --- what a domain answers ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics."""
+
+    routes: Any
+
+
+@dataclass(frozen=True)
+class Host:
+    """The machine a bundle is about to be installed on."""
+
+    arch: str
+    system: str
+    packages: Mapping[str, str]  # distribution name -> version
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as events and reports see it."""
+
+    id: str
+    plan: Plan
+    folder: Path

@@ -1,0 +1,1 @@
+"""What happened, kept: runs, stages, artifacts, evaluations, bundles, installations. Never trusted for keys or paths."""

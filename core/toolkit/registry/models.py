@@ -1,0 +1,61 @@
+"""The tables. A change here needs a migration beside it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class Base(DeclarativeBase):
+    """Common base of the registry's tables."""
+
+    type_annotation_map = {dict[str, Any]: JSON, datetime: DateTime(timezone=True)}  # noqa: RUF012 - SQLAlchemy's own
+
+
+class Run(Base):
+    """One `deploy`: who, when, what plan, how it ended."""
+
+    __tablename__ = "run"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    domain: Mapped[str] = mapped_column(String(64), index=True)
+    plan: Mapped[dict[str, Any]]
+    user: Mapped[str] = mapped_column(String(128))
+    host: Mapped[str] = mapped_column(String(255))
+    started: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    outcome: Mapped[str] = mapped_column(String(32), default="running")  # running | done | failed
+    error: Mapped[dict[str, Any] | None]
+    stages: Mapped[list[Stage]] = relationship(back_populates="run", order_by="Stage.id", cascade="all, delete-orphan")
+
+
+class Stage(Base):
+    """A stage of a run, with the artifact it ended in. `kept` where the artifact was there already."""
+
+    __tablename__ = "stage"
+    __table_args__ = (UniqueConstraint("run_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(32))
+    kept: Mapped[bool]
+    seconds: Mapped[float]
+    finished: Mapped[datetime]
+    artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
+    run: Mapped[Run] = relationship(back_populates="stages")
+    artifact: Mapped[ArtifactRow] = relationship()
+
+
+class ArtifactRow(Base):
+    """An artifact by its digest: a data set, labels, a student, an evaluation, a compiled model, a bundle, an install."""
+
+    __tablename__ = "artifact"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(32), index=True)
+    parents: Mapped[list[str]] = mapped_column(JSON)
+    facts: Mapped[dict[str, Any]]
+    created: Mapped[datetime]

@@ -1,0 +1,298 @@
+"""The tables of the page, from the report's records to rows of ready text.
+
+It refuses to know HTML; what a figure means to the reader stands here, beside the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from toolkit.report.charts import Axis, share_axis
+from toolkit.report.verdict import Record, part, subject
+from toolkit.report.wording import count, counted, figure, interval, one_in, parameters, percent, points
+
+MODELS = ("teacher", "student", "baseline", "compiled")
+NAMES = {
+    "teacher": "Teacher", "student": "Student", "baseline": "Same student, labels alone", "compiled": "Shipped student",
+}  # fmt: skip
+METRICS = {
+    "macro_f1": ("Macro F1", "Right answers and completeness in one figure, every class counting the same. Higher is "
+                 "better."),
+    "calibration_error": ("Calibration error", "How far stated confidence and being right lie apart. Lower is "
+                          "better."),
+}  # fmt: skip
+GOOD_CLASS_METRICS = ("escapes", "overkill")
+MOST_CONFUSED = 6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure and its interval as text."""
+
+    figure: str
+    interval: str
+
+    @classmethod
+    def of(cls, metric: Record | None) -> Cell:
+        return cls(figure(metric), interval(metric))
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model of the quality table; `others` are the cells of the columns after accuracy."""
+
+    kind: str
+    name: str
+    about: str
+    accuracy: Record
+    others: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The quality table: `columns` are (heading, what it means) of the columns after accuracy."""
+
+    axis: Axis
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[ModelRow, ...]
+    added: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Recall of one class: the model's and its teacher's."""
+
+    name: str
+    rows: str
+    ours: Record
+    teachers: Record | None
+    missed: str
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One line of the cost table; `ratio` is empty where none is defined."""
+
+    name: str
+    teacher: Cell
+    student: Cell
+    ratio: Cell | None
+    explained: str = ""
+
+
+def quality(report: Record) -> Quality | None:
+    """Teacher, student, baseline and compiled model side by side; None where nothing was scored."""
+    models = [(kind, part(report, kind)) for kind in MODELS if part(report, kind, "metrics")]
+    if not models:
+        return None
+    names = list(dict.fromkeys(
+        name for _, model in models for name in model["metrics"]
+        if name != "accuracy" and "/" not in name and name not in GOOD_CLASS_METRICS
+    ))  # fmt: skip
+    rows = tuple(
+        ModelRow(kind, NAMES[kind], _about(kind, model), part(model, "metrics", "accuracy"),
+                 tuple(Cell.of(model["metrics"].get(name)) for name in names))
+        for kind, model in models
+    )  # fmt: skip
+    columns = tuple(METRICS.get(name, (name.replace("_", " ").capitalize(), "")) for name in names)
+    return Quality(share_axis([row.accuracy for row in rows]), columns, rows, _added(report))
+
+
+def _about(kind: str, model: Record) -> str:
+    size = model.get("parameters")
+    weights = f"{parameters(size)} parameters" if size else ""
+    if kind == "compiled":
+        facts = [model.get("form"), f"for {model['profile']}" if model.get("profile") else ""]
+    elif kind == "teacher":
+        facts = [model.get("architecture") or model.get("name"), weights]
+    else:
+        facts = [model.get("size"), weights]
+    return ", ".join(str(fact) for fact in facts if fact)
+
+
+def _added(report: Record) -> str:
+    """What distilling added or cost, beside the same student trained on the labels alone."""
+    ours, theirs = (part(report, kind, "metrics", "accuracy") for kind in ("student", "baseline"))
+    if not ours or not theirs or ours["value"] is None or theirs["value"] is None:
+        return ""
+    gained = 100 * (ours["value"] - theirs["value"])
+    if gained == 0:
+        return "Learning from the teacher made no difference to the same student trained on the labels alone."
+    word = "added" if gained > 0 else "cost"
+    apart = ours["low"] > theirs["high"] or ours["high"] < theirs["low"]
+    caution = "" if apart else " The two intervals overlap, so this may be chance."
+    return (
+        f"Learning from the teacher {word} {points(abs(gained)).lstrip('+')} of accuracy, beside the same student "
+        f"trained on the labels alone.{caution}"
+    )
+
+
+def class_rows(report: Record) -> tuple[ClassRow, ...]:
+    """Recall class by class, in the order of the classes."""
+    _, model = subject(report)
+    ours, teachers = part(model, "metrics"), part(report, "teacher", "metrics")
+    found = []
+    for key, metric in ours.items():
+        kind, _, name = key.partition("/")
+        if kind == "recall":
+            found.append(ClassRow(name, count(metric["n"]), metric, teachers.get(key), _missed(metric)))
+    return tuple(found)
+
+
+def _missed(metric: Record) -> str:
+    missed = round((1 - metric["value"]) * metric["n"]) if metric["value"] is not None else None
+    return "" if missed is None else f"{missed or 'none'} of {count(metric['n'])} missed"
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """Escapes or overkill in plain words."""
+
+    title: str
+    share: Cell
+    words: str
+    teacher: str
+
+
+def sorting(report: Record) -> tuple[Sorting, ...]:
+    """What gets through and what is thrown away needlessly; empty where no class means good."""
+    _, model = subject(report)
+    words = {
+        "escapes": ("Defects that pass as good (escapes)", "defective parts would be let through"),
+        "overkill": ("Good parts that are rejected (overkill)", "good parts would be stopped"),
+    }
+    found = []
+    for name, (title, what) in words.items():
+        metric = part(model, "metrics", name)
+        if metric:
+            taught = part(report, "teacher", "metrics", name)
+            some = round(metric["value"] * metric["n"])
+            often = f"{count(some)} of {count(metric['n'])} {what}: {one_in(metric['value'])}."
+            found.append(Sorting(
+                title, Cell.of(metric), often if some else f"None of {count(metric['n'])} {what}.",
+                f"The teacher: {figure(taught)}." if taught else "",
+            ))  # fmt: skip
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """How many of a class's rows were called by another's name."""
+
+    truth: str
+    called: str
+    number: int
+    of: int
+
+
+def mix_ups(report: Record) -> tuple[MixUp, ...]:
+    """The most frequent confusions of the compiled model, most frequent first."""
+    model = part(report, "compiled")
+    classes, matrix = model.get("classes") or (), model.get("confusion") or ()
+    if len(classes) != len(matrix):
+        return ()
+    lost = model.get("unreadable") or [0] * len(classes)
+    found = [
+        MixUp(classes[truth], classes[called], number, sum(row) + lost[truth])
+        for truth, row in enumerate(matrix) for called, number in enumerate(row) if number and truth != called
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda mix_up: -mix_up.number)[:MOST_CONFUSED])
+
+
+COSTS = (
+    ("Time for one picture, median (p50)", ("latency", "p50"), "latency", "Half of all pictures are answered faster."),
+    ("95 of 100 pictures within (p95)", ("latency", "p95"), "", ""),
+    ("99 of 100 pictures within (p99)", ("latency", "p99"), "", ""),
+    ("Size of the model's files", ("size",), "size", ""),
+    ("Memory", ("memory",), "memory", "Weights and the peak of working memory together."),
+    ("Memory: weights", ("weights",), "", ""),
+    ("Memory: peak of working memory", ("activations",), "", ""),
+    ("Energy for one picture", ("energy",), "energy", "The whole machine's, its idle power included."),
+)
+END_TO_END = (
+    ("Picture file in, verdict out, median (p50)", ("latency", "p50"), "", ""),
+    ("95 of 100 within (p95)", ("latency", "p95"), "", ""),
+    ("99 of 100 within (p99)", ("latency", "p99"), "", ""),
+    ("Memory of the whole process", ("rss",), "", "Mostly the libraries, alike for both: therefore no ratio."),
+)
+
+
+def cost_rows(report: Record) -> tuple[CostRow, ...]:
+    """Model-only costs of teacher and shipped student, with their ratios."""
+    return _cost_rows(part(report, "costs"), COSTS)
+
+
+def end_to_end_rows(report: Record) -> tuple[CostRow, ...]:
+    """What a request costs with everything around the model."""
+    return _cost_rows(part(report, "end_to_end"), END_TO_END)
+
+
+def _cost_rows(costs: Record, lines: Sequence[tuple[str, tuple[str, ...], str, str]]) -> tuple[CostRow, ...]:
+    found = []
+    for name, path, ratio_name, explained in lines:
+        teacher, student = (_cost(costs, who, path) for who in ("teacher", "student"))
+        if teacher or student:
+            ratio, nothing = part(costs, "ratios", ratio_name), Cell.of(None)
+            found.append(CostRow(
+                name, teacher or nothing, student or nothing, Cell.of(ratio) if ratio else None, explained
+            ))  # fmt: skip
+    return tuple(found)
+
+
+def _cost(costs: Record, who: str, path: tuple[str, ...]) -> Cell | None:
+    """A figure, or the reason why there is none; None where nothing is known."""
+    value = part(costs, who, *path[:-1]).get(path[-1])
+    if isinstance(value, Mapping):
+        return Cell.of(value)
+    head, _, reason = str(value or "").partition(": ")
+    return Cell(head, reason) if head else None
+
+
+@dataclass(frozen=True)
+class CountRow:
+    """Pictures of one class in each split."""
+
+    name: str
+    counts: tuple[str, ...]
+    total: str
+
+
+def count_rows(report: Record) -> tuple[tuple[str, ...], tuple[CountRow, ...]]:
+    """(splits, rows): pictures a class and split, and the sums in the last row."""
+    data = part(report, "data")
+    counts = part(data, "counts")
+    splits = tuple(counts)
+    names = list(data.get("classes") or dict.fromkeys(name for split in splits for name in counts[split]))
+    if not splits or not names:
+        return splits, ()
+    table = [[(counts[split] or {}).get(name, 0) for split in splits] for name in names]
+    table.append([sum(column) for column in zip(*table, strict=True)])
+    rows = zip([*names, "All"], table, strict=True)
+    return splits, tuple(CountRow(name, tuple(map(count, row)), count(sum(row))) for name, row in rows)
+
+
+def agreement(report: Record) -> str:
+    """On how many rows teacher and shipped student disagree, in one sentence."""
+    comparison = part(report, "gate", "comparison")
+    if not comparison:
+        return ""
+    teacher, student, n = comparison["teacher_only"], comparison["student_only"], comparison["n"]
+    if not teacher + student:
+        return f"On none of {counted(n, 'test picture')} was only one of the two right."
+    return (
+        f"On {count(teacher + student)} of {counted(n, 'test picture')} only one of the two was right: "
+        f"the teacher {count(teacher)} times, the student {count(student)} times."
+    )
+
+
+def parity_words(report: Record) -> str:
+    """How the shipped file agrees with the model that was trained."""
+    parity = part(report, "compiled", "parity")
+    if not parity:
+        return ""
+    return (
+        f"The shipped file decides as the trained student does on {percent(parity.get('same_decision'))} of "
+        f"{counted(parity.get('rows') or 0, 'picture')}; in the class where they agree least, on "
+        f"{percent(parity.get('worst_class'))}."
+    )

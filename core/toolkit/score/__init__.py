@@ -1,0 +1,1 @@
+"""Scores with intervals, costs as measured on this machine, and the gate between teacher and student."""

@@ -1,0 +1,263 @@
+"""Sealing: from a model's files to a bundle folder of ciphertext, signatures and licence texts.
+
+Built aside, flushed, bundle.dsse last, renamed into place: a bundle is there whole or not at all. The content key
+leaves this module only wrapped to the issuer's escrow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.artifacts import BundleFile
+from toolkit.errors import EnvironmentUnfit, IntegrityError, PlanError, Refused, Unsupported
+from toolkit.seal.canonical import NAME, Fields, decode, encode, utc_now
+from toolkit.seal.cipher import (
+    ciphertext_size,
+    content_key_id,
+    encrypt_file,
+    file_context,
+    new_content_key,
+    plaintext_mac,
+)
+from toolkit.seal.envelope import Document, sign_document
+from toolkit.seal.grant import escrow_path, next_serial
+from toolkit.seal.grantfile import make_grant
+from toolkit.seal.keys import KeyRing
+from toolkit.seal.manifest import (
+    ENVELOPE,
+    KIND,
+    MAX_BLOB,
+    MAX_ENVELOPE,
+    DomainRef,
+    LicenceRecord,
+    Manifest,
+    PlainFile,
+    PluginRef,
+    SecretFile,
+    Variant,
+    blob_path,
+    check_role,
+    read_manifest,
+)
+from toolkit.seal.recipient import Recipient
+from toolkit.seal.trust import SUITE
+from toolkit.seal.verify import verify_bundle
+from toolkit.workspace import flush_folder, folder_lock, write_file
+
+LOCK_WAIT = 600.0
+MIN_TOOL = "0.1.0"
+"""The first version that reads this format."""
+
+
+@dataclass(frozen=True)
+class BundleHeader:
+    """What the manifest says beside the files.
+
+    `profile` is the hardware profile, `rung` how far it was verified, `runtime` e.g. `onnxruntime 1.23.2`, `opset` and
+    `ir` the ONNX versions (0 where there are none). `report_sha256` is the digest of the report or ''. `overrides`
+    are reasons given with --override, which the signature makes the publisher's own.
+    """
+
+    product: str
+    domain: DomainRef
+    variant: str
+    profile: str
+    runtime: str
+    opset: int
+    ir: int
+    rung: str
+    report_sha256: str
+    teacher: LicenceRecord
+    data: LicenceRecord
+    epoch: int = 1
+    min_tool: str = MIN_TOOL
+    plugins: tuple[PluginRef, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SealedBundle:
+    """A finished bundle: its folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+
+def seal_bundle(
+    folder: Path, *, header: BundleHeader, files: Sequence[BundleFile], keys: KeyRing, escrow: Path
+) -> SealedBundle:
+    """Seal `files` into a new bundle below `folder`, with the next counter of its product.
+
+    Args:
+        folder: where bundles lie; it also remembers the counters.
+        escrow: where the escrow grant is kept, outside every bundle.
+
+    Raises:
+        Refused: the teacher's licence forbids distilling, or is unknown and nobody overrode that.
+        PlanError: a name or role that the format does not have, or one that stands twice.
+        EnvironmentUnfit: no space, no right to write.
+    """
+    _check_header(header)
+    _check_files(files)
+    _check_licences(header, files)
+    try:
+        with folder_lock(folder, purpose="seal a bundle", wait=LOCK_WAIT):
+            for stale in folder.glob(".sealing-*"):
+                shutil.rmtree(stale)
+            counter = _next_counter(folder, header.product)
+            bundle_id = f"{header.product}-{counter}-{secrets.token_hex(6)}"
+            aside = folder / f".sealing-{bundle_id}"
+            try:
+                manifest = _build(aside, bundle_id, counter, header, files, keys, escrow)
+                os.rename(aside, folder / bundle_id)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            flush_folder(folder)
+    except OSError as error:
+        raise EnvironmentUnfit(
+            f"cannot seal into {folder}: {error.strerror}", hint="Check free space and rights."
+        ) from error
+    return SealedBundle(folder / bundle_id, manifest)
+
+
+def _build(
+    aside: Path, bundle_id: str, counter: int, header: BundleHeader, files: Sequence[BundleFile], keys: KeyRing,
+    escrow: Path,
+) -> Manifest:  # fmt: skip
+    blobs = aside / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    content_key = new_content_key()
+    plain = tuple(_store_plain(aside, file) for file in files if not file.secret)
+    secret = tuple(
+        _store_secret(aside, file, content_key, bundle_id, header) for file in files if file.secret
+    )
+    variant = Variant(
+        header.variant, header.profile, header.runtime, header.opset, header.ir, header.rung, secret
+    )  # fmt: skip
+    manifest = Manifest(
+        bundle_id=bundle_id, product=header.product, epoch=header.epoch, counter=counter, suite=SUITE,
+        min_tool=header.min_tool, created=utc_now(), development_keys=keys.development, domain=header.domain,
+        variants=(variant,), files=plain, report_sha256=header.report_sha256, teacher=header.teacher,
+        data=header.data, plugins=header.plugins, overrides=header.overrides,
+    )  # fmt: skip
+    _check_fits(manifest)
+    envelope = sign_document(manifest.as_record(), kind=KIND, signer=keys.publisher)
+    for inner in (blobs, blobs.parent, *(path for path in (aside / "LICENSES",) if path.exists())):
+        flush_folder(inner)
+    write_file(aside / ENVELOPE, envelope)
+    manifest = verify_bundle(aside, keys.trust)
+    _keep_escrow(escrow, manifest, {header.variant: content_key}, keys)
+    return manifest
+
+
+def _store_plain(aside: Path, file: BundleFile) -> PlainFile:
+    digest = hashlib.sha256(file.data).hexdigest()
+    path = file.role if file.role.startswith("LICENSES/") else blob_path(digest)
+    write_file(aside / path, file.data)
+    return PlainFile(file.role, path, len(file.data), digest)
+
+
+def _store_secret(
+    aside: Path, file: BundleFile, content_key: bytes, bundle_id: str, header: BundleHeader
+) -> SecretFile:
+    context = file_context(product=header.product, bundle_id=bundle_id, variant=header.variant, path=file.role)
+    digest = hashlib.sha256()
+    unnamed = aside / "blobs" / "sha256" / ".blob"
+    with unnamed.open("xb") as stream:
+
+        def write(piece: memoryview) -> None:
+            digest.update(piece)
+            stream.write(piece)
+
+        encrypt_file(file.data, content_key, context, write)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(unnamed, aside / blob_path(digest.hexdigest()))
+    return SecretFile(
+        role=file.role, path=file.role, size=len(file.data), cipher_size=ciphertext_size(len(file.data)),
+        cipher_sha256=digest.hexdigest(), mac=plaintext_mac(content_key, file.data),
+        key_id=content_key_id(content_key),
+    )  # fmt: skip
+
+
+def _keep_escrow(escrow: Path, manifest: Manifest, content_keys: dict[str, bytes], keys: KeyRing) -> None:
+    escrow.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with folder_lock(escrow, purpose="keep an escrow grant", wait=LOCK_WAIT):
+        _, data = make_grant(
+            bundle_id=manifest.bundle_id, manifest_sha256=manifest.digest, serial=next_serial(escrow),
+            recipient=Recipient.of(keys.escrow, "escrow"), issuer=keys.issuer, content_keys=content_keys,
+        )  # fmt: skip
+        write_file(escrow_path(escrow, manifest.bundle_id), data, mode=0o600)
+
+
+def _next_counter(folder: Path, product: str) -> int:
+    """One more than any counter given away before; written down before it is used, so a crash never repeats one."""
+    path = folder / ".counters" / product
+    text = path.read_text().strip() if path.exists() else "0"
+    sealed = [re.fullmatch(rf"{re.escape(product)}-([0-9]+)-[0-9a-f]{{12}}", one.name) for one in folder.iterdir()]
+    counter = max([int(text) if text.isdecimal() else 0, *(int(match[1]) for match in sealed if match)]) + 1
+    write_file(path, b"%d\n" % counter)
+    return counter
+
+
+def _check_fits(manifest: Manifest) -> None:
+    """Whatever is signed must be readable again; a text that the format does not have is the plan's fault."""
+    try:
+        record = decode(encode(manifest.as_record()), part=ENVELOPE, limit=MAX_ENVELOPE)
+        read_manifest(Document(Fields(record, ENVELOPE), "", ""))
+    except (IntegrityError, ValueError) as error:
+        raise PlanError(
+            f"the bundle cannot say this in its manifest: {error}",
+            hint="Look for control characters and for texts over 4,096 letters.",
+        ) from error
+
+
+def _check_header(header: BundleHeader) -> None:
+    named = {
+        "product": header.product, "domain": header.domain.name, "variant": header.variant, "profile": header.profile
+    }  # fmt: skip
+    for what, name in named.items():
+        if re.fullmatch(NAME, name) is None or len(name) > 40:
+            raise PlanError(
+                f"{what} {name!r} cannot be a name in a bundle",
+                hint="Use lower-case letters, digits, dots and dashes, at most 40.",
+            )
+
+
+def _check_files(files: Sequence[BundleFile]) -> None:
+    roles = [file.role.casefold() for file in files]
+    for file in files:
+        if not check_role(file.role) or (file.secret and "/" in file.role) or roles.count(file.role.casefold()) > 1:
+            raise PlanError(
+                f"the role {file.role!r} cannot stand in a bundle, or stands twice",
+                hint="A role is a lower-case name; a licence text is LICENSES/NAME and not secret.",
+            )
+        if len(file.data) > MAX_BLOB:
+            raise Unsupported(f"the file {file.role} is larger than 2 GiB", hint="Split it into shards.")
+
+
+def _check_licences(header: BundleHeader, files: Sequence[BundleFile]) -> None:
+    teacher = header.teacher
+    if teacher.distillation == "forbidden":
+        raise Refused(
+            f"the licence of {teacher.id} ({teacher.licence}) forbids training a model on its output",
+            hint="Choose another teacher: no override lifts this.",
+        )
+    if teacher.distillation == "unknown" and not header.overrides:
+        raise Refused(
+            f"nobody recorded whether the licence of {teacher.id} allows training a model on its output",
+            hint="Find out, or take it upon you with --override REASON, which is signed into the bundle.",
+        )
+    texts = {hashlib.sha256(file.data).hexdigest() for file in files if file.role.startswith("LICENSES/")}
+    if teacher.text_sha256 and teacher.text_sha256 not in texts:
+        raise Refused(
+            f"the licence text of {teacher.id} has to travel with the bundle and is not among its files",
+            hint="Add it as a file with the role LICENSES/NAME.",
+        )

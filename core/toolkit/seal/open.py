@@ -1,0 +1,151 @@
+"""Opening a bundle for the one who holds a grant: files by role, in RAM only.
+
+A blob is read into memory once, checked there against the manifest, decrypted into a buffer that is wiped on close,
+and checked once more by its keyed hash. Nothing that did not pass every check is handed on; nothing touches a disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+from types import TracebackType
+
+from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.cipher import ciphertext_size, content_key_id, decrypt_into, file_context, plaintext_mac
+from toolkit.seal.grantfile import choose_grant, unwrap_content_keys
+from toolkit.seal.keyfile import RecipientKey
+from toolkit.seal.manifest import Manifest, PlainFile, SecretFile, Variant, blob_label, blob_path
+from toolkit.seal.memory import SecretBuffer
+from toolkit.seal.tree import open_tree, read_file
+from toolkit.seal.trust import TrustRoot
+from toolkit.seal.verify import read_head
+
+
+class OpenedBundle:
+    """An opened variant. Use as a context manager, or call `close()`: the buffers are zeroed then.
+
+    `manifest`, `variant`, `path` and `grant_id` are public; `read` and `view` give the files.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, variant: Variant, content_key: bytes, grant_id: str) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.variant = variant
+        self.grant_id = grant_id
+        self._content_key = content_key
+        self._buffers: dict[str, tuple[SecretBuffer, int]] = {}
+        self._closed = False
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all files that can be read."""
+        return (*(file.role for file in self.variant.files), *(file.role for file in self.manifest.files))
+
+    def view(self, role: str) -> memoryview:
+        """Read-only view of a file; it shows zeros after `close()`.
+
+        Raises:
+            UsageError: the bundle has no such role, or is closed.
+            IntegrityError: the file is not what was signed, or does not open.
+        """
+        if self._closed:
+            raise UsageError(f"the bundle {self.manifest.bundle_id} was closed", hint="Open it again.")
+        if role not in self._buffers:
+            self._buffers[role] = self._load(role)
+        buffer, size = self._buffers[role]
+        return buffer.view[:size].toreadonly()
+
+    def read(self, role: str) -> bytes:
+        """A copy of a file. Drop it soon: Python cannot wipe it. Errors as in `view`."""
+        return bytes(self.view(role))
+
+    def forget(self, role: str) -> None:
+        """Wipe one file's buffer, once a runtime has made its own copy."""
+        if role in self._buffers:
+            self._buffers.pop(role)[0].wipe()
+
+    def close(self) -> None:
+        """Zero every buffer. The content key's few bytes are only dropped, for Python cannot overwrite them."""
+        for role in list(self._buffers):
+            self.forget(role)
+        self._content_key = b""
+        self._closed = True
+
+    def __enter__(self) -> OpenedBundle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"OpenedBundle({self.manifest.bundle_id}, variant {self.variant.name})"
+
+    def _load(self, role: str) -> tuple[SecretBuffer, int]:
+        for secret in self.variant.files:
+            if secret.role == role:
+                return self._decrypt(secret)
+        for plain in self.manifest.files:
+            if plain.role == role:
+                return self._plain(plain)
+        raise UsageError(
+            f"the bundle {self.manifest.bundle_id} has no {role}", hint=f"It has {', '.join(self.roles)}."
+        )
+
+    def _plain(self, file: PlainFile) -> tuple[SecretBuffer, int]:
+        data = self._checked(file.path, file.size, file.sha256, file.path)
+        buffer = SecretBuffer(len(data))
+        with buffer.view as view:
+            view[:] = data
+        return buffer, len(data)
+
+    def _decrypt(self, file: SecretFile) -> tuple[SecretBuffer, int]:
+        label = blob_label(file.cipher_sha256, file.role)
+        if file.cipher_size != ciphertext_size(file.size):
+            raise IntegrityError(f"{label} cannot hold {file.size:,} bytes", part=label)
+        ciphertext = self._checked(blob_path(file.cipher_sha256), file.cipher_size, file.cipher_sha256, label)
+        context = file_context(
+            product=self.manifest.product, bundle_id=self.manifest.bundle_id,
+            variant=self.variant.name, path=file.path,
+        )  # fmt: skip
+        buffer = SecretBuffer(len(ciphertext))
+        size = decrypt_into(ciphertext, buffer, self._content_key, context, part=label)
+        with buffer.view as whole, whole[:size] as plaintext:
+            same = hmac.compare_digest(plaintext_mac(self._content_key, plaintext), file.mac)
+        if size != file.size or not same:
+            buffer.wipe()
+            raise IntegrityError(f"{label} opens to something else than was sealed", part=label)
+        return buffer, size
+
+    def _checked(self, path: str, size: int, sha256: str, label: str) -> bytes:
+        with open_tree(self.path) as root:
+            data = read_file(root, path, limit=size, label=label)
+        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
+            raise IntegrityError(
+                f"{label} is not what was signed", part=label, hint="Install the bundle again from its source."
+            )
+        return data
+
+
+def open_bundle(path: Path, trust: TrustRoot, key: RecipientKey, *, variant: str | None = None) -> OpenedBundle:
+    """Open the bundle in the folder `path` with the grant for `key`.
+
+    Args:
+        variant: which form of the model; the first one the grant opens where not given.
+
+    Raises:
+        IntegrityError: manifest or grants are not as signed, or no grant is for this key; a file is checked when it
+            is read.
+    """
+    found = read_head(path, trust)
+    grant = choose_grant(found.grants, key)
+    content_keys = unwrap_content_keys(grant, key)
+    for candidate in found.manifest.variants:
+        if candidate.name in content_keys and variant in (None, candidate.name):
+            content_key = content_keys[candidate.name]
+            if any(file.key_id != content_key_id(content_key) for file in candidate.files):
+                raise IntegrityError(f"{grant.label} holds keys of another bundle", part=grant.label)
+            return OpenedBundle(path, found.manifest, candidate, content_key, grant.grant_id)
+    raise IntegrityError(f"{grant.label} opens no variant {variant or ''}of this bundle", part=grant.label)

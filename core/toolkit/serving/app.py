@@ -1,0 +1,173 @@
+"""The app around a domain's routes: health, metrics, the API page, and errors in one shape.
+
+Core adds keys, limits and figures here; what an inspection is, only the domain's routes know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
+
+from toolkit.errors import ToolkitError
+from toolkit.protocols import Service
+from toolkit.serving.access import Access, Role
+from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.batching import Batcher
+from toolkit.serving.gateway import LIVE, METRICS, PAGE, READY, SCHEMA, Envelope, Intake, Keys, Limits, Occupancy
+from toolkit.serving.metrics import Metrics
+from toolkit.serving.page import ApiPage, read_api_page
+from toolkit.serving.refusals import Forbidden
+
+
+@dataclass(frozen=True)
+class Served:
+    """What is served, as the server itself needs to name it."""
+
+    bundle: str
+    version: str
+    product: str
+    development_keys: bool
+    sample: bool
+
+
+def build_app(
+    *,
+    served: Served,
+    predictor: Batcher,
+    service: Service,
+    access: Access,
+    metrics: Metrics,
+    limits: Limits,
+    log_requests: bool = False,
+) -> FastAPI:
+    """The server of one installed bundle.
+
+    A route of `service.routes` finds the caller in `request.state.identity`, the request's id in
+    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
+    """
+    page = read_api_page()
+    occupancy = Occupancy()
+    metrics.watch(queue=lambda: predictor.waiting, inside=lambda: occupancy.requests)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await predictor.stop()
+
+    app = FastAPI(
+        title=served.product, version=served.version, lifespan=lifespan,
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+    )  # fmt: skip
+    _add_operations(app, served, predictor, metrics, page)
+    app.include_router(service.routes)
+    _add_errors(app)
+    known = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA, *(route.path for route in service.routes.routes)})
+    # The last one added is the outermost.
+    app.add_middleware(Intake, limits=limits, occupancy=occupancy)
+    app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
+    app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
+    return app
+
+
+def require(role: Role) -> Callable[[Request], Awaitable[None]]:
+    """A dependency for routes that not every key may use."""
+
+    async def check(request: Request) -> None:
+        identity = request.state.identity
+        if not identity.may(role):
+            raise Forbidden(
+                f"the role {identity.role} may not do this", hint=f"Use a key with the role {role} or above."
+            )
+
+    return check
+
+
+def _add_operations(app: FastAPI, served: Served, predictor: Batcher, metrics: Metrics, page: ApiPage) -> None:
+    @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @app.get(
+        READY,
+        tags=["operations"],
+        summary="What is served, and is it taking requests?",
+        response_description="It takes requests.",
+        responses={503: {"description": "It is stopping."}},
+    )
+    async def readyz() -> JSONResponse:
+        facts = predictor.facts
+        record = {
+            "status": "stopping" if predictor.closed else "ready",
+            "product": served.product, "version": served.version, "bundle": served.bundle,
+            "form": facts.form, "provider": facts.provider,
+            "keys": "development keys" if served.development_keys else "site keys",
+            "sample": served.sample,
+        }  # fmt: skip
+        return JSONResponse(record, 503 if predictor.closed else 200)
+
+    @app.get(
+        METRICS,
+        tags=["operations"],
+        summary="Figures for Prometheus. Needs the role operate.",
+        response_description="The exposition format.",
+        response_class=PlainTextResponse,
+        responses={403: {"description": "The key's role may not."}},
+        dependencies=[Depends(require("operate"))],
+    )
+    async def show_metrics() -> Response:
+        return Response(metrics.render(), media_type=metrics.content_type)
+
+    @app.get(PAGE, include_in_schema=False)
+    async def docs() -> Response:
+        return _page_response(page, 200)
+
+    @app.get(SCHEMA, include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(_schema(app))
+
+
+def _page_response(page: ApiPage, status: int) -> Response:
+    headers = {"content-security-policy": page.policy}
+    if status == 401:
+        headers["www-authenticate"] = 'Bearer realm="toolkit"'
+    return Response(page.html, status, headers, media_type="text/html")
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        schema["security"] = [{"bearer": []}, {"header": []}]
+        schema["paths"][LIVE]["get"]["security"] = []
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ToolkitError)
+    async def refused(_request: Request, error: ToolkitError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        body = error_body("invalid", f"{where}: {first['msg']}", "The API page at /docs shows what fits.")
+        return Response(body, 422, media_type="application/json")
+
+    @app.exception_handler(HTTPException)
+    async def http(_request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
+        body = error_body(code, f"{error.detail}.", "The API page at /docs lists the routes.")
+        return Response(body, error.status_code, error.headers, media_type="application/json")

@@ -1,0 +1,67 @@
+"""Prometheus metrics of one served bundle, in a registry of their own. Knows names and labels, nothing of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from toolkit.protocols import PredictorFacts
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64)
+_BUNDLE = ("bundle", "version")
+
+
+class Metrics:
+    """What an operator watches. Every metric bears the bundle's id and version."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self, bundle: str, version: str, facts: PredictorFacts) -> None:
+        self._bundle = (bundle, version)
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "toolkit_requests", "Requests answered.", (*_BUNDLE, "route", "status"), registry=registry
+        )
+        self._duration = Histogram(
+            "toolkit_request_seconds", "Request to answer.", (*_BUNDLE, "route"), buckets=_SECONDS, registry=registry
+        )
+        self._verdicts = Counter("toolkit_verdicts", "Answers by class.", (*_BUNDLE, "verdict"), registry=registry)
+        self._batch_rows = Histogram(
+            "toolkit_batch_rows", "Inputs run together.", _BUNDLE, buckets=_ROWS, registry=registry
+        ).labels(bundle, version)
+        self._inference = Histogram(
+            "toolkit_inference_seconds", "One batch through the model.", _BUNDLE, buckets=_SECONDS, registry=registry
+        ).labels(bundle, version)
+        self._queue = Gauge("toolkit_queue_depth", "Inputs waiting for the model.", _BUNDLE, registry=registry).labels(
+            bundle, version
+        )
+        self._inside = Gauge("toolkit_requests_in_progress", "Requests taken in.", _BUNDLE, registry=registry).labels(
+            bundle, version
+        )
+        model = Gauge("toolkit_model", "The model served: always 1.", (*_BUNDLE, "form", "provider"), registry=registry)
+        model.labels(bundle, version, facts.form, facts.provider).set(1)
+
+    def answered(self, route: str, status: int, seconds: float, verdicts: Iterable[str]) -> None:
+        """One request is done; `verdicts` are the classes its answer names."""
+        self._requests.labels(*self._bundle, route, str(status)).inc()
+        self._duration.labels(*self._bundle, route).observe(seconds)
+        for verdict in verdicts:
+            self._verdicts.labels(*self._bundle, verdict).inc()
+
+    def batch_ran(self, rows: int, seconds: float) -> None:
+        """One batch went through the model: a `batching.Observer`."""
+        self._batch_rows.observe(rows)
+        self._inference.observe(seconds)
+
+    def watch(self, *, queue: Callable[[], int], inside: Callable[[], int]) -> None:
+        """Where to read the queue's depth and the requests in progress when somebody asks."""
+        self._queue.set_function(queue)
+        self._inside.set_function(inside)
+
+    def render(self) -> bytes:
+        """The exposition format, as `content_type` says."""
+        return generate_latest(self._registry)

@@ -1,0 +1,62 @@
+"""What a server refuses, and which HTTP status says so. Knows nothing of HTTP libraries."""
+
+from __future__ import annotations
+
+from toolkit.errors import DataError, EnvironmentUnfit, ToolkitError, UsageError
+
+
+class Overloaded(EnvironmentUnfit):
+    """More requests than the server may hold (503): ask again after `retry_after` seconds."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str, *, hint: str = "Ask again in a moment.", retry_after: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class Unauthorised(UsageError):
+    """No API key, or none this site knows (401)."""
+
+    code = "unauthorised"
+
+
+class Forbidden(UsageError):
+    """A key whose role may not do this (403)."""
+
+    code = "forbidden"
+
+
+class TooLarge(UsageError):
+    """A request body above the limit (413)."""
+
+    code = "too_large"
+
+
+class TooSlow(UsageError):
+    """A request body that did not arrive in time (408)."""
+
+    code = "too_slow"
+
+
+class ModelFault(ToolkitError):
+    """The model failed on an input, or answered what cannot be an answer (500)."""
+
+    code = "model"
+
+
+_STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
+    (Unauthorised, 401),
+    (Forbidden, 403),
+    (TooSlow, 408),
+    (TooLarge, 413),
+    (DataError, 422),
+    (UsageError, 422),
+    (Overloaded, 503),
+    (EnvironmentUnfit, 503),
+)
+
+
+def status_of(error: ToolkitError) -> int:
+    """The HTTP status for an error: the first class that fits, 500 for what is no fault of the client."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

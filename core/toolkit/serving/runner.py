@@ -1,0 +1,125 @@
+"""Running an app in this process: a listening socket, connections that may not dawdle, and an end that drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Generator, Iterator
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from toolkit.errors import EnvironmentUnfit
+from toolkit.serving.gateway import Limits
+
+_GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        EnvironmentUnfit: the port is taken, or the address is not this machine's.
+    """
+    # asyncio turns Nagle's algorithm off only where the protocol is named, as socket.create_server does not: without it
+    # every answer waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise EnvironmentUnfit(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            hint="Stop what listens there, or choose another --port or --host.",
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine finds the server."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
+    """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return."""
+    _server(app, limits).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def in_background(app: FastAPI, listener: socket.socket, limits: Limits) -> Iterator[str]:
+    """Serve from a thread of this process while the block runs; yields the URL, and drains at the end."""
+    server = _server(app, limits)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
+    thread.start()
+    try:
+        yield url_of(listener)  # the socket listens already: a request made now waits for the loop
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """As uvicorn's, but a server that drained has ended well: it does not then die of the signal after all."""
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._captured_signals.clear()
+
+
+def _server(app: FastAPI, limits: Limits) -> _Server:
+    config = uvicorn.Config(
+        app, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on",
+        log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
+    )  # fmt: skip
+    return _Server(config)
+
+
+def _connection_class(limits: Limits) -> type[H11Protocol]:
+    class Connection(H11Protocol):
+        """uvicorn's, with two limits that it lacks: how many connections there may be, and how long one may take to
+        bring a request (headers or body drip by drip: "slow loris")."""
+
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > limits.connections:
+                transport.close()
+            else:
+                self._watch(arriving=True)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            state = self.conn.their_state
+            # Without uvicorn's keep-alive timer an idle connection is one that brings a head, or has just brought the
+            # rest of a body that was refused.
+            idle = state is h11.IDLE and self.timeout_keep_alive_task is None
+            self._watch(arriving=idle or state is h11.SEND_BODY)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._watch(arriving=False)
+
+        def _watch(self, *, arriving: bool) -> None:
+            if arriving and self._deadline is None:
+                self._deadline = self.loop.call_later(limits.arrival_seconds + _GRACE, self._expire)
+            elif not arriving and self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _expire(self) -> None:
+            self.transport.abort()
+
+    return Connection

@@ -1,0 +1,121 @@
+"""A model as an ONNX Runtime session, built from bytes in memory and nothing else.
+
+Used by a site's server and by the build side alike: it needs onnxruntime and numpy, and knows nothing of servers,
+bundles or tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from toolkit.errors import EnvironmentUnfit
+from toolkit.protocols import PredictorFacts, Tensors
+from toolkit.serving.refusals import ModelFault
+
+CPU = "CPUExecutionProvider"
+
+# ONNX Runtime's errors have no common base but Exception; RuntimeError and ValueError come from its Python wrapper.
+_RUNTIME_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.EngineError,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoSuchFile,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+    RuntimeError,
+    ValueError,
+)
+
+
+class OnnxPredictor:
+    """A `TensorPredictor` over ONNX Runtime.
+
+    Args:
+        model: the graph, an ONNX protobuf.
+        facts: which model this is; `facts.provider` becomes the execution provider that really runs it.
+        threads: threads of one inference; 1 leaves the other cores to other requests.
+        providers: execution providers, the wanted one first. Where the CPU is not among them, a graph that
+            falls back to the CPU is refused.
+        weights: external tensors, by the location that the graph names.
+
+    Raises:
+        EnvironmentUnfit: the graph does not load here, or not on the wanted provider.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        facts: PredictorFacts,
+        threads: int = 1,
+        providers: Sequence[str] = (CPU,),
+        weights: Mapping[str, bytes] | None = None,
+    ) -> None:
+        ort.disable_telemetry_events()
+        options = _options(threads, strict=CPU not in providers)
+        if weights:
+            # The buffers must live until the session stands; `weights` holds them for the length of this call.
+            options.add_external_initializers_from_files_in_memory(
+                list(weights), list(weights.values()), [len(data) for data in weights.values()]
+            )
+        try:
+            # ONNX Runtime answers from the CPU, with a warning only, where a provider is missing; and again where
+            # one fails while it runs. enable_fallback=0 stops the second, the check below catches the first.
+            self._session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+        except _RUNTIME_ERRORS as error:
+            raise EnvironmentUnfit(
+                f"ONNX Runtime {ort.__version__} cannot load the model on {providers[0]}: {_first_line(error)}",
+                hint="Install the onnxruntime version and flavour that the bundle's manifest names.",
+            ) from error
+        active = self._session.get_providers()[0]
+        if active != providers[0]:
+            raise EnvironmentUnfit(
+                f"the model would run on {active}, not on {providers[0]}",
+                hint="Install the onnxruntime flavour for that device, or choose another target profile.",
+            )
+        self.facts = dataclasses.replace(facts, provider=active)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def predict(self, inputs: Tensors) -> dict[str, np.ndarray]:
+        """Run the model; thread-safe.
+
+        Args:
+            inputs: for image_classification `image`, uint8 [n, height, width, 3].
+
+        Returns:
+            Every output of the graph by name: `probabilities`, float32 [n, classes].
+
+        Raises:
+            ModelFault: the graph cannot take this input, or failed on it.
+        """
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        except _RUNTIME_ERRORS as error:
+            raise ModelFault(
+                f"the model failed on its input: {_first_line(error)}", hint="Compare the input with the model's."
+            ) from error
+
+
+def _options(threads: int, *, strict: bool) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    # Spinning threads win microseconds and burn a core that the line's other programs need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    if strict:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

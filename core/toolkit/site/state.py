@@ -1,0 +1,92 @@
+"""SITE/current: which version is served, which are kept, and the high-water marks, signed by the site's key.
+
+One file, replaced as one: a crash leaves the old state or the new one. Knows no rule for changing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from toolkit.errors import IntegrityError
+from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
+from toolkit.seal.envelope import Signer, open_document, sign_document
+from toolkit.seal.manifest import Manifest
+from toolkit.seal.trust import read_small
+from toolkit.workspace import write_file
+
+FORMAT = "distil-site/1"
+KIND = "site-state"
+MAX_STATE = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Version:
+    """An installed bundle: (epoch, counter) orders it, `serial` is that of its grant."""
+
+    bundle_id: str
+    product: str
+    epoch: int
+    counter: int
+    manifest_sha256: str
+    serial: int
+
+    @classmethod
+    def of(cls, manifest: Manifest, serial: int) -> Version:
+        return cls(
+            manifest.bundle_id, manifest.product, manifest.epoch, manifest.counter, manifest.digest, serial
+        )  # fmt: skip
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        return self.epoch, self.counter
+
+
+@dataclass(frozen=True)
+class State:
+    """`current` is a bundle id or '', `kept` the versions one may roll back to, newest install first, `marks` the
+    highest version of each product ever installed."""
+
+    current: str = ""
+    kept: tuple[Version, ...] = ()
+    marks: tuple[Version, ...] = ()
+
+    def find(self, bundle_id: str) -> Version | None:
+        """The kept version of this id."""
+        return next((version for version in self.kept if version.bundle_id == bundle_id), None)
+
+    def mark(self, product: str) -> Version | None:
+        """The highest version of a product that was ever installed here."""
+        return next((mark for mark in self.marks if mark.product == product), None)
+
+
+def write_state(path: Path, state: State, signer: Signer) -> None:
+    """Replace the state; flushed when this returns."""
+    payload = {"format": FORMAT, "critical": []} | asdict(state)
+    write_file(path, sign_document(payload, kind=KIND, signer=signer))
+
+
+def read_state(path: Path, key_id: str) -> State:
+    """The state, once its signature by the site's key held."""
+    data = read_small(path, MAX_STATE, what="site state")
+    document = open_document(data, kind=KIND, signers=(key_id,), part="current", limit=MAX_STATE)
+    document.fields.header(FORMAT)
+    state = State(
+        current=document.fields.text("current", f"({NAME})?"),
+        kept=document.fields.records("kept", _version, most=64),
+        marks=document.fields.records("marks", _version, most=1024),
+    )
+    if state.current and state.find(state.current) is None:
+        raise IntegrityError("the site's state names a current version that it does not keep", part="current")
+    return state
+
+
+def _version(fields: Fields) -> Version:
+    return Version(
+        bundle_id=fields.text("bundle_id", NAME),
+        product=fields.text("product", NAME),
+        epoch=fields.integer("epoch", low=1),
+        counter=fields.integer("counter", low=1),
+        manifest_sha256=fields.text("manifest_sha256", HEX_DIGEST),
+        serial=fields.integer("serial", low=1),
+    )

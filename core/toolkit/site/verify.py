@@ -1,0 +1,66 @@
+"""Checking a whole site without changing it and without any secret: trust root, state, versions, audit trail, and
+that they tell the same story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.recipient import load_recipient
+from toolkit.seal.verify import verify_bundle
+from toolkit.site.audit import AuditEntry, AuditHead
+from toolkit.site.layout import Site, open_site
+from toolkit.site.state import State, read_state
+
+
+@dataclass(frozen=True)
+class CheckedSite:
+    """A site that is as it was left."""
+
+    site: Site
+    state: State
+    audit: AuditHead
+
+
+def verify_site(path: Path) -> CheckedSite:
+    """Check the site in `path`.
+
+    Raises:
+        IntegrityError: something is not as it was left; `.part` names it.
+    """
+    site = open_site(path)
+    entries = site.audit.read()
+    state = read_state(site.current, site.key_id)
+    _check_story(site, state, entries)
+    for version in state.kept:
+        part = f"versions/{version.bundle_id}"
+        try:
+            manifest = verify_bundle(site.versions / version.bundle_id, site.trust)
+        except UsageError as error:
+            raise IntegrityError(f"{part} is missing", part=part, hint="Install it again.") from error
+        except IntegrityError as error:
+            raise IntegrityError(f"{part}: {error}", part=f"{part}/{error.part}", hint=error.hint) from error
+        if manifest.digest != version.manifest_sha256:
+            raise IntegrityError(f"{part} is not the version that was installed", part=f"{part}/bundle.dsse")
+    return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest))
+
+
+def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> None:
+    """The audit trail must know the root the site trusts, its recipient key, and the version that is current."""
+    made = entries[0].details
+    if made.get("root_sha256") != site.trust.digest:
+        raise IntegrityError("trust/root.json is not the one the site was made with", part="trust/root.json")
+    if made.get("recipient") != load_recipient(site.recipient_json).fingerprint:
+        raise IntegrityError("recipient.json is not the site's own", part="recipient.json")
+    allowed = {""}
+    for entry in entries:
+        bundle_id = str(entry.details.get("bundle_id", ""))
+        if entry.event in ("install.begin", "rollback.begin"):
+            allowed = allowed | {bundle_id}
+        elif entry.event in ("install.done", "rollback.done"):
+            allowed = {bundle_id}
+    if state.current not in allowed:
+        raise IntegrityError("the site's state and its audit trail name different versions", part="current")

@@ -1,0 +1,127 @@
+"""Start the server on the site, ask it about one test row, and stop it: a deployment ends with an answer that was seen."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Artifact, Dataset, Evaluation, Facts
+from toolkit.errors import EnvironmentUnfit, IntegrityError
+from toolkit.serving.access import add_key, remove_key
+from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.tasks.base import Request, task_of
+from toolkit.workspace import Stored
+
+START_SECONDS = 60.0
+
+
+def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
+    """The served answer must be the one that was scored at the gate."""
+    context.report("start the server", 0, 2)
+    request = task_of(context.plan).request(take(upstream, "prepare", Dataset))
+    scored = next(row for row in take(upstream, "gate", Evaluation).per_row if row["id"] == request.row_id)
+    with _server(context.site) as url, _key(context.site) as key:
+        context.report("ask the server", 1, 2)
+        answer = _ask(url + request.route, request, key)
+    context.report("ask the server", 2, 2)
+    if answer["verdict"] != scored["predicted"]:
+        raise IntegrityError(
+            f"the server calls {request.row_id} {answer['verdict']}, the gate called it {scored['predicted']}",
+            part="served answer",
+            hint="Run `toolkit verify` on the site, then deploy again.",
+        )
+    return {
+        "row": request.row_id,
+        "verdict": answer["verdict"],
+        "truth": scored["truth"],
+        "latency_ms": answer["latency_ms"],
+        "bundle": answer["bundle"],
+        "content_type": request.content_type,
+        "route": request.route,
+    }
+
+
+@contextmanager
+def _server(site: Path) -> Iterator[str]:
+    """`toolkit serve` on a free port of the loopback, in a process of its own, ready to answer."""
+    command = [sys.executable, "-m", "toolkit.cli.main", "serve", "--site", str(site), "--port", "0", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        text = ""
+        while not text.rstrip().endswith("}"):
+            line = process.stdout.readline()
+            if not line:
+                problem = (process.stderr.read() if process.stderr else "").strip()
+                raise EnvironmentUnfit(
+                    f"the server did not start: {problem or 'it said nothing'}",
+                    hint=f"Try it by hand: toolkit serve --site {site}",
+                )
+            text += line
+        url = str(json.loads(text)["url"])
+        _wait_until_ready(url)
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=START_SECONDS)
+
+
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/healthz", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise EnvironmentUnfit("the server does not answer", hint="Look at the machine's load.") from error
+            time.sleep(0.05)
+
+
+@contextmanager
+def _key(site: Path) -> Iterator[str]:
+    """An API key for this check alone."""
+    name = f"check-{secrets.token_hex(4)}"
+    secret = add_key(site, name, "infer")
+    try:
+        yield secret
+    finally:
+        remove_key(site, name)
+
+
+def _ask(url: str, request: Request, key: str) -> dict[str, Any]:
+    headers = {"Content-Type": request.content_type, "Authorization": f"Bearer {key}"}
+    asked = urllib.request.Request(url, data=request.body, headers=headers, method="POST")
+    try:
+        with urllib.request.urlopen(asked, timeout=START_SECONDS) as response:
+            answer: dict[str, Any] = json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        raise EnvironmentUnfit(
+            f"the server answers {error.code}: {error.read().decode(errors='replace')[:300]}",
+            hint="Run `toolkit status` on the site.",
+        ) from error
+    return answer
+
+
+def load(context: Context, stored: Stored) -> Artifact:
+    return Artifact(stored.path, stored.digest, stored.parents, stored.facts)
+
+
+STAGE = Stage(
+    name="check",
+    kind="check",
+    keys=(),
+    needs=("prepare", "gate", "install"),
+    code=("toolkit.serving", "toolkit.stages.check"),
+    run=run,
+    load=load,
+)

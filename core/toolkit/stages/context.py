@@ -1,0 +1,75 @@
+"""What every stage is handed, and what a stage is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from toolkit.artifacts import Artifact, Facts
+from toolkit.plan import Plan
+from toolkit.plugins import Plugins
+from toolkit.protocols import HardwareProfile, Report, RunRecord, Target, Teacher
+from toolkit.workspace import Stored, Workspace
+
+Kind = TypeVar("Kind", bound=Artifact)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its plan, the plugins that serve it, where it works, and whom it tells."""
+
+    plan: Plan
+    plugins: Plugins
+    workspace: Workspace
+    run: RunRecord
+    report: Report
+    site: Path
+    passphrase: str | None = None
+    override: str = ""
+
+    @property
+    def teacher(self) -> Teacher:
+        return self.plugins.teachers()[self.plan.teacher.name]
+
+    @property
+    def profile(self) -> tuple[HardwareProfile, Target]:
+        return self.plugins.profiles()[self.plan.target.profile]
+
+
+Upstream = Mapping[str, Artifact]
+"""The artifacts of the stages before, by stage name."""
+
+
+def take(upstream: Upstream, stage: str, kind: type[Kind]) -> Kind:
+    """The artifact that `stage` left, as its kind."""
+    artifact = upstream[stage]
+    assert isinstance(artifact, kind)
+    return artifact
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the line.
+
+    Args:
+        kind: name of the artifact's kind in the store.
+        keys: dotted keys of the plan that its digest covers.
+        needs: stages whose artifacts it reads; their digests are its parents.
+        code: modules whose sources its digest covers, beside those of `plugins(context)`.
+        run: makes the artifact's files in a folder and returns its facts. What lies there after a crash is taken up.
+        load: a stored artifact as the record that later stages take.
+        inputs: what else the digest covers: data, checkpoints, the site.
+        stands: whether a stored artifact still holds; a site may have changed since.
+    """
+
+    name: str
+    kind: str
+    keys: tuple[str, ...]
+    needs: tuple[str, ...]
+    code: tuple[str, ...]
+    run: Callable[[Context, Upstream, Path], Facts]
+    load: Callable[[Context, Stored], Artifact]
+    inputs: Callable[[Context], Mapping[str, Any]] = field(default=lambda _: {})
+    stands: Callable[[Context, Artifact], bool] = field(default=lambda _, __: True)

@@ -1,0 +1,40 @@
+"""Train the student on the labels by the plan's recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.tasks.base import task_of
+from toolkit.workspace import Stored
+
+
+def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
+    """Train, or take up training that was interrupted, at its exact position."""
+    plan, dataset = context.plan, take(upstream, "prepare", Dataset)
+    spec: StudentSpec = context.plugins.hook.build_student(plan=plan, dataset=dataset)
+    return task_of(plan).train(
+        plan,
+        dataset,
+        take(upstream, "label", TeacherLabels),
+        spec,
+        context.plugins.recipes()[plan.recipe.name].objectives(plan),
+        folder,
+        context.report,
+    )
+
+
+def load(context: Context, stored: Stored) -> Student:
+    return Student(stored.path, stored.digest, stored.parents, stored.facts)
+
+
+STAGE = Stage(
+    name="distil",
+    kind="student",
+    keys=("recipe", "student", "compute.seed", "compute.device"),
+    needs=("prepare", "label"),
+    code=("toolkit.distil", "toolkit.tasks"),
+    run=run,
+    load=load,
+)

@@ -1,0 +1,143 @@
+"""Score the compiled student beside its teacher, measure what both cost, and decide: EVALUATION again, and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.artifacts import (
+    CompiledModel,
+    Dataset,
+    Evaluation,
+    Facts,
+    HardwareBudget,
+    Metric,
+    TeacherLabels,
+    Violation,
+)
+from toolkit.errors import GateRefused
+from toolkit.protocols import PredictorFacts
+from toolkit.report.page import write_report
+from toolkit.score.classification import majority_right
+from toolkit.score.compare import compare
+from toolkit.score.gates import GateDecision, check_budget, decide
+from toolkit.score.onnx_cost import CostComparison, compare_costs
+from toolkit.stages import evaluations
+from toolkit.stages.compile import open_form
+from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.stages.summary import summarise
+from toolkit.tasks.base import task_of
+from toolkit.workspace import Stored
+
+MEGABYTE = 1e6
+
+
+def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
+    """Everything the report shows is measured here; the line stops afterwards where the decision refuses."""
+    plan, task = context.plan, task_of(context.plan)
+    dataset, compiled = take(upstream, "prepare", Dataset), take(upstream, "compile", CompiledModel)
+    context.report("score the compiled student", 0, 3)
+    model = (compiled.path / "model.onnx").read_bytes()
+    student = evaluations.score(
+        context, dataset, open_form(context, model, PredictorFacts("compiled", "", compiled.digest)), folder
+    )
+    teacher = evaluations.read(upstream["evaluate"].path, "teacher")
+    assert teacher is not None
+    decision = judge(context, teacher, student)
+    context.report("measure what teacher and student cost", 1, 3)
+    labels = take(upstream, "label", TeacherLabels)
+    example = next(iter(task.inputs(dataset, "test", 1)))
+    costs = compare_costs(task.teacher_model(labels), model, example)
+    context.report("measure both end to end", 2, 3)
+    footprints = {
+        "teacher": task.footprint(labels.path / labels.facts["model"], dataset),
+        "student": task.footprint(compiled.path / "model.onnx", dataset),
+    }
+    violations = violations_of(context, dataset, teacher, student, costs)
+    summary = summarise(context, upstream, student, decision, violations, costs, footprints)
+    write_report(folder, summary)
+    context.report("measure both end to end", 3, 3)
+    return {
+        "metrics": {"compiled": summary["compiled"]["metrics"]},
+        "gate": decision.as_record(),
+        "violations": [asdict(violation) for violation in violations],
+        "ratios": summary["costs"]["ratios"],
+    }
+
+
+def judge(context: Context, teacher: Evaluation, student: Evaluation) -> GateDecision:
+    """Teacher and compiled student on the same rows."""
+    assert [row["id"] for row in teacher.per_row] == [row["id"] for row in student.per_row]
+    comparison = compare(
+        _right(teacher),
+        _right(student),
+        retain=context.plan.gate.retain,
+        seed=context.plan.compute.seed,
+        groups=[row["group"] for row in student.per_row],
+        floor_right=majority_right([row["truth"] for row in student.per_row]),
+    )
+    return decide(comparison, small_sample=context.plan.gate.small_sample)
+
+
+def _right(evaluation: Evaluation) -> np.ndarray:
+    return np.array([row["right"] for row in evaluation.per_row])
+
+
+def violations_of(
+    context: Context, dataset: Dataset, teacher: Evaluation, student: Evaluation, costs: CostComparison
+) -> Sequence[Violation]:
+    """The hardware budget, and what the domain has against a release."""
+    hook, plan = context.plugins.hook, context.plan
+    budget: HardwareBudget = hook.require_hardware(plan=plan, dataset=dataset)
+    measured: dict[str, Metric] = {
+        "latency_p95_ms": costs.student.latency.p95,
+        "memory_mb": _megabytes(costs.student.memory),
+        "size_mb": _megabytes(costs.student.size),
+    }
+    released = chain.from_iterable(hook.check_release(plan=plan, teacher=teacher, student=student))
+    return [*check_budget(measured, budget), *released]
+
+
+def _megabytes(metric: Metric) -> Metric:
+    return Metric(
+        metric.value / MEGABYTE, metric.low / MEGABYTE, metric.high / MEGABYTE, metric.n, "MB", higher_is_better=False
+    )
+
+
+def enforce(context: Context, gate: Evaluation) -> None:
+    """Stop the line where the gate or a violation refuses and nobody overrode that.
+
+    Raises:
+        GateRefused: with what was measured and what is asked for (exit 3).
+    """
+    decision, violations = gate.facts["gate"], gate.facts["violations"]
+    reasons = [decision["because"]] if decision["refuses"] else []
+    reasons += [f"{v['by']}: {v['because']} ({v['measured']}, {v['allowed']})" for v in violations]
+    if reasons and not context.override:
+        raise GateRefused(
+            f"the gate says {decision['outcome']}: {'; '.join(reasons)}",
+            hint=f"Read {context.run.folder / 'report.html'}; --override REASON goes on, recorded and signed.",
+        )
+
+
+def load(context: Context, stored: Stored) -> Evaluation:
+    found = evaluations.read(stored.path, "compiled")
+    assert found is not None
+    return Evaluation(
+        stored.path, stored.digest, stored.parents, stored.facts, metrics=found.metrics, per_row=found.per_row
+    )
+
+
+STAGE = Stage(
+    name="gate",
+    kind="gate",
+    keys=("gate", "cost", "target", "compute.seed"),
+    needs=("prepare", "label", "distil", "evaluate", "compile"),
+    code=("toolkit.score", "toolkit.report", "toolkit.tasks", "toolkit.stages"),
+    run=run,
+    load=load,
+)

@@ -1,0 +1,66 @@
+"""Adapt the teacher to the task at hand and store its answers to the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Dataset, Facts, TeacherLabels
+from toolkit.errors import Refused
+from toolkit.plan import Plan
+from toolkit.protocols import Teacher
+from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.workspace import Stored
+
+
+def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
+    """Label, or take up labelling that was interrupted."""
+    check_licence(context.plan, context.teacher)
+    labels: TeacherLabels = context.plugins.hook.label(
+        plan=context.plan,
+        dataset=take(upstream, "prepare", Dataset),
+        teacher=context.teacher,
+        workspace=folder,
+        report=context.report,
+    )
+    return labels.facts
+
+
+def check_licence(plan: Plan, teacher: Teacher) -> None:
+    """Refuse a teacher whose licence does not allow its answers to train a model.
+
+    Raises:
+        Refused: it forbids that, or nobody knows and nobody took it upon themselves.
+    """
+    record = teacher.record(plan)
+    if record.distillation == "forbidden":
+        raise Refused(
+            f"the licence of the teacher {record.id} ({record.licence}) forbids training a model on its output",
+            hint="Choose another teacher; no override lifts this.",
+        )
+    if record.distillation == "unknown" and not plan.teacher.accept_unknown_licence:
+        raise Refused(
+            f"the teacher {record.id} states no licence that is known to allow training a model on its output",
+            hint='Find out, then --set teacher.accept_unknown_licence="REASON"; the reason is recorded.',
+        )
+
+
+def inputs(context: Context) -> Mapping[str, Any]:
+    return {"checkpoint": context.teacher.fingerprint(context.plan)}
+
+
+def load(context: Context, stored: Stored) -> TeacherLabels:
+    return TeacherLabels(stored.path, stored.digest, stored.parents, stored.facts)
+
+
+STAGE = Stage(
+    name="label",
+    kind="labels",
+    keys=("teacher", "recipe.views", "recipe.mixup", "student.input_size", "compute.seed", "compute.device"),
+    needs=("prepare",),
+    code=("toolkit.distil", "toolkit.tasks", "toolkit.compile.export"),
+    run=run,
+    load=load,
+    inputs=inputs,
+)

@@ -1,0 +1,115 @@
+"""What a task is, and which there are. A domain's plan names its task."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.errors import PlanError
+from toolkit.plan import Plan
+from toolkit.protocols import Objective, Report, ServedPredictor, Service, Teacher, TensorPredictor, Tensors
+
+TASKS = {"image_classification": "toolkit.tasks.image_classification.task"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request for the task's default service, and the row it was made of."""
+
+    route: str
+    body: bytes
+    content_type: str
+    row_id: str
+
+
+class Task(Protocol):
+    """The functions of a task's module `task`. Those that train import torch inside."""
+
+    def source_digest(self, source: Path) -> str:
+        """SHA-256 over the data's files: the same for the same content."""
+        ...
+
+    def prepare(
+        self, plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple[str, ...], report: Report
+    ) -> Dataset:
+        """Read, check and split `source` into `folder`."""
+        ...
+
+    def open_dataset(self, folder: Path, digest: str, facts: Facts) -> Dataset:
+        """A prepared data set with its rows behind it."""
+        ...
+
+    def build_student(self, plan: Plan, dataset: Dataset) -> StudentSpec:
+        """The member of the task's student family that the plan names."""
+        ...
+
+    def label(self, plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
+        """Adapt the teacher and store its answers to the training rows."""
+        ...
+
+    def teacher_model(self, labels: TeacherLabels) -> bytes:
+        """The adapted teacher as ONNX with its preprocessing inside."""
+        ...
+
+    def train(
+        self,
+        plan: Plan,
+        dataset: Dataset,
+        labels: TeacherLabels,
+        spec: StudentSpec,
+        objectives: Sequence[Objective],
+        folder: Path,
+        report: Report,
+    ) -> dict[str, Any]:
+        """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student."""
+        ...
+
+    def student_predictor(self, student: Student, which: str) -> TensorPredictor:
+        """The torch `student` or `baseline`."""
+        ...
+
+    def export(self, student: Student) -> bytes:
+        """The student as fp32 ONNX with its preprocessing inside."""
+        ...
+
+    def inputs(self, dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:
+        """The first `rows` readable rows of a split as a model takes them, one a batch."""
+        ...
+
+    def evaluate(self, plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+        """The task's metrics on the test rows."""
+        ...
+
+    def footprint(self, model: Path, dataset: Dataset) -> dict[str, Any]:
+        """`latency` of one request end to end and `rss` of a process that serves nothing but this model file."""
+        ...
+
+    def request(self, dataset: Dataset) -> Request:
+        """A first request to a server: a test row as a client would send it."""
+        ...
+
+    def pictures(self, dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:
+        """Test rows as small pictures (data URIs), for the report; a row that has none is left out."""
+        ...
+
+    def serve(self, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
+        """The task's default service."""
+        ...
+
+
+def task_of(plan: Plan) -> Task:
+    """The task that the plan names."""
+    return task_named(plan.task)
+
+
+def task_named(name: str) -> Task:
+    """A task's module. Raises PlanError where there is no such task."""
+    try:
+        module = TASKS[name]
+    except KeyError as error:
+        raise PlanError(f"no task is named {name}", hint=f"Tasks: {', '.join(TASKS)}.") from error
+    return cast(Task, importlib.import_module(module))

@@ -1,0 +1,88 @@
+"""Scoring any image classifier on the test rows: teacher, student, compiled or installed, by the same lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from toolkit.artifacts import Dataset, Evaluation, Row
+from toolkit.plan import Plan
+from toolkit.protocols import TensorPredictor
+from toolkit.score.classification import score_classification
+
+BATCH = 32
+
+
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+    """Accuracy, macro F1, recall of each class, escapes and overkill, calibration error, each with its interval.
+
+    A row that cannot be read counts as wrong. `per_row` says of every row what it is, what it was called, and how sure.
+    """
+    classes = dataset.classes
+    per_row: list[dict[str, Any]] = []
+    probabilities: list[np.ndarray] = []
+    for rows, images in _batches(dataset.split("test")):
+        answers = predictor.predict({"image": images})["probabilities"] if images is not None else None
+        for index, row in enumerate(rows):
+            given = None if answers is None else answers[index]
+            probabilities.append(np.full(len(classes), 1 / len(classes)) if given is None else given)
+            per_row.append(_record(row, given, classes))
+    score = score_classification(
+        [record["truth"] for record in per_row],
+        [record["predicted"] for record in per_row],
+        np.stack(probabilities),
+        classes,
+        good_class=dataset.facts.get("good_class", ""),
+        groups=[record["group"] for record in per_row],
+        seed=plan.compute.seed,
+    )
+    facts = {
+        "predictor": {
+            "form": predictor.facts.form, "provider": predictor.facts.provider, "digest": predictor.facts.digest
+        },
+        "classes": list(classes),
+        "confusion": score.confusion,
+        "unreadable": score.unreadable,
+        "worst": [per_row[index]["id"] for index in score.worst],
+    }  # fmt: skip
+    return Evaluation.found(score.metrics, per_row=per_row, facts=facts)
+
+
+def _record(row: Row, given: np.ndarray | None, classes: tuple[str, ...]) -> dict[str, Any]:
+    called = None if given is None else int(given.argmax())
+    return {
+        "id": row.id,
+        "group": row.group,
+        "truth": row.label,
+        "predicted": None if called is None else classes[called],
+        "confidence": 0.0 if given is None or called is None else round(float(given[called]), 6),
+        "right": called is not None and classes[called] == row.label,
+    }
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[tuple[list[Row], np.ndarray | None]]:
+    """Rows in order, as many of one picture size together as fit a batch; unreadable rows come alone, with None."""
+    waiting: list[Row] = []
+    for row in rows:
+        image = row.inputs.get("image")
+        if waiting and (
+            image is None or len(waiting) == BATCH or image.shape != waiting[0].inputs["image"].shape
+        ):
+            yield waiting, np.stack([r.inputs["image"] for r in waiting])
+            waiting = []
+        if image is None:
+            yield [row], None
+        else:
+            waiting.append(row)
+    if waiting:
+        yield waiting, np.stack([r.inputs["image"] for r in waiting])
+
+
+def single_inputs(rows: Iterable[Row], count: int) -> Iterator[dict[str, np.ndarray]]:
+    """The first `count` readable pictures, each a batch of one: for calibration, golden answers and timing."""
+    readable = (row.inputs["image"] for row in rows if "image" in row.inputs)
+    for image in islice(readable, count):
+        yield {"image": image[None]}

@@ -1,0 +1,166 @@
+"""From the bytes of an image file to pixels: one way, for training, evaluation and serving alike.
+
+Knows file formats and pixel modes. Knows nothing of folders, labels or models, and imports no more than numpy and
+Pillow, because a server loads it and feeds it what strangers send.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from toolkit.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
+"""What is read. Every further format is code that strangers' bytes could reach."""
+
+MOST_PIXELS = 50_000_000
+LEAST_SIDE = 8
+NOT_AN_IMAGE = "not-an-image"
+
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"II*\x00", b"MM\x00*", b"RIFF")
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
+    struct.error, zlib.error,
+)  # fmt: skip  # what Pillow's decoders raise on damaged files
+
+
+class UnreadableImage(DataError):
+    """Bytes that are not an image this toolkit reads.
+
+    `kind` is `empty-file`, `not-an-image`, `truncated`, `damaged`, `too-large`, `too-small` or `pixel-format`.
+    """
+
+    code = "image"
+
+    def __init__(self, kind: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`pixels` is uint8 `[height, width, 3]`, RGB; `mode` is Pillow's name of how the file stores them."""
+
+    pixels: np.ndarray
+    mode: str
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """The picture as uint8 `[height, width, 3]`, RGB, upright.
+
+    Grey is replicated, 16 bits are scaled to 8, palettes are resolved, transparency is laid on white, EXIF orientation
+    is applied, and of several frames the first is taken.
+
+    Raises:
+        UnreadableImage: (a DataError) not an image, truncated, damaged, too large (over 50 MP) or too small.
+    """
+    return decode(data).pixels
+
+
+def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """RGB pixels `[height, width, 3]` as a model takes them: 3 channels as they are, 1 channel as luminance
+    `[height, width, 1]`, which for equal channels is their value exactly."""
+    if channels == 3:
+        return pixels
+    return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
+
+
+def decode(data: bytes) -> Decoded:
+    """`decode_image`, with the mode in which the file stores its pixels. Raises UnreadableImage."""
+    if not data:
+        raise UnreadableImage("empty-file", "the file is empty", hint="Copy it again from its source.")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image.width, image.height)
+            mode = image.mode
+            return Decoded(np.ascontiguousarray(_rgb(ImageOps.exif_transpose(image))), mode)
+    except UnreadableImage:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("far more than 50 million pixels") from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(data) from error
+    except _DAMAGE as error:
+        raise _damaged(error) from error
+
+
+def stored_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height as the header states them, without decoding; None where there is no readable header."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width, image.height
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, *_DAMAGE):
+        return None
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise _too_large(f"{width} x {height} pixels")
+    if min(width, height) < LEAST_SIDE:
+        raise UnreadableImage(
+            "too-small",
+            f"the image has {width} x {height} pixels, and {LEAST_SIDE} a side are the least",
+            hint="Check how it was exported.",
+        )
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "L":
+        return np.repeat(np.asarray(image)[:, :, None], 3, axis=2)
+    if image.mode.startswith("I"):
+        return _from_16_bit(np.asarray(image))
+    if image.mode == "F":
+        raise _pixel_format("floating-point pixels have no known range")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def _from_16_bit(values: np.ndarray) -> np.ndarray:
+    """0..65535 to 0..255, rounded; the full range is used, whatever the image's own brightest pixel is."""
+    if values.min() < 0 or values.max() > 65535:
+        raise _pixel_format("32-bit pixel values beyond 16 bits")
+    grey = ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _pixel_format(what: str) -> UnreadableImage:
+    return UnreadableImage("pixel-format", f"the image has {what}", hint="Convert it to 8 or 16 bits a channel.")
+
+
+def _too_large(what: str) -> UnreadableImage:
+    return UnreadableImage(
+        "too-large",
+        f"the image is too large: {what}, and {MOST_PIXELS // 1_000_000} million pixels are the most",
+        hint="Scale it down or cut it into tiles.",
+    )
+
+
+def _unidentified(data: bytes) -> UnreadableImage:
+    if data.startswith(_MAGIC):
+        return UnreadableImage(
+            "truncated", "the file starts like an image but its header is cut short or damaged",
+            hint="Copy it again from its source.",
+        )  # fmt: skip
+    return UnreadableImage(
+        NOT_AN_IMAGE,
+        "the content is not an image of a known format",
+        hint=f"Known formats: {', '.join(FORMATS)}.",
+    )
+
+
+def _damaged(error: Exception) -> UnreadableImage:
+    text = str(error).lower()
+    if "truncat" in text or "premature" in text or "not enough" in text:
+        return UnreadableImage("truncated", "the image is truncated", hint="Copy it again from its source.")
+    return UnreadableImage(
+        "damaged", f"the image is damaged ({str(error) or type(error).__name__})", hint="Copy it again from its source."
+    )

@@ -1,0 +1,159 @@
+"""`POST /v1/inspect`: pictures in, verdicts out, over whatever predictor core gives.
+
+Knows HTTP bodies and the shape of an answer; what a verdict is, `service` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from PIL import Image
+from pydantic import BaseModel, Field
+
+from toolkit.errors import DataError
+from toolkit.protocols import ServedPredictor
+from toolkit.serving.forms import read_uploads
+from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit.tasks.image_classification.service import Decision, Verdict
+
+MOST_PICTURES = 256
+PICTURE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
+
+# curl's own default for --data-binary; the bytes say what they are.
+_UNTYPED = ("", "application/x-www-form-urlencoded")
+# Pictures of one request decoded or waiting at once: enough to fill a batch, and not the queue.
+_ABREAST = 4
+# Threads that decode. Pillow lets go of the interpreter, and a server has few cores.
+_DECODERS = 4
+
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {
+    "type": "object",
+    "properties": {
+        "image": {**_BINARY, "description": "One picture: one answer."},
+        "images": {"type": "array", "items": _BINARY, "description": "Several pictures: `results`."},
+    },
+}
+_CONTENT: dict[str, Any] = {name: {"schema": _BINARY} for name in PICTURE_TYPES}
+_CONTENT["multipart/form-data"] = {"schema": _FORM}
+
+_EXAMPLE = {
+    "verdict": "scratch", "pass": False, "probabilities": {"good": 0.031, "scratch": 0.958, "stain": 0.011},
+    "latency_ms": 2.4, "bundle": "9c5e1f0a7b42", "request_id": "4b1d0f6c2a9e8d37",
+}  # fmt: skip
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The verdict, or `results`.", "content": {"application/json": {"example": _EXAMPLE}}},
+    401: {"description": "No API key, or an unknown one."},
+    413: {"description": "More bytes than the server takes."},
+    422: {"description": "Not a picture that can be read."},
+    503: {"description": "Busy: ask again after `Retry-After` seconds."},
+}
+
+
+class InspectionAnswer(BaseModel):
+    """The verdict on one picture."""
+
+    verdict: str = Field(description="The class that is called.")
+    passed: bool | None = Field(alias="pass", description="Whether the part is good; null where no class means good.")
+    probabilities: dict[str, float] = Field(description="Probability of each class.")
+    latency_ms: float = Field(description="From the picture's arrival to its verdict, on the server.")
+    bundle: str = Field(description="Id of the bundle that answered.")
+    request_id: str = Field(description="Found again in the log and in the header X-Request-Id.")
+
+
+class BatchAnswer(BaseModel):
+    """Verdicts in the order of the pictures; a picture that cannot be read has `error` instead."""
+
+    results: list[InspectionAnswer | dict[str, Any]]
+    latency_ms: float
+    bundle: str
+    request_id: str
+
+
+def inspection_routes(
+    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor
+) -> APIRouter:
+    """The routes of the default inspection service."""
+    Image.init()  # Pillow loads its decoders when it first needs one: now, and not while a part waits
+    router = APIRouter(prefix="/v1", tags=["inspection"])
+    decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
+
+    async def judge(picture: bytes) -> Verdict:
+        loop = asyncio.get_running_loop()
+        pixels = await loop.run_in_executor(decoders, _pixels, picture, channels)
+        outputs = await predictor.predict({"image": pixels[np.newaxis]})
+        return decision.of(outputs["probabilities"][0])
+
+    async def judge_or_tell(picture: bytes) -> dict[str, Any]:
+        """One bad picture in a batch fails only itself; a busy server fails the batch, to be asked again."""
+        try:
+            return _answer(await judge(picture))
+        except DataError as error:
+            return {"error": error.as_record()}
+
+    @router.post(
+        "/inspect",
+        summary="Inspect one picture, or several at once.",
+        description="Send one picture as the body, or a form: one file in the field `image` gets one answer, files in "
+        "the field `images` get `results` in their order.",
+        response_model=InspectionAnswer | BatchAnswer,
+        openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
+        responses=_RESPONSES,
+    )
+    async def inspect(request: Request) -> JSONResponse:
+        started = time.perf_counter()
+        pictures, single = _pictures_of(request.headers.get("content-type", ""), await request.body())
+        answers: list[dict[str, Any]]
+        if single:
+            answers = [_answer(await judge(pictures[0]))]
+        else:
+            answers = []
+            for start in range(0, len(pictures), _ABREAST):
+                answers += await asyncio.gather(*map(judge_or_tell, pictures[start : start + _ABREAST]))
+        request.state.verdicts = [answer["verdict"] for answer in answers if "verdict" in answer]
+        tail = {
+            "latency_ms": round((time.perf_counter() - started) * 1000, 3),
+            "bundle": bundle_id,
+            "request_id": request.state.request_id,
+        }
+        return JSONResponse(answers[0] | tail if single else {"results": answers} | tail)
+
+    return router
+
+
+def _pixels(picture: bytes, channels: int) -> np.ndarray:
+    """uint8 `[height, width, channels]`. Raises DataError."""
+    return to_channels(decode_image(picture), channels)
+
+
+def _answer(verdict: Verdict) -> dict[str, Any]:
+    return {"verdict": verdict.name, "pass": verdict.passed, "probabilities": verdict.probabilities}
+
+
+def _pictures_of(content_type: str, body: bytes) -> tuple[list[bytes], bool]:
+    """The pictures of a request, and whether it asks for one answer rather than `results`.
+
+    Raises:
+        DataError: neither a picture nor a form with pictures.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        uploads = [u for u in read_uploads(content_type, body, most=MOST_PICTURES) if u.field in ("image", "images")]
+        if not uploads:
+            raise DataError("the form has no picture", hint="Send files in the field `image` or `images`.")
+        return [upload.data for upload in uploads], len(uploads) == 1 and uploads[0].field == "image"
+    if kind not in PICTURE_TYPES and kind not in _UNTYPED:
+        raise DataError(
+            f"{kind} is not a picture",
+            hint=f"Send one of {', '.join(PICTURE_TYPES)}, or multipart/form-data.",
+        )
+    if not body:
+        raise DataError("the request has no picture", hint="Send its bytes as the body, or in a form.")
+    return [body], True

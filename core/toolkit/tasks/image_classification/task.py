@@ -1,0 +1,138 @@
+"""The task image_classification, as the line calls it: pictures in, one of several classes out.
+
+What trains is imported inside the functions that train, so that a site can load this module without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.plan import Plan
+from toolkit.protocols import (
+    Objective,
+    PredictorFacts,
+    Report,
+    ServedPredictor,
+    Service,
+    Teacher,
+    TensorPredictor,
+    Tensors,
+)
+from toolkit.tasks.base import Request
+from toolkit.tasks.image_classification import reader
+from toolkit.tasks.image_classification.evaluate import evaluate, single_inputs
+from toolkit.tasks.image_classification.family import build_student
+from toolkit.tasks.image_classification.rows import load_rows
+from toolkit.tasks.image_classification.thumbnails import encode_jpeg, encode_png, thumbnail
+
+__all__ = ["build_student", "evaluate", "source_digest"]
+
+source_digest = reader.source_digest
+
+
+def prepare(
+    plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple[str, ...], report: Report
+) -> Dataset:
+    """Read, check and split an image folder into `folder`."""
+    report("read and check pictures", 0, 1)
+    facts = reader.prepare_image_folder(
+        source, purpose=purpose, settings=plan.data, seed=plan.compute.seed, folder=folder, classes=classes
+    )
+    facts["findings"] = json.loads((folder / reader.FINDINGS).read_bytes())["findings"]
+    report("read and check pictures", 1, 1)
+    return open_dataset(folder, "", facts)
+
+
+def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
+    """A prepared data set with its rows behind it."""
+    return Dataset(folder, digest, facts=facts, reader=lambda split: load_rows(folder, split, facts))
+
+
+def label(plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
+    """Adapt the teacher and store its answers to every view of the training rows."""
+    from toolkit.tasks.image_classification import labelling
+
+    return labelling.label(plan, dataset, teacher, folder, report)
+
+
+def teacher_model(labels: TeacherLabels) -> bytes:
+    return (labels.path / labels.facts["model"]).read_bytes()
+
+
+def train(
+    plan: Plan,
+    dataset: Dataset,
+    labels: TeacherLabels,
+    spec: StudentSpec,
+    objectives: Sequence[Objective],
+    folder: Path,
+    report: Report,
+) -> dict[str, Any]:
+    """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
+    from toolkit.tasks.image_classification import training
+
+    return training.train_pair(plan, dataset, labels, spec, objectives, folder, report)
+
+
+def student_predictor(student: Student, which: str) -> TensorPredictor:
+    from toolkit.tasks.image_classification.predictors import TorchPredictor, load_network
+
+    facts = PredictorFacts(form=which, provider="torch", digest=student.digest)
+    return TorchPredictor(load_network(student, which), student.facts["network"]["input_size"], facts)
+
+
+def export(student: Student) -> bytes:
+    """The student as fp32 ONNX, pictures in, probabilities out."""
+    from toolkit.compile.export import Preprocessing, export_network, join
+    from toolkit.tasks.image_classification.predictors import load_network
+
+    network = student.facts["network"]
+    channels, size = network["channels"], network["input_size"]
+    exported = export_network(load_network(student, "student"), channels, size)
+    return join(exported, Preprocessing(channels, channels, size, (0.0,) * channels, (1.0,) * channels))
+
+
+def inputs(dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:
+    return single_inputs(dataset.split(split), rows)
+
+
+def footprint(model: Path, dataset: Dataset) -> dict[str, Any]:
+    """Latency end to end and memory of a process of its own, on the first readable test picture as a JPEG."""
+    from toolkit.tasks.image_classification.footprint import footprint as measure
+
+    image = next(iter(single_inputs(dataset.split("test"), 1)))["image"][0]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "request.jpg"
+        picture.write_bytes(encode_jpeg(image))
+        return measure(model, picture, dataset.facts["channels"])
+
+
+def request(dataset: Dataset) -> Request:
+    """The first readable test picture as a PNG, which loses nothing."""
+    row = next(row for row in dataset.split("test") if "image" in row.inputs)
+    return Request("/v1/inspect", encode_png(row.inputs["image"]), "image/png", row.id)
+
+
+def pictures(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:
+    """Small JPEGs of these test rows as data URIs."""
+    rows, wanted = dataset.split("test"), set(ids)
+    chosen = (rows[index] for index, row in enumerate(rows.ids) if row in wanted)
+    return {row.id: thumbnail(row.inputs["image"]) for row in chosen if "image" in row.inputs}
+
+
+def serve(bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
+    """`POST /v1/inspect`."""
+    from toolkit.tasks.image_classification.service import inspection_service
+
+    return inspection_service(
+        classes=bundle["classes"],
+        thresholds=bundle["thresholds"],
+        bundle_id=bundle["id"],
+        good_class=bundle["good_class"],
+        predictor=predictor,
+    )

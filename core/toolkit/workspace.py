@@ -1,0 +1,171 @@
+"""Where things are kept: the home, the content-addressed store, run folders, and writing so that a crash loses nothing.
+
+Everything is written aside, flushed, renamed, and the folder flushed; a folder counts only once its manifest is there,
+and the manifest is written last. This module never decides what is stored, nor when.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Facts
+from toolkit.errors import EnvironmentUnfit, IntegrityError
+
+MANIFEST = "artifact.json"
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string for one value: sorted keys, no white space, UTF-8; NaN and infinities are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value`, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames and new names inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `data` so that a reader or a crash sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise EnvironmentUnfit(f"cannot write {path}: {error.strerror}", hint="Check free space and rights.") from error
+    flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, *, purpose: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold `folder` for one process; another one is told who waits for what instead of waiting for ever.
+
+    Args:
+        wait: seconds to wait for somebody else to end before giving up.
+
+    Raises:
+        EnvironmentUnfit: somebody else holds the folder.
+    """
+    deadline = time.monotonic() + wait
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise EnvironmentUnfit(
+            f"cannot use the folder {folder}: {error.strerror}", hint="Choose a folder you may write to."
+        ) from error
+    with lock as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise EnvironmentUnfit(
+                        f"{folder} is in use by another process that wants to {purpose}",
+                        hint="Wait until it ends, or stop it.",
+                    ) from error
+                time.sleep(0.01)
+        yield
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An artifact as it lies in the store: its folder and what its manifest says."""
+
+    path: Path
+    kind: str
+    digest: str
+    parents: tuple[str, ...]
+    facts: Facts
+
+
+class Workspace:
+    """The toolkit home. Nothing in it is needed by a site: `keys`, `store`, `runs`, `bundles`, `registry.db`."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.keys = home / "keys"
+        self.bundles = home / "bundles"
+        self.runs = home / "runs"
+        self._store = home / "store"
+        try:
+            self._store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentUnfit(
+                f"cannot use {home} as the toolkit home: {error.strerror}",
+                hint="Point TOOLKIT_HOME at a folder you may write to.",
+            ) from error
+
+    def run_folder(self, run_id: str) -> Path:
+        folder = self.runs / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def find(self, kind: str, digest: str) -> Stored | None:
+        """The stored artifact of this digest, or None where none was finished."""
+        folder = self._folder(kind, digest)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise IntegrityError(
+                f"{folder / MANIFEST} is damaged", part=MANIFEST, hint="Remove the folder; the stage will run again."
+            ) from error
+        return Stored(folder, kind, digest, tuple(manifest["parents"]), manifest["facts"])
+
+    def scratch(self, kind: str, digest: str) -> Path:
+        """Where the stage that makes this artifact works. What lies there after a crash is its to take up again."""
+        folder = self._store / kind / f".{digest[:32]}.partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def commit(self, kind: str, digest: str, *, parents: tuple[str, ...], facts: Mapping[str, Any]) -> Stored:
+        """Turn the scratch folder into the artifact: flush its files, write the manifest last, rename."""
+        scratch, folder = self.scratch(kind, digest), self._folder(kind, digest)
+        for path in sorted(scratch.rglob("*")):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        manifest = {"kind": kind, "digest": digest, "parents": list(parents), "facts": facts}
+        write_file(scratch / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.rename(scratch, folder)
+        flush_folder(folder.parent)
+        return Stored(folder, kind, digest, parents, dict(facts))
+
+    def _folder(self, kind: str, digest: str) -> Path:
+        return self._store / kind / digest[:32]

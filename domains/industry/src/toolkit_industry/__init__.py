@@ -1,0 +1,1 @@
+"""The industry domain: machined parts looked at by a camera."""

@@ -1,0 +1,213 @@
+"""The queue before the model: who runs together, who waits, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from toolkit.errors import UsageError
+from toolkit.protocols import PredictorFacts
+from toolkit.serving.batching import Batcher
+from toolkit.serving.refusals import Overloaded
+
+
+class Doubler:
+    """A model that doubles, records its batches, and runs only while its gate is open. 255 makes it fail."""
+
+    facts = PredictorFacts(form="compiled", provider="test", digest="")
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        self.gate.wait(5)
+        self.batches.append(inputs["x"].shape)
+        if (inputs["x"] == 255).any():
+            raise ValueError("cannot double 255")
+        return {"y": inputs["x"].astype(np.int64) * 2}
+
+
+def row(value: int, width: int = 3) -> dict[str, np.ndarray]:
+    return {"x": np.full((1, width), value, np.uint8)}
+
+
+async def _held_up(batcher: Batcher, model: Doubler, *more: dict[str, np.ndarray]) -> list[asyncio.Task]:
+    """One request that the model is busy with, and `more` that came meanwhile."""
+    model.gate.clear()
+    tasks = [asyncio.ensure_future(batcher.predict(row(1)))]
+    await asyncio.sleep(0.02)
+    for inputs in more:
+        tasks.append(asyncio.ensure_future(batcher.predict(inputs)))
+        await asyncio.sleep(0)
+    return tasks
+
+
+def test_what_arrives_while_the_model_is_busy_runs_together_and_gets_its_own_answer() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model)
+        tasks = await _held_up(batcher, model, *(row(value) for value in range(2, 7)))
+        assert batcher.waiting == 5
+        model.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert [int(answer["y"][0, 0]) for answer in answers] == [2, 4, 6, 8, 10, 12]
+        assert model.batches == [(1, 3), (5, 3)]
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_shapes_do_not_mix_and_order_is_kept_and_batches_are_bounded() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, max_batch=3)
+        others = [row(2), row(3, width=4), row(4), row(5, width=4), row(6), row(7)]
+        tasks = await _held_up(batcher, model, *others)
+        model.gate.set()
+        answers = await asyncio.gather(*tasks)
+        assert [int(answer["y"][0, 0]) for answer in answers] == [2, 4, 6, 8, 10, 12, 14]
+        assert model.batches == [(1, 3), (3, 3), (2, 4), (1, 3)]
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_lone_request_is_never_held_back() -> None:
+    async def scene() -> None:
+        batcher = Batcher(Doubler(), max_delay_ms=10_000)
+        started = time.perf_counter()
+        for value in range(20):
+            await batcher.predict(row(value))
+        assert time.perf_counter() - started < 2
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_request_that_found_the_model_busy_is_held_back_for_the_delay_at_most() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, max_delay_ms=300, max_batch=3)
+        first, second = await _held_up(batcher, model, row(2))
+        model.gate.set()
+        await first
+        third = asyncio.ensure_future(batcher.predict(row(3)))  # joins the second, which still waits
+        await asyncio.sleep(0.02)
+        assert not second.done()
+        assert [int(answer["y"][0, 0]) for answer in await asyncio.gather(second, third)] == [4, 6]
+        assert model.batches == [(1, 3), (2, 3)]
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_full_queue_refuses_and_then_recovers() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, queue_limit=2)
+        tasks = await _held_up(batcher, model, row(2), row(3))
+        with pytest.raises(Overloaded) as caught:
+            await batcher.predict(row(4))
+        assert caught.value.retry_after >= 1
+        model.gate.set()
+        await asyncio.gather(*tasks)
+        assert int((await batcher.predict(row(4)))["y"][0, 0]) == 8
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_bytes_that_wait_are_bounded_too() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, queue_bytes=1000)
+        tasks = await _held_up(batcher, model, row(2, width=900))
+        with pytest.raises(Overloaded):
+            await batcher.predict(row(3, width=200))
+        model.gate.set()
+        await asyncio.gather(*tasks)
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_failing_batch_fails_only_its_own_requests() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model)
+        tasks = await _held_up(batcher, model, row(255), row(3), row(4, width=5))
+        model.gate.set()
+        first, bad, beside, other = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(bad, ValueError)
+        assert isinstance(beside, ValueError)
+        assert int(first["y"][0, 0]) == 2
+        assert int(other["y"][0, 0]) == 8
+        assert int((await batcher.predict(row(9)))["y"][0, 0]) == 18
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_a_request_whose_asker_has_gone_is_dropped() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model)
+        first, second, third = await _held_up(batcher, model, row(2), row(3))
+        second.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert batcher.waiting == 1
+        model.gate.set()
+        await asyncio.gather(first, third)
+        assert model.batches == [(1, 3), (1, 3)]
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_stop_answers_what_waits_and_takes_nothing_more() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, max_batch=1)
+        tasks = await _held_up(batcher, model, row(2), row(3))
+        stopping = asyncio.ensure_future(batcher.stop())
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="stopping"):
+            await batcher.predict(row(4))
+        model.gate.set()
+        await stopping
+        assert [int(task.result()["y"][0, 0]) for task in tasks] == [2, 4, 6]
+
+    asyncio.run(scene())
+
+
+def test_a_request_of_many_rows_runs_whole_and_the_observer_is_told() -> None:
+    async def scene() -> None:
+        seen: list[tuple[int, float]] = []
+        batcher = Batcher(Doubler(), max_batch=4, observer=lambda rows, seconds: seen.append((rows, seconds)))
+        answer = await batcher.predict({"x": np.arange(30, dtype=np.uint8).reshape(10, 3)})
+        assert answer["y"].shape == (10, 3)
+        await batcher.stop()
+        assert [rows for rows, _seconds in seen] == [10]
+        assert seen[0][1] > 0
+
+    asyncio.run(scene())
+
+
+def test_inputs_that_disagree_about_rows_are_refused() -> None:
+    async def scene() -> None:
+        batcher = Batcher(Doubler())
+        with pytest.raises(UsageError):
+            await batcher.predict({"x": np.zeros((2, 3)), "z": np.zeros((1, 3))})
+        with pytest.raises(UsageError):
+            await batcher.predict({"x": np.zeros((0, 3))})
+        await batcher.stop()
+
+    asyncio.run(scene())
