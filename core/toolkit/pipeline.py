@@ -16,6 +16,7 @@ from toolkit.plugins import Plugins
 from toolkit.report.page import write_report
 from toolkit.stages import check, compile, distil, evaluate, gate, install, label, prepare, seal
 from toolkit.stages.context import Context, Stage
+from toolkit.stages.summary import run_facts
 from toolkit.workspace import digest_of, folder_lock
 
 LINE: tuple[Stage, ...] = (
@@ -31,7 +32,7 @@ LINE: tuple[Stage, ...] = (
 )
 
 HERE_ONLY = ("install", "check")
-"""Stages that need the compiled model to run on this machine."""
+"""Stages that change or ask this machine's site: they need a model that runs here, and follow what was made anew."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
     Raises:
         ToolkitError: what a stage found; the artifacts made so far stay.
     """
-    hook, results = context.plugins.hook, []
+    hook = context.plugins.hook
+    results: list[StageResult] = []
     with folder_lock(context.workspace.home / "store", purpose="run the line"):
         hook.run_started(run=context.run)
         upstream: dict[str, Artifact] = {}
@@ -81,7 +83,9 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
             if stage.name in HERE_ONLY and not _runs_here(upstream):
                 break
             try:
-                result = _run_stage(context, stage, upstream)
+                made = {result.stage for result in results if not result.kept}
+                anew = stage.name in HERE_ONLY and not made.isdisjoint(stage.needs)
+                result = _run_stage(context, stage, upstream, anew=anew)
                 upstream[stage.name] = result.artifact
                 results.append(result)
                 hook.stage_finished(run=context.run, stage=stage.name, artifact=result.artifact, kept=result.kept)
@@ -102,26 +106,24 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
 
 def stage_digest(context: Context, stage: Stage, upstream: Mapping[str, Artifact]) -> str:
     """What the stage's artifact is called: the plan's part, its parents, its inputs and the code that makes it."""
-    plugins = [context.plugins.source_of(context.teacher), context.plugins.source_of(context.profile[1])]
-    code = {*stage.code, *filter(None, [context.plugins.domain_package()])}
-    if stage.name in ("label", "compile"):
-        code |= {plugins[stage.name == "compile"]}
+    offered = [context.plugins.source_of(item) for item in stage.uses(context)]
+    domain = [package for package in (context.plugins.domain_package(),) if package]
     return digest_of(
         {
             "stage": stage.name,
             "plan": context.plan.part(stage.keys),
-            "sections": context.plugins.section_values(context.plan),
+            "sections": context.plugins.section_values(context.plan, stage.name),
             "parents": [upstream[name].digest for name in stage.needs],
             "inputs": dict(stage.inputs(context)),
-            "code": context.plugins.code_version(*code),
+            "code": context.plugins.code_version(*stage.code, *offered, *domain),
         }
     )
 
 
-def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact]) -> StageResult:
+def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact], *, anew: bool) -> StageResult:
     started = time.monotonic()
     digest = stage_digest(context, stage, upstream)
-    stored = context.workspace.find(stage.kind, digest)
+    stored = None if anew else context.workspace.find(stage.kind, digest)
     if stored is not None:
         artifact = stage.load(context, stored)
         if stage.stands(context, artifact):
@@ -149,10 +151,9 @@ def _publish_report(context: Context, made: Artifact | None, results: Sequence[S
     """The report of this run, with its stages and their times, in the run's own folder."""
     if made is None:
         return
-    summary: dict[str, Any] = json.loads((made.path / "report.json").read_bytes())
-    summary["run"]["id"] = context.run.id
-    summary["stages"] = [{"name": r.stage, "seconds": round(r.seconds, 2), "kept": r.kept} for r in results]
-    write_report(context.run.folder, summary)
+    measured: dict[str, Any] = json.loads((made.path / "report.json").read_bytes())
+    stages = [{"name": r.stage, "seconds": round(r.seconds, 2), "kept": r.kept} for r in results]
+    write_report(context.run.folder, measured | {"run": run_facts(context, measured), "stages": stages})
 
 
 def _known(kind: str, name: str, offered: Mapping[str, object]) -> None:

@@ -1,6 +1,6 @@
 """The plan: what a run will do, resolved once at the edge, validated, frozen, and trusted inside.
 
-Values come in layers (`--set`, flags, toolkit.toml, the domain's draft, core defaults); every value remembers its layer.
+Values come in layers (`--set`, flags, toolkit.toml, the domain's draft, core defaults) and remember their layer.
 Secrets never enter a plan. This module and the command line are the only ones that read the environment.
 """
 
@@ -46,9 +46,9 @@ class TeacherPlan(Section):
     name: str = Field("efficientnet-lite0", description="A teacher offered by a plugin; see `toolkit teachers`.")
     checkpoint: Path | None = Field(None, description="Local checkpoint folder, for teachers that take one.")
     input_size: int = Field(112, ge=32, le=1024, multiple_of=8, description="Pixels a side.")
-    epochs: int = Field(8, ge=1, le=1000, description="Most passes over the training rows.")
-    batch_size: int = Field(32, ge=2, le=4096)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    epochs: int = Field(6, ge=1, le=1000, description="Passes over the training rows.")
+    batch_size: int = Field(32, ge=2, le=4096, description="Rows in a step.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Highest, after the warm-up.")
     accept_unknown_licence: str = Field("", description="Reason to use a teacher whose licence is not known.")
 
 
@@ -63,13 +63,13 @@ class RecipePlan(Section):
     """How knowledge is transferred."""
 
     name: str = Field("soft-labels", description="A recipe; see `toolkit plugins`.")
-    epochs: int = Field(60, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(64, ge=2, le=8192)
-    learning_rate: float = Field(4e-3, gt=0, le=1)
-    weight_decay: float = Field(0.02, ge=0, le=1)
+    epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
+    batch_size: int = Field(64, ge=2, le=8192, description="Rows in a step.")
+    learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
+    weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(2.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
-    teacher_weight: float = Field(0.7, ge=0, le=1, description="Share of the loss that comes from the teacher.")
-    views: int = Field(60, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
+    teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    views: int = Field(80, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
     mixup: float = Field(0.0, ge=0, le=1, description="Share of views that mix two rows (the teacher labels the mix).")
     baseline: bool = Field(True, description="Also train the same student on the labels alone, to compare.")
 
@@ -80,9 +80,9 @@ class TargetPlan(Section):
     profile: str = Field("cpu", description="A hardware profile; see `toolkit targets`.")
     precision: Literal["auto", "fp32", "int8"] = Field("auto", description="auto: int8 where it is as good and faster.")
     margin: float = Field(0.005, ge=0, le=1, description="Most accuracy on validation that int8 may lose.")
-    latency_p95_ms: float | None = Field(None, gt=0)
-    memory_mb: float | None = Field(None, gt=0)
-    size_mb: float | None = Field(None, gt=0)
+    latency_p95_ms: float | None = Field(None, gt=0, description="Most that 95% of answers may take.")
+    memory_mb: float | None = Field(None, gt=0, description="Most weights and activations together.")
+    size_mb: float | None = Field(None, gt=0, description="Largest model file.")
 
 
 class GatePlan(Section):
@@ -95,7 +95,7 @@ class GatePlan(Section):
 class ComputePlan(Section):
     """Where training runs. Not part of any digest except `seed`."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="All that is random follows from it.")
     device: str = Field("auto", description="auto, cpu, cuda, npu, mps, or a torch device such as cuda:1.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes the machine's cores.")
 
@@ -103,16 +103,15 @@ class ComputePlan(Section):
 class CostPlan(Section):
     """Prices for the report's cost line."""
 
-    currency: str = "USD"
+    currency: str = Field("USD", description="Of the prices below.")
     server_hour: float = Field(0.10, ge=0, description="Price of one hour of the box that serves.")
-    kilowatt_hour: float = Field(0.15, ge=0)
     utilisation: float = Field(0.3, gt=0, le=1, description="Share of an hour the box is busy.")
 
 
 class Plan(Section):
     """Everything a run needs to know. `sections` holds the settings of plugins, by section name."""
 
-    domain: str
+    domain: str = Field(description="An installed domain; see `toolkit plugins`.")
     task: str = Field("image_classification", description="What kind of model this is; the domain chooses.")
     data: DataPlan = DataPlan()
     teacher: TeacherPlan = TeacherPlan()
@@ -174,7 +173,9 @@ def passphrase_from_environment() -> str | None:
     try:
         return Path(name).read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read a passphrase from {name}", hint="TOOLKIT_PASSPHRASE_FILE must name it.") from error
+        raise PlanError(
+            f"cannot read a passphrase from {name}", hint="TOOLKIT_PASSPHRASE_FILE names a file that holds it."
+        ) from error
 
 
 def read_config(path: Path) -> Layer:
@@ -187,6 +188,8 @@ def read_config(path: Path) -> Layer:
         return Layer(path.name, tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise PlanError(f"no configuration at {path}", hint="Check --config.") from error
+    except OSError as error:
+        raise PlanError(f"cannot read {path}: {error.strerror}", hint="--config names a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{path} is not valid TOML: {error}", hint="Mend that line.") from error
 

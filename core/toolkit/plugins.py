@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions
 from pathlib import Path
@@ -19,7 +19,7 @@ import pluggy
 from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError
 from toolkit.plan import Plan, Section
-from toolkit.protocols import HardwareProfile, Recipe, Target, Teacher
+from toolkit.protocols import HardwareProfile, Recipe, Settings, Target, Teacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
 
@@ -48,27 +48,37 @@ class Plugins:
     def hook(self) -> pluggy.HookRelay:
         return self.manager.hook
 
-    def offered(self, call: Callable[[], Iterable[Iterable[Any]]], kind: str) -> dict[str, Any]:
-        """What plugins offer through a `register_*` hook, by name."""
+    def offered(self, hook: str, kind: str) -> dict[str, Any]:
+        """What plugins offer through a `register_*` hook, by name; one that raises there is named."""
         found: dict[str, Any] = {}
-        for group in call():
-            for item in group:
-                if item.name in found:
-                    both = f"{_origin(found[item.name])} and {_origin(item)}"
-                    raise PluginError(
-                        f"two {kind}s are named {item.name}: by {both}", hint="Uninstall one of the distributions."
-                    )
-                found[item.name] = item
+        for item in self._registered(hook):
+            if item.name in found:
+                both = f"{_origin(found[item.name])} and {_origin(item)}"
+                raise PluginError(
+                    f"two {kind}s are named {item.name}: by {both}", hint="Uninstall one of the distributions."
+                )
+            found[item.name] = item
         return found
 
+    def _registered(self, hook: str) -> Iterator[Any]:
+        for implementation in getattr(self.hook, hook).get_hookimpls():
+            try:
+                yield from implementation.function()
+            except Exception as error:
+                raise PluginError(
+                    f"{implementation.plugin_name} fails in {hook}: {type(error).__name__}: {error}",
+                    hint="Mend or uninstall that plugin.",
+                    plugin=implementation.plugin_name,
+                ) from error
+
     def teachers(self) -> dict[str, Teacher]:
-        return self.offered(self.hook.register_teachers, "teacher")
+        return self.offered("register_teachers", "teacher")
 
     def recipes(self) -> dict[str, Recipe]:
-        return self.offered(self.hook.register_recipes, "recipe")
+        return self.offered("register_recipes", "recipe")
 
     def targets(self) -> dict[str, Target]:
-        return self.offered(self.hook.register_targets, "target")
+        return self.offered("register_targets", "target")
 
     def profiles(self) -> dict[str, tuple[HardwareProfile, Target]]:
         """Every hardware profile, by name, with the target that builds for it."""
@@ -83,17 +93,28 @@ class Plugins:
 
     def settings(self) -> dict[str, type[Section]]:
         """Settings models by the name of their table."""
-        found: dict[str, type[Section]] = {}
-        for group in self.hook.register_settings():
-            for item in group:
-                if item.section in found:
-                    raise PluginError(f"two plugins want the table [{item.section}]", hint="Uninstall one of them.")
-                found[item.section] = item.model
+        return {name: settings.model for name, settings in self._settings().items()}
+
+    def _settings(self) -> dict[str, Settings]:
+        found: dict[str, Settings] = {}
+        for item in self._registered("register_settings"):
+            if item.section in found:
+                raise PluginError(f"two plugins want the table [{item.section}]", hint="Uninstall one of them.")
+            if item.section in Plan.model_fields:
+                raise PluginError(
+                    f"{item.model.__module__} wants the table [{item.section}], which is core's",
+                    hint="A plugin's table bears the plugin's name.",
+                )
+            found[item.section] = item
         return found
 
     def offers_of(self, info: PluginInfo) -> list[str]:
         """What one plugin offers by name: `teacher efficientnet-lite0`, `target cpu`, ..."""
-        offered = {"teacher": self.teachers(), "recipe": self.recipes(), "target": self.targets()}
+        offered: dict[str, Mapping[str, object]] = {
+            "teacher": self.teachers(),
+            "recipe": self.recipes(),
+            "target": self.targets(),
+        }
         package = info.module.partition(".")[0]
         return [
             f"{kind} {name}"
@@ -102,9 +123,14 @@ class Plugins:
             if self.source_of(item) == package
         ]
 
-    def section_values(self, plan: Plan) -> dict[str, Any]:
-        """What the plan says in the tables of plugins, JSON-ready."""
-        return {name: getattr(plan, name).model_dump(mode="json") for name in self.settings()}
+    def section_values(self, plan: Plan, stage: str) -> dict[str, Any]:
+        """What `stage` reads of the tables of plugins, JSON-ready."""
+        values: dict[str, Any] = {}
+        for name, settings in self._settings().items():
+            table = getattr(plan, name).model_dump(mode="json")
+            keys = table if settings.read_by is None else settings.read_by.get(stage, ())
+            values |= {f"{name}.{key}": table[key] for key in keys}
+        return values
 
     def code_version(self, *modules: str) -> str:
         """A digest of the sources of these modules or packages: it changes when their code does."""
@@ -120,7 +146,8 @@ class Plugins:
 
     def domain_package(self) -> str:
         """The top package of the domain's module."""
-        return next((i.module.partition(".")[0] for i in self.infos if i.name == self.domain and i.group == DOMAINS), "")
+        modules = [info.module for info in self.infos if info.group == DOMAINS and info.name == self.domain]
+        return modules[0].partition(".")[0] if modules else ""
 
 
 def load_plugins(domain: str | None, defaults: ModuleType | object) -> Plugins:
@@ -137,7 +164,8 @@ def load_plugins(domain: str | None, defaults: ModuleType | object) -> Plugins:
     manager.add_hookspecs(hookspecs)
     manager.register(defaults, "core")
     infos: list[PluginInfo] = []
-    entries = sorted(_entries(), key=lambda pair: (pair[0].group, pair[0].name))
+    # pluggy asks the last registered first: the domain answers before plugins, and plugins before core
+    entries = sorted(_entries(), key=lambda pair: (pair[0].group == DOMAINS, pair[0].name))
     _refuse_twins(entries)
     for entry, distribution in entries:
         if entry.group == DOMAINS and domain is not None and entry.name != domain:
@@ -185,7 +213,7 @@ def _register(manager: pluggy.PluginManager, entry: EntryPoint) -> str:
         plugin = entry.load()
         manager.register(plugin, f"{entry.group.rpartition('.')[2]}:{entry.name}")
         manager.check_pending()
-    except Exception as error:  # noqa: BLE001 - reported by name; raised where the plan needs the plugin
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported by name; raised where the plan needs the plugin
         name = f"{entry.group.rpartition('.')[2]}:{entry.name}"
         if manager.has_plugin(name):
             manager.unregister(name=name)

@@ -85,9 +85,16 @@ class TeacherSpec:
 class Teacher(Protocol):
     """A large model whose ability is transferred."""
 
-    name: str
-    tasks: frozenset[str]
-    gives: frozenset[str]  # carriers: response, features, relations, text
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tasks(self) -> frozenset[str]: ...
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Carriers: response, features, relations, text."""
+        ...
 
     def record(self, plan: Plan) -> TeacherRecord:
         """Licence and identity, without loading the model."""
@@ -114,8 +121,13 @@ class Objective:
 class Recipe(Protocol):
     """A list of weighted objectives."""
 
-    name: str
-    needs: frozenset[str]  # carriers the teacher must give
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Carriers that the teacher must give."""
+        ...
 
     def objectives(self, plan: Plan) -> Sequence[Objective]: ...
 
@@ -144,7 +156,8 @@ class CompiledForm:
 class Target(Protocol):
     """A kind of hardware and its runtime."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def profiles(self) -> Iterable[HardwareProfile]:
         """What the target can build for; one bears the target's own name."""
@@ -163,10 +176,15 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """A plugin's own table in toolkit.toml."""
+    """A plugin's own table in toolkit.toml.
+
+    `read_by` says which keys each stage reads, so that a changed key re-runs that stage and those after it; a table
+    that does not say is read by every stage.
+    """
 
     section: str
     model: type[Section]
+    read_by: Mapping[str, tuple[str, ...]] | None = None
 
 
 # --- what a domain answers ---------------------------------------------------------------------------------------

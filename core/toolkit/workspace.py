@@ -138,13 +138,13 @@ class Workspace:
         folder = self._folder(kind, digest)
         try:
             manifest = json.loads((folder / MANIFEST).read_bytes())
+            return Stored(folder, kind, digest, tuple(manifest["parents"]), manifest["facts"])
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise IntegrityError(
                 f"{folder / MANIFEST} is damaged", part=MANIFEST, hint="Remove the folder; the stage will run again."
             ) from error
-        return Stored(folder, kind, digest, tuple(manifest["parents"]), manifest["facts"])
 
     def scratch(self, kind: str, digest: str) -> Path:
         """Where the stage that makes this artifact works. What lies there after a crash is its to take up again."""
@@ -162,6 +162,7 @@ class Workspace:
         manifest = {"kind": kind, "digest": digest, "parents": list(parents), "facts": facts}
         write_file(scratch / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False).encode())
         if folder.exists():
+            (folder / MANIFEST).unlink(missing_ok=True)  # first: what is half removed must not count
             shutil.rmtree(folder)
         os.rename(scratch, folder)
         flush_folder(folder.parent)

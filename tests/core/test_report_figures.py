@@ -11,22 +11,15 @@ from typing import Any
 import pytest
 
 from toolkit.report import charts, wording
+from toolkit.report.costs import cost_rows, end_to_end_rows
 from toolkit.report.learning import panels
-from toolkit.report.tables import (
-    agreement,
-    class_rows,
-    cost_rows,
-    count_rows,
-    end_to_end_rows,
-    mix_ups,
-    parity_words,
-    quality,
-    sorting,
-)
+from toolkit.report.tables import agreement, class_rows, count_rows, mix_ups, parity_words, quality, sorting
 from toolkit.report.verdict import key_figures, notes, verdict
 
 
-def metric(value: float, low: float | None = None, high: float | None = None, *, n: int = 100, unit: str = "share") -> Any:
+def metric(
+    value: float, low: float | None = None, high: float | None = None, *, n: int = 100, unit: str = "share"
+) -> Any:
     return {"value": value, "low": value if low is None else low, "high": value if high is None else high, "n": n,
             "unit": unit, "higher_is_better": True}  # fmt: skip
 
@@ -181,7 +174,8 @@ def test_costs_show_a_ratio_only_where_one_is_defined() -> None:
 
 
 def test_counts_have_their_sums() -> None:
-    splits, rows = count_rows({"data": {"classes": ["a", "b"], "counts": {"train": {"a": 3, "b": 4}, "test": {"a": 1}}}})
+    counts = {"train": {"a": 3, "b": 4}, "test": {"a": 1}}
+    splits, rows = count_rows({"data": {"classes": ["a", "b"], "counts": counts}})
     assert splits == ("train", "test")
     assert [(row.name, row.counts, row.total) for row in rows] == [
         ("a", ("3", "1"), "4"), ("b", ("4", "0"), "4"), ("All", ("7", "1"), "8"),
@@ -215,7 +209,9 @@ def test_panels_share_the_axis_of_accuracy_and_skip_gaps() -> None:
 # --- drawings ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("least", "start"), [(0.96, 0.95), (0.95, 0.95), (0.931, 0.9), (0.86, 0.8), (0.5, 0.5), (0.2, 0)])
+@pytest.mark.parametrize(
+    ("least", "start"), [(0.96, 0.95), (0.95, 0.95), (0.931, 0.9), (0.86, 0.8), (0.5, 0.5), (0.2, 0)]
+)
 def test_a_share_axis_shows_every_interval_whole(least: float, start: float) -> None:
     axis = charts.share_axis([metric(0.99, least, 1.0), None])
     assert (axis.low, axis.high, axis.ticks[0], axis.ticks[-1]) == (start, 1.0, start, 1.0)
@@ -263,6 +259,6 @@ def test_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
 
 
 def test_only_the_page_itself_needs_jinja() -> None:
-    parts = "wording, charts, verdict, tables, learning"
-    code = f"from toolkit.report import {parts}; import sys; sys.exit('jinja2' in sys.modules or 'torch' in sys.modules)"
+    parts = "wording, charts, verdict, tables, costs, learning"
+    code = f"from toolkit.report import {parts}; import sys; sys.exit(bool({{'jinja2', 'torch'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import BundleArgument, bundle_folder, say
+from toolkit.errors import Refused
 from toolkit.plan import passphrase_from_environment, toolkit_home
+from toolkit.workspace import write_file
+
+if TYPE_CHECKING:
+    from toolkit.seal.manifest import Manifest
 
 
 def grant(
     bundle: BundleArgument,
     to: Annotated[Path, typer.Option("--to", help="The site's recipient.json.")],
     renew: Annotated[bool, typer.Option("--renew", help="Issue a new grant where the site has one.")] = False,
+    override: Annotated[
+        str, typer.Option(metavar="REASON", help="Grant although the data state no licence; the reason is kept.")
+    ] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Write a grant for a site into a bundle; the payload stays as it is."""
     from toolkit.seal.grant import grant as give
     from toolkit.seal.keys import load_keys
     from toolkit.seal.recipient import load_recipient
+    from toolkit.seal.verify import verify_bundle
 
-    home, recipient = toolkit_home(), load_recipient(to)
+    home, recipient, folder = toolkit_home(), load_recipient(to), bundle_folder(bundle)
     keys = load_keys(home / "keys", passphrase_from_environment())
-    path = give(bundle_folder(bundle), recipient, keys, home / "escrow", renew=renew)
+    _check_data_licence(verify_bundle(folder, keys.trust), override, home / "escrow")
+    path = give(folder, recipient, keys, home / "escrow", renew=renew)
     record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name}
     emit(record, as_json=as_json, text=lambda console: say(console, f"granted to {recipient.name}: {path}"))
+
+
+def _check_data_licence(manifest: Manifest, override: str, escrow: Path) -> None:
+    """A model of data whose terms nobody stated leaves this machine only with a reason on record."""
+    if manifest.data.licence:
+        return
+    if not override:
+        raise Refused(
+            f"the data behind {manifest.bundle_id} state no licence, so it may not leave this machine",
+            hint="State it with --set data.licence=... and deploy again, or give --override REASON.",
+        )
+    log = escrow / f"{manifest.bundle_id}.overrides.jsonl"
+    line = json.dumps({"at": datetime.now(UTC).isoformat(), "reason": override}, ensure_ascii=False)
+    write_file(log, (log.read_bytes() if log.exists() else b"") + line.encode() + b"\n", mode=0o600)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-import click
 import typer
 
 from toolkit import __version__
@@ -35,10 +35,16 @@ from toolkit.cli import (
     teachers,
     verify,
 )
-from toolkit.errors import ToolkitError
+from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 
-BUG = 1
 INTERRUPTED = 130
+
+EXTRAS = {
+    "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
+    "starlette": "serve", "uvicorn": "serve",
+}  # fmt: skip
+"""Modules that the base install lacks, and the extra that brings each."""
 
 DISTIL, LOOK, SEAL, SITE = "Distil and deploy", "Look around", "Keys and bundles", "On a site"
 
@@ -85,6 +91,8 @@ def _common(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and leave with the documented exit code."""
+    # Threads of torch that wait must sleep, not spin: beside any other load, spinning made training ten times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in typed, "--debug" in typed
     sys.exit(_run([word for word in typed if word != "--debug"], as_json=as_json, debug=debug))
@@ -93,32 +101,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
     command = typer.main.get_command(build_app())
     try:
-        command.main(args=list(arguments), prog_name="toolkit", standalone_mode=False)
+        # Typer hands back the code of typer.Exit, and turns Ctrl-C into one
+        code = int(command.main(args=list(arguments), prog_name="toolkit", standalone_mode=False) or 0)
     except ToolkitError as error:
         _show(error, as_json=as_json, debug=debug)
         return error.exit_code
-    except click.exceptions.Exit as leaving:
-        return int(leaving.exit_code)
-    except click.ClickException as error:
-        if as_json:
-            _print_json({"code": "usage", "message": error.format_message(), "hint": "See toolkit --help."})
-        else:
-            error.show()
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\nStopped. The same command takes up where it was.\n")
-        return INTERRUPTED
+    except typer.TyperException as error:
+        _show(UsageError(_sentence(error), hint="See `toolkit --help`."), as_json=as_json, debug=debug)
+        return UsageError.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except BrokenPipeError:
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is said to be one
-        if debug:
-            traceback.print_exc()
-        sys.stderr.write(
-            f"error: this is a bug: {type(error).__name__}: {error}\n"
-            "hint: run it again with --debug and report what it prints.\n"
+        lacking = _lacking(error)
+        if lacking is not None:
+            _show(lacking, as_json=as_json, debug=debug)
+            return lacking.exit_code
+        bug = ToolkitError(
+            f"this is a bug: {type(error).__name__}: {error}",
+            hint="Run it again with --debug and report what it prints.",
         )
-        return BUG
-    return 0
+        _show(bug.with_traceback(error.__traceback__), as_json=as_json, debug=debug)
+        return bug.exit_code
+    if code == INTERRUPTED:
+        sys.stderr.write("\nStopped. The same command takes up where it was.\n")
+    return code
 
 
 def _show(error: ToolkitError, *, as_json: bool, debug: bool) -> None:
@@ -130,6 +138,22 @@ def _show(error: ToolkitError, *, as_json: bool, debug: bool) -> None:
     sys.stderr.write(f"error: {error.message}\n")
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")
+
+
+def _lacking(error: Exception) -> EnvironmentUnfit | None:
+    """What to install, where an extra's module is not there."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module not in EXTRAS:
+        return None
+    return EnvironmentUnfit(
+        f"this needs {module}, which is not installed", hint=f"pip install 'distil-toolkit[{EXTRAS[module]}]'"
+    )
+
+
+def _sentence(error: typer.TyperException) -> str:
+    """What Typer found wrong with what was typed, in one line."""
+    says = getattr(error, "format_message", None)
+    return " ".join(str(says() if says else error).split())
 
 
 def _print_json(record: dict[str, object]) -> None:

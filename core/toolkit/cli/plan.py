@@ -38,18 +38,22 @@ def plan(
 
 def _record(planned: Planned) -> dict[str, Any]:
     from toolkit.registry.store import Registry
+    from toolkit.tasks.base import task_of
     from toolkit.workspace import Workspace
 
     chosen = planned.resolved.plan
     values = chosen.model_dump(mode="json")
-    seconds = Registry(Workspace(toolkit_home()).home).seconds_of(chosen.domain)
-    total = sum(seconds.get(stage, 0.0) for stage in STAGES)
+    seconds, memory = task_of(chosen).estimate(chosen)
+    last = Registry(Workspace(toolkit_home()).home).seconds_of(chosen.domain)
+    total = sum(seconds.values())
     estimate = {
-        "basis": "the last run of this domain on this machine" if seconds else "no run of this domain here yet",
-        "seconds": {stage: seconds.get(stage) for stage in STAGES},
-        "total_seconds": total if seconds else None,
-        "cost": total / 3600 * chosen.cost.server_hour if seconds else None,
+        "basis": "rates read off two x86-64 cores",
+        "seconds": {stage: round(seconds.get(stage, 0.0), 1) for stage in STAGES},
+        "total_seconds": round(total, 1),
+        "memory_mb": round(memory),
+        "cost": total / 3600 * chosen.cost.server_hour,
         "currency": chosen.cost.currency,
+        "last_run_seconds": round(sum(last.values()), 1) if last else None,
     }
     return {
         "plan": [
@@ -76,10 +80,9 @@ def _show(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     estimate = record["estimate"]
     console.print(f"\nstages: {' > '.join(record['stages'])}", markup=False)
-    if estimate["total_seconds"] is None:
-        console.print(f"time and cost: not known yet ({estimate['basis']})")
-        return
     console.print(
-        f"time: about {estimate['total_seconds'] / 60:.1f} min, cost {estimate['cost']:.3f} {estimate['currency']} "
-        f"({estimate['basis']}; finished stages of the same plan are kept)"
+        f"time: about {estimate['total_seconds'] / 60:.0f} min, memory about {estimate['memory_mb'] / 1000:.1f} GB, "
+        f"cost {estimate['cost']:.3f} {estimate['currency']} ({estimate['basis']}; what was finished before is kept)"
     )
+    if estimate["last_run_seconds"] is not None:
+        console.print(f"the last run of this domain took {estimate['last_run_seconds'] / 60:.1f} min on this machine")

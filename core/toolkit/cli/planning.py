@@ -13,6 +13,8 @@ from toolkit.plan import Layer, Options, ResolvedPlan, draft_layer, parse_assign
 from toolkit.plugins import Plugins, load_plugins
 
 CONFIG = Path("toolkit.toml")
+PATHS = (("data", "path"), ("teacher", "checkpoint"))
+"""Keys that hold folders: relative to the file they stand in, or to where the command was typed."""
 
 DomainOption = Annotated[str, typer.Option("--domain", help="An installed domain; see `toolkit plugins`.")]
 DataOption = Annotated[
@@ -46,9 +48,10 @@ def make_plan(
     from toolkit.pipeline import check_plan
 
     plugins = load_plugins(options.domain, defaults)
-    layers = [parse_assignments(assignments), Layer("command line", _flags(options))]
+    layers = [_anchored(parse_assignments(assignments), Path()), Layer("command line", _flags(options))]
     if config is not None or CONFIG.exists():
-        layers.append(_read(config or CONFIG))
+        file = config or CONFIG
+        layers.append(_anchored(read_config(file), file.parent))
     layers.append(draft_layer(plugins.hook.draft_plan(options=options)))
     resolved = resolve(layers, plugins.settings())
     if settled:
@@ -67,10 +70,10 @@ def _flags(options: Options) -> dict[str, Any]:
     return flags
 
 
-def _read(path: Path) -> Layer:
-    """The configuration's layer, its data path relative to the file."""
-    layer = read_config(path)
-    table = layer.values.get("data")
-    if isinstance(table, dict) and isinstance(table.get("path"), str):
-        table["path"] = str((path.parent / table["path"]).absolute())
+def _anchored(layer: Layer, folder: Path) -> Layer:
+    """The layer with its relative paths, which start at `folder`, made absolute."""
+    for table, key in PATHS:
+        values = layer.values.get(table)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            values[key] = str((folder / values[key]).absolute())
     return layer

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from toolkit.cli.output import JsonFlag, emit
 
@@ -37,6 +38,9 @@ def _show(console: Console, found: list[dict[str, Any]]) -> None:
     for column in ("name", "kind", "distribution", "version", "offers"):
         table.add_column(column)
     for one in found:
-        offers = f"[red]broken: {one['broken']}[/red]" if one["broken"] else ", ".join(one["offers"])
+        offers = Text("broken", style="red") if one["broken"] else Text(", ".join(one["offers"]))
         table.add_row(one["name"], one["kind"], one["distribution"], one["version"], offers)
     console.print(table if found else "no plugin is installed")
+    for one in found:
+        if one["broken"]:
+            console.print(f"{one['name']} does not load: {one['broken']}", markup=False)

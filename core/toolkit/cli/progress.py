@@ -1,4 +1,4 @@
-"""Progress of long work on standard error: bars with a rate and an estimate on a terminal, one plain line a minute else."""
+"""Progress of long work, on standard error: a bar with a rate and an estimate, or one plain line a minute."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ProgressReporter:
     """Call it with (what, done, total) as work goes on."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         if self._console.is_terminal:
             self._progress = Progress(

@@ -3,8 +3,10 @@ takes pictures and gives probabilities, and what was trained is what is shipped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +41,7 @@ def export_network(module: Any, planes: int, size: int) -> bytes:
     import torch
 
     example = torch.zeros(2, planes, size, size)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
@@ -49,6 +50,17 @@ def export_network(module: Any, planes: int, size: int) -> bytes:
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()
     return data
+
+
+@contextlib.contextmanager
+def quiet(logger: logging.Logger) -> Iterator[None]:
+    """Only errors from `logger` inside: exporters and quantisers warn of things that are checked here anyway."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def join(network: bytes, preprocessing: Preprocessing) -> bytes:
@@ -76,7 +88,7 @@ def join(network: bytes, preprocessing: Preprocessing) -> bytes:
 
 def _preprocessing_graph(p: Preprocessing) -> onnx.GraphProto:
     constants = {
-        "channels": np.array([p.channels], np.int64),
+        **({"channels": np.array([1], np.int64)} if p.channels == 1 else {}),
         "pixel_shape": np.array([p.channels, p.size, p.size], np.int64),
         "scale": (1 / (255 * np.array(p.std, np.float32))).reshape(1, -1, 1, 1),
         "shift": (-np.array(p.mean, np.float32) / np.array(p.std, np.float32)).reshape(1, -1, 1, 1),

@@ -1,4 +1,4 @@
-"""Whether the shipped file answers as the torch model did: on scores and on decisions (anomalib #2672 is the lesson)."""
+"""Whether the shipped file answers as the torch model did, on scores and on decisions."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from toolkit.compile.export import NETWORK
+from toolkit.compile.export import NETWORK, quiet
 from toolkit.protocols import Tensors
 
-QUANTISED = ["Conv", "Relu", "Clip"]
+QUANTISED = ["Conv", "Relu", "Clip", "Add"]
 """Nearly all of the time is spent in convolutions; normalisation and the last layer's decision stay in float."""
 
 
@@ -27,9 +27,8 @@ def quantise_static(exported: bytes, calibration: Iterable[Tensors], *, reduce_r
         reduce_range: use 7 bits of the weights, for processors whose 8-bit products saturate at 16 bits (x86 without
             VNNI; ONNX Runtime, "Quantize ONNX models", reduce_range).
     """
-    logging.getLogger().setLevel(logging.ERROR)
     model = onnx.load_from_string(exported)
-    with tempfile.TemporaryDirectory() as folder:
+    with quiet(logging.getLogger()), tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "int8.onnx"
         quantize_static(
             model,
@@ -42,9 +41,16 @@ def quantise_static(exported: bytes, calibration: Iterable[Tensors], *, reduce_r
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=[node.name for node in model.graph.node if not node.name.startswith(NETWORK)],
+            nodes_to_exclude=_kept_in_float(model.graph),
         )
         return target.read_bytes()
+
+
+def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
+    """Nodes outside the network, and those of the network before its first convolution: they normalise the picture."""
+    inside = [node.name.startswith(NETWORK) for node in graph.node]
+    first = next((n for n, node in enumerate(graph.node) if node.op_type == "Conv" and inside[n]), 0)
+    return [node.name for n, node in enumerate(graph.node) if n < first or not inside[n]]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

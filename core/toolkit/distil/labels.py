@@ -19,6 +19,8 @@ from toolkit.workspace import file_digest, write_file
 
 INDEX = "labels.json"
 
+_HINT = "Remove the label store; run again."
+
 
 def fill(folder: Path, *, views: int, rows: int, label_view: Callable[[int], np.ndarray], report: Report) -> None:
     """Label every view that is not there yet.
@@ -31,9 +33,7 @@ def fill(folder: Path, *, views: int, rows: int, label_view: Callable[[int], np.
         report("label", view * rows, views * rows)
         path = _shard(folder, view)
         if not path.exists():
-            buffer = io.BytesIO()
-            np.save(buffer, label_view(view).astype(np.float16))
-            write_file(path, buffer.getvalue())
+            write_file(path, _encoded(label_view(view)))
     report("label", views * rows, views * rows)
     shards = {_shard(folder, view).name: file_digest(_shard(folder, view)) for view in range(views)}
     write_file(folder / INDEX, json.dumps({"views": views, "rows": rows, "shards": shards}).encode())
@@ -45,11 +45,27 @@ def load(folder: Path) -> np.ndarray:
     Raises:
         IntegrityError: a shard is not what was written.
     """
-    index = json.loads((folder / INDEX).read_bytes())
-    for name, digest in index["shards"].items():
-        if file_digest(folder / name) != digest:
-            raise IntegrityError(f"{folder / name} is damaged", part=name, hint="Remove the label store; run again.")
-    return np.stack([np.load(folder / name) for name in index["shards"]])
+    try:
+        shards = dict(json.loads((folder / INDEX).read_bytes())["shards"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{folder / INDEX} is damaged", part=INDEX, hint=_HINT) from error
+    for name, digest in shards.items():
+        path = folder / name
+        if not path.is_file() or file_digest(path) != digest:
+            raise IntegrityError(f"{path} is damaged", part=name, hint=_HINT)
+    return np.stack([np.load(folder / name) for name in shards])
+
+
+def _encoded(logits: np.ndarray) -> bytes:
+    if not np.abs(logits).max() <= np.finfo(np.float16).max:
+        raise IntegrityError(
+            "the teacher's logits are not finite in half precision",
+            part="teacher logits",
+            hint="Its training diverged: lower teacher.learning_rate.",
+        )
+    buffer = io.BytesIO()
+    np.save(buffer, logits.astype(np.float16))
+    return buffer.getvalue()
 
 
 def _shard(folder: Path, view: int) -> Path:

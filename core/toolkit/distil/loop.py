@@ -17,13 +17,17 @@ from torch import Tensor, nn
 
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.objectives import Batch, total_loss
+from toolkit.errors import PlanError
 from toolkit.protocols import Objective
 
 
 class Batches(Protocol):
     """Training data as the loop asks for it."""
 
-    steps: int  # in one epoch
+    @property
+    def steps(self) -> int:
+        """Batches in one epoch."""
+        ...
 
     def batch(self, epoch: int, step: int) -> Batch:
         """The same batch for the same arguments, whenever it is asked for."""
@@ -138,10 +142,15 @@ class _State:
         loss, terms = total_loss(objectives, self.module(batch.inputs), batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), 5.0)
+        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), 5.0))
+        if not math.isfinite(norm):
+            raise PlanError(
+                f"the training diverged at step {done + 1} of {total}: its gradient is not a number",
+                hint="Lower the learning rate: recipe.learning_rate, or teacher.learning_rate for the teacher.",
+            )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        for name, value in (terms | {"loss": float(loss.detach()), "gradient_norm": float(norm)}).items():
+        for name, value in (terms | {"loss": float(loss.detach()), "gradient_norm": norm}).items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
 

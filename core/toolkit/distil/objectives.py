@@ -21,7 +21,9 @@ class Batch:
     teacher_logits: Tensor | None = None
 
 
-def total_loss(objectives: Sequence[Objective], student_logits: Tensor, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def total_loss(
+    objectives: Sequence[Objective], student_logits: Tensor, batch: Batch
+) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum, and each objective's own value for the curves."""
     terms = [_term(objective, student_logits, batch) for objective in objectives]
     weighted = [objective.weight * term for objective, term in zip(objectives, terms, strict=True)]

@@ -1,1 +1,1 @@
-"""What happened, kept: runs, stages, artifacts, evaluations, bundles, installations. Never trusted for keys or paths."""
+"""What happened, kept: runs, their stages and artifacts. Never trusted for keys or paths."""

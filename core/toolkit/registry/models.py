@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, String, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Float, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -27,7 +27,7 @@ class Run(Base):
     host: Mapped[str] = mapped_column(String(255))
     started: Mapped[datetime]
     ended: Mapped[datetime | None]
-    outcome: Mapped[str] = mapped_column(String(32), default="running")  # running | done | failed
+    outcome: Mapped[str] = mapped_column(String(32), default="running")  # running | done | failed | interrupted
     error: Mapped[dict[str, Any] | None]
     stages: Mapped[list[Stage]] = relationship(back_populates="run", order_by="Stage.id", cascade="all, delete-orphan")
 
@@ -42,7 +42,7 @@ class Stage(Base):
     run_id: Mapped[str] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(32))
     kept: Mapped[bool]
-    seconds: Mapped[float]
+    seconds: Mapped[float] = mapped_column(Float)
     finished: Mapped[datetime]
     artifact_digest: Mapped[str] = mapped_column(ForeignKey("artifact.digest"))
     run: Mapped[Run] = relationship(back_populates="stages")
@@ -50,7 +50,7 @@ class Stage(Base):
 
 
 class ArtifactRow(Base):
-    """An artifact by its digest: a data set, labels, a student, an evaluation, a compiled model, a bundle, an install."""
+    """An artifact by its digest. `kind` is the record it is: Dataset, Student, Evaluation, Bundle, Installation, ..."""
 
     __tablename__ = "artifact"
 

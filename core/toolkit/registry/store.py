@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Engine, create_engine, event, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session, selectinload
 
 from toolkit.artifacts import Artifact
 from toolkit.errors import EnvironmentUnfit
 from toolkit.registry.models import ArtifactRow, Run, Stage
+from toolkit.workspace import folder_lock
 
 HEAD = "0001"
 """The newest migration. Opening a registry that is there already skips Alembic where it matches."""
@@ -30,14 +31,18 @@ class Registry:
         self._engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
         event.listen(self._engine, "connect", _foreign_keys)
         try:
-            _migrate(self._engine)
+            if _version(self._engine) != HEAD:
+                with folder_lock(home, purpose="make the registry", wait=60.0):
+                    _migrate(self._engine)
         except (OperationalError, DatabaseError) as error:
             raise EnvironmentUnfit(
                 f"cannot open the registry {self.path}: {error.orig}", hint="Move the file away, or mend its rights."
             ) from error
 
     def start(self, run_id: str, domain: str, plan: Mapping[str, Any]) -> None:
+        """A run begins. Its caller holds the home, so a run that is still said to be running was killed."""
         with self._session() as session:
+            session.execute(update(Run).where(Run.outcome == "running").values(outcome="interrupted"))
             session.add(
                 Run(
                     id=run_id,
@@ -49,7 +54,9 @@ class Registry:
                 )
             )
 
-    def finish_stage(self, run_id: str, name: str, kind: str, artifact: Artifact, *, kept: bool, seconds: float) -> None:
+    def finish_stage(
+        self, run_id: str, name: str, kind: str, artifact: Artifact, *, kept: bool, seconds: float
+    ) -> None:
         now = datetime.now(UTC)
         with self._session() as session:
             session.merge(
@@ -85,7 +92,7 @@ class Registry:
         """What each stage last took for this domain when it was not kept: the base of `toolkit plan`'s estimates."""
         with self._session() as session:
             query = select(Stage.name, Stage.seconds).join(Run).where(Run.domain == domain, Stage.kept.is_(False))
-            return {name: seconds for name, seconds in session.execute(query.order_by(Stage.id)).tuples()}
+            return {row.name: row.seconds for row in session.execute(query.order_by(Stage.id))}
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -93,12 +100,23 @@ class Registry:
             yield session
 
 
-def _migrate(engine: Engine) -> None:
+def _version(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        if engine.dialect.has_table(connection, "alembic_version"):
-            current = connection.exec_driver_sql("select version_num from alembic_version").scalar()
-            if current == HEAD:
-                return
+        if not engine.dialect.has_table(connection, "alembic_version"):
+            return None
+        found: str | None = connection.exec_driver_sql("select version_num from alembic_version").scalar()
+        return found
+
+
+def _migrate(engine: Engine) -> None:
+    current = _version(engine)  # somebody else may have migrated it while this process waited
+    if current == HEAD:
+        return
+    if current is not None and current > HEAD:
+        raise EnvironmentUnfit(
+            f"the registry {engine.url.database} was written by a newer toolkit (its version is {current})",
+            hint="Update the toolkit, or point TOOLKIT_HOME elsewhere.",
+        )
     from alembic import command
     from alembic.config import Config
 

@@ -63,7 +63,8 @@ def whiskers(marks: Sequence[tuple[str, Mapping[str, Any] | None]], axis: Axis) 
     # The lines of the grid run over the row's edges; the page clips them at the cell's, so that they join up.
     known = [(kind, metric) for kind, metric in marks if metric and metric["value"] is not None]
     height = ROW + LANE * max(0, len(known) - 1)
-    parts = [f'<line class="grid" x1="{axis.at(t):.2f}%" x2="{axis.at(t):.2f}%" y1="-99" y2="199"/>' for t in axis.ticks]
+    places = [axis.at(tick) for tick in axis.ticks]
+    parts = [f'<line class="grid" x1="{place:.2f}%" x2="{place:.2f}%" y1="-99" y2="199"/>' for place in places]
     for lane, (kind, metric) in enumerate(known):
         y = ROW / 2 + LANE * lane
         parts.append(_whisker(kind, metric, axis, y))

@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from toolkit.report import charts, tables, wording
+from toolkit.report import charts, costs, tables, wording
 from toolkit.report.learning import panels
 from toolkit.report.verdict import key_figures, notes, subject, verdict
 from toolkit.workspace import write_file
@@ -44,8 +44,8 @@ def render(report: Mapping[str, Any]) -> str:
         report=record, kind=kind, model=model, verdict=verdict(record), notes=notes(record),
         key_figures=key_figures(record), quality=tables.quality(record), classes=tables.class_rows(record),
         sorting=tables.sorting(record), mix_ups=tables.mix_ups(record), agreement=tables.agreement(record),
-        parity=tables.parity_words(record), costs=tables.cost_rows(record),
-        end_to_end=tables.end_to_end_rows(record), panels=panels(record), splits=count_splits, counts=counts,
+        parity=tables.parity_words(record), costs=costs.cost_rows(record),
+        end_to_end=costs.end_to_end_rows(record), panels=panels(record), splits=count_splits, counts=counts,
     )  # fmt: skip
 
 

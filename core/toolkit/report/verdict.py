@@ -127,8 +127,8 @@ def notes(report: Record) -> tuple[Note, ...]:
         found.append(Note("bad", "Pictures shared between splits", f"{counted(leaks, 'pair')} of near-identical "
                           "pictures lie in different splits: the scores may be too good."))  # fmt: skip
     if part(report, "gate").get("outcome") == "insufficient_n" and not part(report, "gate").get("refuses"):
-        found.append(Note("warn", "Small sample", "The plan lets this run go on although the test pictures are too few to "
-                          "be sure."))  # fmt: skip
+        found.append(Note("warn", "Small sample", "The plan lets this run go on although the test pictures are too "
+                          "few to be sure."))  # fmt: skip
     if data and not data.get("stated"):
         found.append(Note("warn", "No licence stated", "Nothing says under which terms these pictures may be used. "
                           "Taking the bundle to another machine needs a reason on record."))  # fmt: skip

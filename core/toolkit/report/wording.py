@@ -6,7 +6,6 @@ printed as 100.0%, nor one above zero as 0.0%.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -107,8 +106,8 @@ def significant(value: float, digits: int = 3) -> str:
     """Three significant digits without an exponent: 13.2, 0.284, 314, 0.0000213."""
     if not value:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):,.{max(0, places)}f}"
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])  # after rounding: 999.9 has three digits before the dot
+    return f"{round(value, digits - 1 - exponent):,.{max(0, digits - 1 - exponent)}f}"
 
 
 def money(value: float | None, currency: str) -> str:

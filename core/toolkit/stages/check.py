@@ -1,9 +1,11 @@
-"""Start the server on the site, ask it about one test row, and stop it: a deployment ends with an answer that was seen."""
+"""Start the server on the site, ask it about one test row, stop it: a deployment ends with an answer that was seen."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -54,7 +56,9 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
 def _server(site: Path) -> Iterator[str]:
     """`toolkit serve` on a free port of the loopback, in a process of its own, ready to answer."""
     command = [sys.executable, "-m", "toolkit.cli.main", "serve", "--site", str(site), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
+    )
     try:
         assert process.stdout is not None
         text = ""
@@ -72,7 +76,17 @@ def _server(site: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.communicate(timeout=START_SECONDS)
+        try:
+            process.communicate(timeout=START_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _die_with_parent() -> None:
+    """A deployment that is killed must not leave a server behind (prctl(2), PR_SET_PDEATHSIG; Linux alone has it)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_until_ready(url: str) -> None:

@@ -91,7 +91,9 @@ def _choose(tried: Sequence[Tried], precision: str, margin: float) -> tuple[Trie
             because[name] = f"it loses {lost:.1%} of validation accuracy, the margin is {margin:.1%}"
         elif precision == "auto" and one.latency_ms >= reference.latency_ms:
             because[name] = f"it is not faster here: {one.latency_ms:.3f} against {reference.latency_ms:.3f} ms"
-        elif chosen is None:
+        elif chosen is not None:
+            because[name] = f"{chosen.form.form} fits too and is wanted more"
+        else:
             because[name] = f"it loses {max(lost, 0):.1%} of validation accuracy, the margin is {margin:.1%}"
             chosen = one
     if precision not in ("auto", *because):
@@ -160,9 +162,10 @@ def load(context: Context, stored: Stored) -> CompiledModel:
 STAGE = Stage(
     name="compile",
     kind="compiled",
-    keys=("target", "data.calibration_rows"),
+    keys=("target.profile", "target.precision", "target.margin", "data.calibration_rows"),
     needs=("prepare", "distil"),
     code=("toolkit.compile", "toolkit.stages.compile"),
     run=run,
     load=load,
+    uses=lambda context: (context.profile[1],),
 )

@@ -57,9 +57,10 @@ class Stage:
         kind: name of the artifact's kind in the store.
         keys: dotted keys of the plan that its digest covers.
         needs: stages whose artifacts it reads; their digests are its parents.
-        code: modules whose sources its digest covers, beside those of `plugins(context)`.
+        code: modules whose sources its digest covers, beside the domain's.
         run: makes the artifact's files in a folder and returns its facts. What lies there after a crash is taken up.
         load: a stored artifact as the record that later stages take.
+        uses: what plugins offered for it; the sources of those plugins count too.
         inputs: what else the digest covers: data, checkpoints, the site.
         stands: whether a stored artifact still holds; a site may have changed since.
     """
@@ -71,5 +72,6 @@ class Stage:
     code: tuple[str, ...]
     run: Callable[[Context, Upstream, Path], Facts]
     load: Callable[[Context, Stored], Artifact]
+    uses: Callable[[Context], tuple[object, ...]] = field(default=lambda _: ())
     inputs: Callable[[Context], Mapping[str, Any]] = field(default=lambda _: {})
     stands: Callable[[Context, Artifact], bool] = field(default=lambda _, __: True)

@@ -21,7 +21,6 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import GateRefused
 from toolkit.protocols import PredictorFacts
-from toolkit.report.page import write_report
 from toolkit.score.classification import majority_right
 from toolkit.score.compare import compare
 from toolkit.score.gates import GateDecision, check_budget, decide
@@ -31,14 +30,14 @@ from toolkit.stages.compile import open_form
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.summary import summarise
 from toolkit.tasks.base import task_of
-from toolkit.workspace import Stored
+from toolkit.workspace import Stored, canonical_json, write_file
 
 MEGABYTE = 1e6
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """Everything the report shows is measured here; the line stops afterwards where the decision refuses."""
-    plan, task = context.plan, task_of(context.plan)
+    task = task_of(context.plan)
     dataset, compiled = take(upstream, "prepare", Dataset), take(upstream, "compile", CompiledModel)
     context.report("score the compiled student", 0, 3)
     model = (compiled.path / "model.onnx").read_bytes()
@@ -59,7 +58,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     }
     violations = violations_of(context, dataset, teacher, student, costs)
     summary = summarise(context, upstream, student, decision, violations, costs, footprints)
-    write_report(folder, summary)
+    write_file(folder / "report.json", canonical_json(summary))
     context.report("measure both end to end", 3, 3)
     return {
         "metrics": {"compiled": summary["compiled"]["metrics"]},
@@ -135,9 +134,9 @@ def load(context: Context, stored: Stored) -> Evaluation:
 STAGE = Stage(
     name="gate",
     kind="gate",
-    keys=("gate", "cost", "target", "compute.seed"),
+    keys=("gate", "cost", "target.latency_p95_ms", "target.memory_mb", "target.size_mb", "compute.seed"),
     needs=("prepare", "label", "distil", "evaluate", "compile"),
-    code=("toolkit.score", "toolkit.report", "toolkit.tasks", "toolkit.stages"),
+    code=("toolkit.score", "toolkit.tasks", "toolkit.stages"),
     run=run,
     load=load,
 )

@@ -62,5 +62,6 @@ STAGE = Stage(
     code=("toolkit.distil", "toolkit.tasks", "toolkit.compile.export"),
     run=run,
     load=load,
+    uses=lambda context: (context.teacher,),
     inputs=inputs,
 )

@@ -12,7 +12,6 @@ from typing import Any
 import onnxruntime
 
 from toolkit.artifacts import Artifact, Bundle, BundleFile, CompiledModel, Dataset, Facts, TeacherLabels
-from toolkit.compile.export import IR
 from toolkit.errors import IntegrityError
 from toolkit.plugins import DOMAINS
 from toolkit.seal.bundle import BundleHeader, seal_bundle
@@ -71,7 +70,7 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
         BundleFile("classes", canonical_json(classes)),
         BundleFile("thresholds", canonical_json({})),
         BundleFile("reference", (gate / "compiled.json").read_bytes()),
-        BundleFile("report", (gate / "report.html").read_bytes()),
+        BundleFile("report", (context.run.folder / "report.html").read_bytes()),
     ]
     if record["licence_text"]:
         files.append(BundleFile("LICENSES/teacher.txt", record["licence_text"].encode(), secret=False))
@@ -86,6 +85,8 @@ def _portable_plan(context: Context) -> dict[str, Any]:
 
 
 def _header(context: Context, upstream: Upstream, files: list[BundleFile]) -> BundleHeader:
+    from toolkit.compile.export import IR  # here: `toolkit plan` goes without onnx
+
     plan, compiled = context.plan, take(upstream, "compile", CompiledModel)
     dataset, record = take(upstream, "prepare", Dataset), take(upstream, "label", TeacherLabels).facts["record"]
     report = next(file.data for file in files if file.role == "report")

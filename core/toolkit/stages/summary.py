@@ -34,12 +34,12 @@ def summarise(
     costs: CostComparison,
     footprints: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report's mapping; `report.page` shows it."""
+    """What was measured; `run_facts` adds which run shows it, and `report.page` makes a page of both."""
     dataset, labels = take(upstream, "prepare", Dataset), take(upstream, "label", TeacherLabels)
     student, compiled = take(upstream, "distil", Student), take(upstream, "compile", CompiledModel)
     scored = upstream["evaluate"].path
     return {
-        "run": _run(context, dataset),
+        "machine": describe_machine(),
         "data": _data(dataset),
         "teacher": _teacher(labels) | {"metrics": _metrics(evaluations.read(scored, "teacher"))},
         "student": _student(student, "student") | {"metrics": _metrics(evaluations.read(scored, "student"))},
@@ -55,17 +55,18 @@ def summarise(
     }  # fmt: skip
 
 
-def _run(context: Context, dataset: Dataset) -> dict[str, Any]:
+def run_facts(context: Context, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the report that changes from run to run, even where every stage was kept."""
     return {
         "id": context.run.id,
         "domain": context.plan.domain,
         "product": context.plan.product or context.plan.domain,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "toolkit": __version__,
-        "sample": bool(dataset.facts.get("sample")),
+        "sample": bool(measured["data"]["sample"]),
         "development_keys": custody_of(context.workspace.keys) != "passphrase",
         "overrides": [context.override] if context.override else [],
-        "machine": describe_machine(),
+        "machine": measured["machine"],
     }
 
 

@@ -43,6 +43,10 @@ class Task(Protocol):
         """A prepared data set with its rows behind it."""
         ...
 
+    def estimate(self, plan: Plan) -> tuple[dict[str, float], float]:
+        """A first guess at the seconds by stage and the memory (MB), before anything runs."""
+        ...
+
     def build_student(self, plan: Plan, dataset: Dataset) -> StudentSpec:
         """The member of the task's student family that the plan names."""
         ...

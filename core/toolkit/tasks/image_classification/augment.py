@@ -18,12 +18,14 @@ from toolkit.artifacts import Rows
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far a view may stray. Surfaces have no up and down: quarter turns and flips are free."""
+    """How far a view may stray. Surfaces have no up and down, so flips are free; turns are small, for a rolling
+    direction means something. Light may change a lot: it does between the pictures one trains on and those to come."""
 
     smallest_crop: float = 0.6  # share of the area
-    rotation: float = 10.0  # degrees, beside the quarter turns
-    brightness: float = 0.25
-    contrast: float = 0.25
+    stretch: float = 0.1  # log of the aspect ratio
+    rotation: float = 10.0  # degrees
+    brightness: float = 0.3  # added, of the white point
+    contrast: float = 0.5  # factor about the picture's mean, less one
     mixup: float = 0.0  # share of rows blended with another one
 
 
@@ -52,7 +54,7 @@ class Views:
 
     def _render(self, rows: Tensor, draw: dict[str, Tensor], size: int) -> Tensor:
         source = self.pictures[rows].float().div_(255)
-        grid = functional.affine_grid(draw["affine"][rows], [len(rows), source.shape[1], size, size], align_corners=False)
+        grid = sampling_grid(draw["affine"][rows], size)
         pixels = functional.grid_sample(source, grid, padding_mode="reflection", align_corners=False)
         mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
         gain, offset = draw["gain"][rows].view(-1, 1, 1, 1), draw["offset"][rows].view(-1, 1, 1, 1)
@@ -60,6 +62,17 @@ class Views:
 
     def _draw(self, view: int) -> dict[str, Tensor]:
         return draw_parameters(len(self.pictures), self.seed, view, self.augmentation)
+
+
+def sampling_grid(affine: Tensor, size: int) -> Tensor:
+    """Where each pixel of a view lies in its picture: float32 [b, size, size, 2] in -1..1.
+
+    What functional.affine_grid gives without aligned corners, by broadcasting, in half its time.
+    """
+    steps = (torch.arange(size) * 2.0 + 1) / size - 1
+    column, row = affine[:, :, 0], affine[:, :, 1]
+    grid = row[:, None, None] * steps[None, :, None, None] + column[:, None, None] * steps[None, None, :, None]
+    return grid + affine[:, None, None, :, 2]
 
 
 @functools.lru_cache(maxsize=4)
@@ -70,19 +83,19 @@ def draw_parameters(rows: int, seed: int, view: int, augmentation: Augmentation)
     def uniform(low: float, high: float) -> Tensor:
         return torch.empty(rows).uniform_(low, high, generator=generator)
 
-    scale = uniform(augmentation.smallest_crop, 1.0).sqrt()
-    turn = torch.randint(0, 4, (rows,), generator=generator) * (math.pi / 2)
-    angle = turn + uniform(-augmentation.rotation, augmentation.rotation) * (math.pi / 180)
-    flip = torch.randint(0, 2, (rows,), generator=generator) * 2.0 - 1.0
-    cosine, sine = scale * angle.cos(), scale * angle.sin()
-    shift_x, shift_y = (1 - scale) * uniform(-1, 1), (1 - scale) * uniform(-1, 1)
-    row_x = torch.stack([cosine * flip, -sine, shift_x], dim=1)
-    row_y = torch.stack([sine * flip, cosine, shift_y], dim=1)
+    side = uniform(augmentation.smallest_crop, 1.0).sqrt()
+    stretch = uniform(-augmentation.stretch, augmentation.stretch).exp()
+    width, height = (side * stretch).clamp(max=1.0), (side / stretch).clamp(max=1.0)
+    angle = uniform(-augmentation.rotation, augmentation.rotation) * (math.pi / 180)
+    flip = torch.randint(0, 2, (2, rows), generator=generator) * 2.0 - 1.0
+    shift_x, shift_y = (1 - width) * uniform(-1, 1), (1 - height) * uniform(-1, 1)
+    row_x = torch.stack([width * flip[0] * angle.cos(), -width * flip[0] * angle.sin(), shift_x], dim=1)
+    row_y = torch.stack([height * flip[1] * angle.sin(), height * flip[1] * angle.cos(), shift_y], dim=1)
     mixed = uniform(0, 1) < augmentation.mixup
     return {
         "affine": torch.stack([row_x, row_y], dim=1),
         "gain": 1 + uniform(-augmentation.contrast, augmentation.contrast),
-        "offset": uniform(-augmentation.brightness, augmentation.brightness) * 0.5,
+        "offset": uniform(-augmentation.brightness, augmentation.brightness),
         "partner": torch.randperm(rows, generator=generator),
         "share": uniform(0, 0.5) * mixed,
     }

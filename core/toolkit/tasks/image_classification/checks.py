@@ -7,6 +7,7 @@ trained on or how rows are split.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Inspected:
     mode: str = ""
     grey: bool = True
     pixels: str = ""
-    print: Fingerprint | None = None
+    fingerprint: Fingerprint | None = None
     problem: str = ""
     kind: str = ""
 
@@ -59,8 +60,10 @@ def inspect_files(source: Path, entries: Sequence[Entry], *, fingerprints: bool)
 
     `fingerprints` asks for what `near_duplicates` needs besides.
     """
-    reduction = _reduction(source, entries) if fingerprints else None
-    return [_inspect(source, entry, reduction) for entry in entries]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of damage that then shows, or of oddities in EXIF
+        reduction = _reduction(source, entries) if fingerprints else None
+        return [_inspect(source, entry, reduction) for entry in entries]
 
 
 def _reduction(source: Path, entries: Sequence[Entry]) -> int:
@@ -103,7 +106,7 @@ def _inspect(source: Path, entry: Entry, reduction: int | None) -> Inspected:
         decoded.mode,
         grey=_is_grey(pixels),
         pixels=hashlib.blake2b(pixels.data, digest_size=16, key=f"{width}x{height}".encode()).hexdigest(),
-        print=None if reduction is None else fingerprint(to_channels(pixels, 1)[:, :, 0], reduction=reduction),
+        fingerprint=None if reduction is None else fingerprint(to_channels(pixels, 1)[:, :, 0], reduction=reduction),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -11,34 +11,45 @@ import numpy as np
 from toolkit.artifacts import Dataset, Evaluation, Row
 from toolkit.plan import Plan
 from toolkit.protocols import TensorPredictor
-from toolkit.score.classification import score_classification
+from toolkit.score.classification import ClassificationScore, score_classification
 
 BATCH = 32
+UNLEAKED = "without near-duplicates of training rows"
 
 
 def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
     """Accuracy, macro F1, recall of each class, escapes and overkill, calibration error, each with its interval.
 
-    A row that cannot be read counts as wrong. `per_row` says of every row what it is, what it was called, and how sure.
+    Intervals take rows as independent, so that a folder scored on a site gives the very figures of the report; the gate
+    alone, which decides, resamples near-duplicates together. A row that cannot be read counts as wrong. Where the folder's own splits leak, the slice UNLEAKED leaves those test
+    rows out. `per_row` says of every row what it is, what it was called, and how sure.
     """
     classes = dataset.classes
     per_row: list[dict[str, Any]] = []
     probabilities: list[np.ndarray] = []
     for rows, images in _batches(dataset.split("test")):
-        answers = predictor.predict({"image": images})["probabilities"] if images is not None else None
+        batch = predictor.predict({"image": images})["probabilities"] if images is not None else None
         for index, row in enumerate(rows):
-            given = None if answers is None else answers[index]
+            given = None if batch is None else batch[index]
             probabilities.append(np.full(len(classes), 1 / len(classes)) if given is None else given)
             per_row.append(_record(row, given, classes))
-    score = score_classification(
-        [record["truth"] for record in per_row],
-        [record["predicted"] for record in per_row],
-        np.stack(probabilities),
-        classes,
-        good_class=dataset.facts.get("good_class", ""),
-        groups=[record["group"] for record in per_row],
-        seed=plan.compute.seed,
-    )
+    answers = np.stack(probabilities)
+
+    def scored(chosen: Sequence[int]) -> ClassificationScore:
+        rows = [per_row[index] for index in chosen]
+        return score_classification(
+            [row["truth"] for row in rows],
+            [row["predicted"] for row in rows],
+            answers[list(chosen)],
+            classes,
+            good_class=dataset.facts.get("good_class", ""),
+            seed=plan.compute.seed,
+        )
+
+    score = scored(range(len(per_row)))
+    leaked = {row for leak in dataset.facts.get("leaks", ()) for row in leak[:2]}
+    unleaked = [index for index, row in enumerate(per_row) if row["id"] not in leaked]
+    slices = {UNLEAKED: scored(unleaked).metrics} if 0 < len(unleaked) < len(per_row) else {}
     facts = {
         "predictor": {
             "form": predictor.facts.form, "provider": predictor.facts.provider, "digest": predictor.facts.digest
@@ -48,7 +59,7 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evalua
         "unreadable": score.unreadable,
         "worst": [per_row[index]["id"] for index in score.worst],
     }  # fmt: skip
-    return Evaluation.found(score.metrics, per_row=per_row, facts=facts)
+    return Evaluation.found(score.metrics, per_row=per_row, slices=slices, facts=facts)
 
 
 def _record(row: Row, given: np.ndarray | None, classes: tuple[str, ...]) -> dict[str, Any]:
@@ -68,9 +79,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[tuple[list[Row], np.ndarray | None
     waiting: list[Row] = []
     for row in rows:
         image = row.inputs.get("image")
-        if waiting and (
-            image is None or len(waiting) == BATCH or image.shape != waiting[0].inputs["image"].shape
-        ):
+        if waiting and (image is None or len(waiting) == BATCH or image.shape != waiting[0].inputs["image"].shape):
             yield waiting, np.stack([r.inputs["image"] for r in waiting])
             waiting = []
         if image is None:

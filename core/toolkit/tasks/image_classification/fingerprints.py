@@ -62,7 +62,9 @@ def fingerprint(grey: np.ndarray, *, reduction: int = 1) -> Fingerprint:
             np.zeros((0, 2), np.int32), np.zeros((0, _GRID.size**2), np.float32),
         )  # fmt: skip
     rows, columns = _striking(strength)
-    around = band[rows[:, None, None] + _GRID[:, None], columns[:, None, None] + _GRID].reshape(len(rows), _GRID.size**2)
+    around = band[rows[:, None, None] + _GRID[:, None], columns[:, None, None] + _GRID].reshape(
+        len(rows), _GRID.size**2
+    )
     around = around - around.mean(axis=1, keepdims=True)
     length = np.linalg.norm(around, axis=1, keepdims=True)
     clear = length[:, 0] > _FLAT * _GRID.size

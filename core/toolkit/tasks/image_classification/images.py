@@ -26,8 +26,8 @@ NOT_AN_IMAGE = "not-an-image"
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"II*\x00", b"MM\x00*", b"RIFF")
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
-    struct.error, zlib.error,
-)  # fmt: skip  # what Pillow's decoders raise on damaged files
+    struct.error, zlib.error, UserWarning,
+)  # fmt: skip  # what Pillow's decoders raise on damaged files, the last where warnings are errors
 
 
 class UnreadableImage(DataError):

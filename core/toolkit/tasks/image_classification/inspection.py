@@ -77,9 +77,7 @@ class BatchAnswer(BaseModel):
     request_id: str
 
 
-def inspection_routes(
-    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor
-) -> APIRouter:
+def inspection_routes(decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor) -> APIRouter:
     """The routes of the default inspection service."""
     Image.init()  # Pillow loads its decoders when it first needs one: now, and not while a part waits
     router = APIRouter(prefix="/v1", tags=["inspection"])

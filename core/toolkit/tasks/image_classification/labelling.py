@@ -1,5 +1,5 @@
 """Labelling pictures: the teacher is adapted to the classes at hand, exported, and asked about every view of every
-training row. It labels through ONNX Runtime on a CPU, several times faster there than torch, and through torch elsewhere."""
+training row. On a CPU it answers through ONNX Runtime, several times faster there than torch, else through torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
-from toolkit.distil.devices import choose_device
+from toolkit.distil.devices import prepare_torch
 from toolkit.plan import Plan
 from toolkit.protocols import Report, Teacher, TeacherSpec
 from toolkit.tasks.image_classification.augment import Augmentation
@@ -29,15 +29,16 @@ MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "
 
 def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels:
     """Fill `workspace` with the adapted teacher and its labels; what is there already is not done again."""
+    device = prepare_torch(plan.compute)
     spec = teacher.load(plan, dataset.classes)
     data = load_training_data(plan, dataset, augmentation(plan))
     if not (workspace / FACTS).exists():
-        _adapt(plan, dataset, data, spec, workspace, report)
+        _adapt(plan, dataset, data, spec, device, workspace, report)
     store.fill(
         workspace / "labels",
         views=plan.recipe.views,
         rows=len(data.labels),
-        label_view=_labeller(plan, data, spec, workspace),
+        label_view=_labeller(plan, data, spec, device, workspace),
         report=report,
     )
     facts = json.loads((workspace / FACTS).read_bytes())
@@ -50,10 +51,16 @@ def augmentation(plan: Plan) -> Augmentation:
 
 
 def _adapt(
-    plan: Plan, dataset: Dataset, data: TrainingData, spec: TeacherSpec, folder: Path, report: Report
+    plan: Plan,
+    dataset: Dataset,
+    data: TrainingData,
+    spec: TeacherSpec,
+    device: torch.device,
+    folder: Path,
+    report: Report,
 ) -> None:
     module, fitted = adapt_teacher(
-        plan, data, spec, folder, lambda done, total: report("adapt the teacher", done, total)
+        plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total)
     )
     size = plan.teacher.input_size
     exported = export_network(module, 3, size)
@@ -67,7 +74,7 @@ def _adapt(
         "model_sha256": hashlib.sha256(model).hexdigest(),
         "parameters": sum(p.numel() for p in module.parameters()),
         "validation_accuracy": fitted.score.accuracy,
-        "picked_epoch": fitted.epoch + 1,
+        "picked_epoch": fitted.epoch,
         "history": list(fitted.history),
         **spec.describe,
     }
@@ -75,21 +82,22 @@ def _adapt(
     Checkpoints(folder).clear()
 
 
-def _labeller(plan: Plan, data: TrainingData, spec: TeacherSpec, folder: Path) -> Callable[[int], np.ndarray]:
+def _labeller(
+    plan: Plan, data: TrainingData, spec: TeacherSpec, device: torch.device, folder: Path
+) -> Callable[[int], np.ndarray]:
     """Logits float32 [rows, classes] of one view."""
-    answer = _answerer(plan, spec, folder)
+    answer = _answerer(plan, spec, device, folder)
     normalise = normaliser(spec)
     rows = torch.arange(len(data.labels))
 
     def label_view(view: int) -> np.ndarray:
-        views = (data.views.render(part, view, plan.teacher.input_size) for part in rows.split(64))
+        views = (data.views.render(part, view, plan.teacher.input_size) for part in torch.split(rows, 64))
         return np.concatenate([answer(normalise(pixels)) for pixels in views])
 
     return label_view
 
 
-def _answerer(plan: Plan, spec: TeacherSpec, folder: Path) -> Callable[[Tensor], np.ndarray]:
-    device = choose_device(plan.compute)
+def _answerer(plan: Plan, spec: TeacherSpec, device: torch.device, folder: Path) -> Callable[[Tensor], np.ndarray]:
     if device.type == "cpu":
         import onnxruntime
 
@@ -101,7 +109,7 @@ def _answerer(plan: Plan, spec: TeacherSpec, folder: Path) -> Callable[[Tensor],
         return lambda pixels: np.asarray(session.run(["logits"], {"pixels": pixels.contiguous().numpy()})[0])
     module: nn.Module = spec.build()
     module.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
-    module.eval().to(device, memory_format=torch.channels_last)
+    module.eval().to(device)
 
     @torch.inference_mode()
     def answer(pixels: Tensor) -> np.ndarray:

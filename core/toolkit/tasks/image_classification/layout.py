@@ -188,7 +188,7 @@ def _scan_classes(scan: _Scan, items: list[os.DirEntry[str]], split: str) -> Non
             label = unicodedata.normalize("NFC", item.name)  # macOS writes accents apart, others in one
             labels.add(label)
             _scan_files(scan, Path(item.path), label, split)
-        elif item.is_symlink() and item.is_dir():
+        elif item.is_symlink() and os.path.isdir(item.path):
             _refuse_folder_link(scan, item)
         elif split or Path(item.name).suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"):
             scan.loose.append(scan.relative(item.path))
@@ -200,7 +200,7 @@ def _scan_files(scan: _Scan, folder: Path, label: str, split: str) -> None:
             continue
         if _is_folder(item):
             _scan_files(scan, Path(item.path), label, split)
-        elif item.is_symlink() and item.is_dir():
+        elif item.is_symlink() and os.path.isdir(item.path):
             _refuse_folder_link(scan, item)
         else:
             scan.entries.append(Entry(scan.relative(item.path), label, split, _refusal(scan.source, item)))
@@ -239,7 +239,7 @@ def _refusal(source: Path, item: os.DirEntry[str]) -> str:
 
 def _licence_file(top: list[os.DirEntry[str]], source: Path) -> Path | None:
     for item in top:
-        if item.name.upper().startswith(("LICENSE", "LICENCE")) and item.is_file() and not _refusal(source, item):
+        if item.name.upper().startswith(("LICENSE", "LICENCE")) and not _refusal(source, item):
             return Path(item.path)
     return None
 

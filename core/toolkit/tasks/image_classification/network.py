@@ -21,11 +21,10 @@ class DepthwiseSeparableNet(nn.Module):
 
     def __init__(self, *, channels: int, stem: int, blocks: Sequence[Sequence[int]], classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [*_unit(nn.Conv2d(channels, stem, 7, 4, 3, bias=False), stem)]
+        layers: list[nn.Module] = [_unit(nn.Conv2d(channels, stem, 7, 4, 3, bias=False))]
         width = stem
         for wider, stride in blocks:
-            layers += _unit(nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), width)
-            layers += _unit(nn.Conv2d(width, wider, 1, bias=False), wider)
+            layers.append(Block(width, wider, stride))
             width = wider
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(width, classes)
@@ -35,6 +34,20 @@ class DepthwiseSeparableNet(nn.Module):
         return logits
 
 
+class Block(nn.Module):
+    """A depthwise and a pointwise convolution, with a shortcut where nothing changes shape."""
+
+    def __init__(self, width: int, wider: int, stride: int) -> None:
+        super().__init__()
+        self.depthwise = _unit(nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False))
+        self.pointwise = _unit(nn.Conv2d(width, wider, 1, bias=False))
+        self.shortcut = stride == 1 and width == wider
+
+    def forward(self, features: Tensor) -> Tensor:
+        found: Tensor = self.pointwise(self.depthwise(features))
+        return features + found if self.shortcut else found
+
+
 def normalise(pixels: Tensor) -> Tensor:
     """Zero mean and unit deviation a picture; a flat picture stays flat."""
     centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
@@ -42,5 +55,5 @@ def normalise(pixels: Tensor) -> Tensor:
     return centred / (deviation + FLAT)
 
 
-def _unit(convolution: nn.Conv2d, width: int) -> tuple[nn.Module, ...]:
-    return convolution, nn.BatchNorm2d(width), nn.ReLU()
+def _unit(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU())

@@ -139,9 +139,9 @@ def _related(files: Sequence[Inspected], copies: Iterable[Sequence[int]]) -> lis
                 spare.add(index)
         pairs += [(a, b, 1.0) for n, a in enumerate(members) for b in members[n + 1 :]]
     compared = [index for index in range(len(files)) if index not in spare]
-    prints = [files[index].print for index in compared]
+    prints = [files[index].fingerprint for index in compared]
     matches = near_duplicates(
-        [print for print in prints if print is not None],
+        [taken for taken in prints if taken is not None],  # all are, in train
         [sides.index(files[index].entry.split) for index in compared],
     )
     known = {(a, b) for a, b, _ in pairs}

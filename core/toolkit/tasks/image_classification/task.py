@@ -25,19 +25,18 @@ from toolkit.protocols import (
 )
 from toolkit.tasks.base import Request
 from toolkit.tasks.image_classification import reader
+from toolkit.tasks.image_classification.estimate import estimate
 from toolkit.tasks.image_classification.evaluate import evaluate, single_inputs
 from toolkit.tasks.image_classification.family import build_student
 from toolkit.tasks.image_classification.rows import load_rows
 from toolkit.tasks.image_classification.thumbnails import encode_jpeg, encode_png, thumbnail
 
-__all__ = ["build_student", "evaluate", "source_digest"]
+__all__ = ["build_student", "estimate", "evaluate", "source_digest"]
 
 source_digest = reader.source_digest
 
 
-def prepare(
-    plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple[str, ...], report: Report
-) -> Dataset:
+def prepare(plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple[str, ...], report: Report) -> Dataset:
     """Read, check and split an image folder into `folder`."""
     report("read and check pictures", 0, 1)
     facts = reader.prepare_image_folder(
@@ -61,7 +60,8 @@ def label(plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: 
 
 
 def teacher_model(labels: TeacherLabels) -> bytes:
-    return (labels.path / labels.facts["model"]).read_bytes()
+    """The adapted teacher as ONNX with its preprocessing inside."""
+    return Path(labels.path / labels.facts["model"]).read_bytes()
 
 
 def train(
@@ -134,5 +134,6 @@ def serve(bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
         thresholds=bundle["thresholds"],
         bundle_id=bundle["id"],
         good_class=bundle["good_class"],
+        channels=bundle["channels"],
         predictor=predictor,
     )

@@ -76,7 +76,6 @@ class ImageBatches:
     normalise: Callable[[Tensor], Tensor]
     device: torch.device
     teacher_logits: Tensor | None = None  # [views, n, classes]
-    first_view: int = 0
 
     @property
     def steps(self) -> int:
@@ -86,7 +85,7 @@ class ImageBatches:
         views = self.data.views
         rows = shuffled(len(self.data.labels), views.seed, epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         stored = self.teacher_logits
-        view = self.first_view + (epoch if stored is None else epoch % len(stored))
+        view = epoch if stored is None else epoch % len(stored)
         pixels = self.normalise(views.render(rows, view, self.size))
         return Batch(
             inputs=pixels.contiguous(memory_format=torch.channels_last).to(self.device),
@@ -96,11 +95,15 @@ class ImageBatches:
 
 
 def adapt_teacher(
-    plan: Plan, data: TrainingData, spec: TeacherSpec, folder: Path, report: Callable[[int, int], None]
+    plan: Plan,
+    data: TrainingData,
+    spec: TeacherSpec,
+    device: torch.device,
+    folder: Path,
+    report: Callable[[int, int], None],
 ) -> tuple[nn.Module, Fitted]:
     """Train a pretrained network with a new head until validation says it is really good, without label smoothing
     (its soft labels would carry less: Mueller et al. 2019, arXiv 1906.02629)."""
-    device = prepare_torch(plan.compute)
     torch.manual_seed(plan.compute.seed)
     module: nn.Module = spec.build().to(device, memory_format=torch.channels_last)
     normalise = normaliser(spec)
@@ -132,11 +135,11 @@ def train_student(
     build: Callable[[], Any],
     objectives: Sequence[Objective],
     teacher_logits: np.ndarray | None,
+    device: torch.device,
     folder: Path,
     report: Callable[[int, int], None],
 ) -> Fitted:
     """Train the student, or with `teacher_logits` None its baseline: same seed, same first weights, same views."""
-    device = prepare_torch(plan.compute)
     torch.manual_seed(plan.compute.seed)
     module: nn.Module = build().to(device, memory_format=torch.channels_last)
     decayed = [p for p in module.parameters() if p.ndim > 1]
@@ -184,7 +187,7 @@ def validator(
 
     @torch.inference_mode()
     def validate(module: nn.Module) -> Score:
-        logits = torch.cat([module(part.to(device)).float().cpu() for part in pixels.split(64)])
+        logits = torch.cat([module(part.to(device)).float().cpu() for part in torch.split(pixels, 64)])
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
         return Score(accuracy, float(functional.cross_entropy(logits, labels)))
 
@@ -201,6 +204,7 @@ def train_pair(
     report: Report,
 ) -> dict[str, Any]:
     """The student, and beside it the same student on the labels alone: what distilling added, or cost."""
+    device = prepare_torch(plan.compute)
     data = load_training_data(plan, dataset, Augmentation(mixup=plan.recipe.mixup))
     wanted: dict[str, tuple[Sequence[Objective], np.ndarray | None]] = {
         "student": (objectives, store.load(labels.path / "labels"))
@@ -211,7 +215,7 @@ def train_pair(
     for name, (terms, logits) in wanted.items():
         if not (folder / f"{name}.json").exists():
             tell = functools.partial(report, f"train the {name}")
-            fitted = train_student(plan, data, spec.build, terms, logits, folder / name, tell)
+            fitted = train_student(plan, data, spec.build, terms, logits, device, folder / name, tell)
             write_file(folder / f"{name}.pt", serialise(fitted.weights))
             write_file(folder / f"{name}.json", canonical_json(_record(fitted)))
             Checkpoints(folder / name).clear()
@@ -225,6 +229,6 @@ def _record(fitted: Fitted) -> dict[str, Any]:
     return {
         "parameters": sum(weight.numel() for weight in trained),
         "validation_accuracy": fitted.score.accuracy,
-        "picked_epoch": fitted.epoch + 1,
+        "picked_epoch": fitted.epoch,
         "history": list(fitted.history),
     }

@@ -1,4 +1,4 @@
-"""What inspection knows: a sample lot for newcomers, and that a defect which passes costs more than a good part refused."""
+"""What inspection knows: a sample lot for newcomers, and limits on defects that pass and on good parts refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,16 @@ class IndustryPlan(Section):
 @hookimpl
 def register_settings() -> Iterable[Settings]:
     """Offer the table [industry]."""
-    return [Settings(SECTION, IndustryPlan)]
+    return [
+        Settings(
+            SECTION,
+            IndustryPlan,
+            read_by={
+                "prepare": ("sample_per_class", "sample_test_per_class"),
+                "gate": ("most_escapes", "most_overkill"),
+            },
+        )
+    ]
 
 
 @hookimpl

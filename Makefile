@@ -1,0 +1,42 @@
+# `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+DISTRIBUTIONS := -e '.[distil,serve,test,lint]' -e domains/industry \
+	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers
+MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
+
+.PHONY: deploy test lint docs bench bench-industry clean
+
+deploy: .venv/.installed
+	$(BIN)/toolkit deploy --domain industry
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/.installed
+	$(BIN)/python docs/generate.py
+
+bench: bench-industry
+
+bench-industry: .venv/.installed
+	$(BIN)/python tests/bench/industry.py
+
+.venv/.installed: $(MANIFESTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is missing or older than 3.11"; \
+		echo "hint: install Python 3.11 or newer, or name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 5; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "error: $(PYTHON) cannot make virtual environments: venv or ensurepip is missing"; \
+		echo "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 5; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DISTRIBUTIONS)
+	@touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,178 @@
+"""The conformance suites find what they are there to find: each broken promise, by its own message."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from teacher_parts import Tutor
+
+from toolkit.plan import Plan
+from toolkit.protocols import (
+    CompiledForm,
+    HardwareProfile,
+    PredictorFacts,
+    TensorPredictor,
+    Tensors,
+)
+from toolkit.testing.domains import check_domain
+from toolkit.testing.images import image_folder, picture_model, pictures
+from toolkit.testing.targets import check_target
+from toolkit.testing.teachers import check_teacher
+
+HEAD = """
+from toolkit.artifacts import Dataset, Evaluation, Metric, Violation
+from toolkit.hookspecs import hookimpl
+from toolkit.plan import Plan
+from toolkit.tasks.base import task_of
+
+"""
+
+BROKEN_DOMAINS = {
+    "implements no hook": "",
+    "does not fit: unknown hook 'draft_plam'": "@hookimpl\ndef draft_plam(options): ...",
+    "are declared in the hookimpl but can not be found": "@hookimpl\ndef draft_plan(options, colour): ...",
+    "is for 'other'": "@hookimpl\ndef draft_plan(options): return Plan(domain='other')",
+    "the task juggling is none of": "@hookimpl\ndef draft_plan(options): return Plan(domain='mine', task='juggling')",
+    "importing mine imports torch": "import torch\n@hookimpl\ndef check_release(): return []",
+    "each readable row is a test row": """
+@hookimpl
+def prepare_data(plan, source, purpose, workspace, classes, report):
+    if purpose == "evaluate" and source.name == "test":
+        return task_of(plan).prepare(plan, source.parent, purpose, workspace, classes, report)
+""",
+    "must be refused": """
+@hookimpl
+def prepare_data(plan, source, purpose, workspace, classes, report):
+    if "never-seen" in [folder.name for folder in source.iterdir()]:
+        return Dataset(workspace, "")
+""",
+    "accuracy lies outside its own interval": """
+@hookimpl
+def evaluate(plan, dataset, predictor):
+    found = task_of(plan).evaluate(plan, dataset, predictor)
+    return Evaluation.found({"accuracy": Metric(0.5, 0.6, 0.7, 9)}, per_row=found.per_row)
+""",
+    "every domain reports an accuracy": """
+@hookimpl
+def evaluate(dataset): return Evaluation.found({})
+""",
+    "one record a test row": """
+@hookimpl
+def evaluate(dataset): return Evaluation.found({"accuracy": Metric(1, 1, 1, 9)})
+""",
+    "check_release gives a str": "@hookimpl\ndef check_release(): return ['no']",
+}
+
+
+def module_of(source: str, folder: Path) -> ModuleType:
+    """A module `mine` of that source, as an import would make it."""
+    path = folder / "mine.py"
+    path.write_text(HEAD + source)
+    spec = importlib.util.spec_from_file_location("mine", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("says", BROKEN_DOMAINS)
+def test_a_broken_domain_is_found_out(says: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_domain("mine", module_of(BROKEN_DOMAINS[says], tmp_path), tmp_path)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A predictor that gives every picture the same probabilities."""
+
+    facts: PredictorFacts
+    probabilities: tuple[float, ...] = (0.2, 0.3, 0.5)
+
+    def predict(self, inputs: Tensors) -> Tensors:
+        return {"probabilities": np.tile(np.float32(self.probabilities), (len(inputs["image"]), 1))}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A target whose every promise can be broken by itself."""
+
+    name: str = "constant"
+    names: tuple[str, ...] = ("constant",)
+    forms: tuple[str, ...] = ("int8", "fp32")
+    probabilities: tuple[float, ...] = (0.2, 0.3, 0.5)
+    picky: bool = True
+
+    def profiles(self) -> Iterable[HardwareProfile]:
+        return [HardwareProfile(name, self.name, "Always the same", ("here",)) for name in self.names]
+
+    def compile(
+        self, exported: bytes, calibration: Iterable[Tensors], profile: HardwareProfile, folder: Path
+    ) -> Iterable[CompiledForm]:
+        return [CompiledForm(form, exported) for form in self.forms]
+
+    def load(self, model: bytes, profile: HardwareProfile, facts: PredictorFacts) -> TensorPredictor:
+        from toolkit.errors import EnvironmentUnfit
+
+        if self.picky and profile.arch != ("here",):
+            raise EnvironmentUnfit("not here", hint="Elsewhere.")
+        return Answers(replace(facts, provider="constant"), self.probabilities)
+
+
+BROKEN_TARGETS = {
+    "no profile of its own name": Constant(names=("other",)),
+    "two profiles of constant have one name": Constant(names=("constant", "constant")),
+    "compile\\(\\) built nothing": Constant(forms=()),
+    "fp32 comes last": Constant(forms=("fp32", "int8")),
+    "another-box does not run here": Constant(picky=False),
+    "do not sum to 1": Constant(probabilities=(0.2, 0.3, 0.6)),
+    "not the reference": Constant(),
+}
+
+
+@pytest.mark.parametrize("says", BROKEN_TARGETS)
+def test_a_broken_target_is_found_out(says: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_target(BROKEN_TARGETS[says], tmp_path)
+
+
+def test_a_target_without_its_hardware_must_say_so(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="constant does not run here"):
+        check_target(Constant(), tmp_path, runs_here=False)
+
+
+def test_a_teacher_that_keeps_the_contract_passes() -> None:
+    check_teacher(Tutor(), Plan(domain="mine"))
+
+
+BROKEN_TEACHERS = {
+    "no name to type": Tutor(name="My Teacher"),
+    "teaches tasks that do not exist": Tutor(tasks=frozenset({"juggling"})),
+    "gives what no recipe knows": Tutor(gives=frozenset({"advice"})),
+    "without a licence": Tutor(licence=""),
+    "two builds hold the same weights": Tutor(forgets=True),
+    "never reaches for the network": Tutor(calls=True),
+    "three classes": Tutor(outputs=5),
+}
+
+
+@pytest.mark.parametrize("says", BROKEN_TEACHERS)
+def test_a_broken_teacher_is_found_out(says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_teacher(BROKEN_TEACHERS[says], Plan(domain="mine"))
+
+
+def test_the_pictures_of_a_seed_are_always_the_same(tmp_path: Path) -> None:
+    first = image_folder(tmp_path / "a", ("good", "pit"), per_class=3, test_per_class=2)
+    second = image_folder(tmp_path / "b", ("good", "pit"), per_class=3, test_per_class=2)
+    found = {path.relative_to(first): path.read_bytes() for path in first.rglob("*.png")}
+    assert found == {path.relative_to(second): path.read_bytes() for path in second.rglob("*.png")}
+    assert len(set(found.values())) == 10, "no two of them are the same"
+    assert picture_model() == picture_model()
+    assert all(np.array_equal(a["image"], b["image"]) for a, b in zip(pictures(3), pictures(3), strict=True))

@@ -1,0 +1,244 @@
+"""The training loop: exact on resume, its schedule, its moving average, and which epoch it picks."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import distil_parts as parts
+import numpy as np
+import pytest
+import torch
+from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, tiny_module, train
+from torch import nn
+
+from toolkit.distil import checkpoints
+from toolkit.distil.checkpoints import Checkpoints
+from toolkit.distil.loop import Fitted, Schedule, Score, fit
+from toolkit.errors import PlanError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A torch that other tests find as they left it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
+
+
+def interrupt_at(step: int) -> Callable[[int], None]:
+    def before(reached: int) -> None:
+        if reached == step:
+            raise Interrupted
+
+    return before
+
+
+def assert_same(one: Fitted, other: Fitted) -> None:
+    """Bit for bit."""
+    assert one.weights.keys() == other.weights.keys()
+    for name, weight in one.weights.items():
+        assert torch.equal(weight, other.weights[name]), name
+    assert (one.score, one.epoch, list(one.history)) == (other.score, other.epoch, list(other.history))
+
+
+@pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("seed", range(4))
+def test_interrupted_anywhere_and_again_it_ends_the_same(tmp_path: Path, seed: int) -> None:
+    whole = train(tmp_path / "whole")
+    at = sorted(random.Random(seed).sample(range(EPOCHS * STEPS), 3))
+    for step in at:
+        with pytest.raises(Interrupted):
+            train(tmp_path / "broken", interrupt_at(step))
+    assert_same(train(tmp_path / "broken"), whole)
+
+
+def test_checkpoints_that_lag_behind_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint every now and then: steps done since are done again, with the same result."""
+    whole = train(tmp_path / "whole")
+    for step in (7, 13, 18):
+
+        def before(reached: int, step: int = step) -> None:
+            monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0 if reached % 4 == 0 else math.inf)
+            interrupt_at(step)(reached)
+
+        with pytest.raises(Interrupted):
+            train(tmp_path / "broken", before)
+    seen: list[int] = []
+    assert_same(train(tmp_path / "broken", seen.append), whole)
+    assert seen[0] in range(13, 18)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_process_that_dies_is_taken_up_by_the_next(tmp_path: Path) -> None:
+    whole, step = train(tmp_path / "whole"), 11
+    died = subprocess.run([sys.executable, parts.__file__, str(tmp_path / "broken"), str(step)], capture_output=True)
+    assert died.returncode == 9, died.stderr.decode()
+    seen: list[int] = []
+    assert_same(train(tmp_path / "broken", seen.append), whole)
+    assert seen == list(range(step, EPOCHS * STEPS))
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    whole = train(tmp_path)
+    seen: list[int] = []
+    assert_same(train(tmp_path, seen.append), whole)
+    assert seen == []
+
+
+def test_a_cleared_checkpoint_is_gone(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    assert kept.load() is None
+    kept.save({"position": [1, 2], "weights": {"a": torch.ones(3)}})
+    found = Checkpoints(tmp_path).load()
+    assert found is not None
+    assert found["position"] == [1, 2]
+    kept.clear()
+    kept.clear()
+    assert Checkpoints(tmp_path).load() is None
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path(tmp_path / "ran").touch, ())
+
+    torch.save({"module": Evil()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Exception, match=r"(?i)weights.?only"):
+        Checkpoints(tmp_path).load()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    fitted = train(tmp_path, epochs=25)
+    assert fitted.score.accuracy > 0.85
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] / 2
+    assert len(fitted.history) == 25
+
+
+def simple_fit(
+    folder: Path, schedule: Schedule, *, steps: int = STEPS, module: nn.Module | None = None,
+    validate: Callable[[nn.Module], Score] = parts.validate, before: Callable[[int], None] = lambda _: None,
+    report: Callable[[int, int], None] = lambda *_: None, scale: float = 1.0,
+) -> Fitted:  # fmt: skip
+    module = module or tiny_module()
+    return fit(
+        module, TinyBatches(steps, before), parts.OBJECTIVES, schedule,
+        groups=[{"params": list(module.parameters()), "scale": scale}],
+        validate=validate, folder=folder, report=report,
+    )  # fmt: skip
+
+
+def test_the_moving_average_is_the_recurrence_by_hand(tmp_path: Path) -> None:
+    """average <- d average + (1 - d) weights after every step, with d = min(decay, (1 + step) / (10 + step))."""
+    module, seen = tiny_module(), []
+    schedule = Schedule(2, 0.05, 0.0, average_decay=0.6, seed=1)
+    fitted = simple_fit(
+        tmp_path, schedule, module=module, before=lambda _: seen.append(copy.deepcopy(module.state_dict())),
+        validate=lambda _: Score(0.5, 1.0),
+    )  # fmt: skip
+    seen.append(copy.deepcopy(module.state_dict()))
+    assert len(seen) == 2 * STEPS + 1
+    for name, first in seen[0].items():
+        mean = first.double().numpy()
+        for step, weights in enumerate(seen[1:]):
+            decay = min(0.6, (1 + step) / (10 + step))
+            mean = decay * mean + (1 - decay) * weights[name].double().numpy()
+        if first.is_floating_point():
+            np.testing.assert_allclose(fitted.weights[name].numpy(), mean, rtol=2e-5, atol=1e-6)
+        else:
+            assert fitted.weights[name] == seen[-1][name], "a counter is not averaged"
+
+
+def test_adams_first_step_is_the_learning_rate_by_hand(tmp_path: Path) -> None:
+    """Kingma and Ba 2015: after bias correction the first update of every weight is the rate times its gradient's
+    sign. One epoch of one step is all warm-up: the full rate, times the group's scale."""
+    module = nn.Linear(parts.FEATURES, parts.CLASSES)
+    before = copy.deepcopy(module.state_dict())
+    simple_fit(tmp_path, Schedule(1, 0.01, 0.0), steps=1, module=module, scale=3.0)
+    moved = (module.weight - before["weight"]).detach().abs()
+    np.testing.assert_allclose(moved.numpy(), 0.03, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (2, 1), (1, 10), (3, 7), (100, 9)])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+def test_the_rate_rises_to_its_peak_and_falls_and_never_stops(epochs: int, steps: int, warmup: float) -> None:
+    schedule, total = Schedule(epochs, 1.0, 0.0, warmup_share=warmup), epochs * steps
+    factors = [schedule.factor(step, total) for step in range(total)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert max(factors) == pytest.approx(1.0)
+    peak = max(range(total), key=lambda step: factors[step])
+    assert factors[: peak + 1] == sorted(factors[: peak + 1])
+    assert factors[peak:] == sorted(factors[peak:], reverse=True)
+
+
+def test_the_cosine_by_hand() -> None:
+    """20 steps, 4 of warm-up: 1/4 at first; half way down the cosine, at step 4 + 8, a half."""
+    schedule = Schedule(1, 1.0, 0.0, warmup_share=0.2)
+    assert [schedule.factor(step, 20) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert schedule.factor(12, 20) == pytest.approx(0.5)
+    assert schedule.factor(16, 20) == pytest.approx((1 - math.sqrt(0.5)) / 2)
+
+
+def test_one_epoch_of_one_step_trains(tmp_path: Path) -> None:
+    module = tiny_module()
+    before = copy.deepcopy(module.state_dict())
+    fitted = simple_fit(tmp_path, Schedule(1, 0.02, 0.0), steps=1, module=module)
+    assert (fitted.epoch, len(fitted.history)) == (0, 1)
+    assert not torch.equal(fitted.weights["0.weight"], before["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "picked"),
+    [([0.5, 0.9, 0.9, 0.7], 2), ([0.9, 0.1, 0.1], 0), ([0.5, 0.5], 1), ([0.0], 0), ([0.0, 0.0, 0.0], 2)],
+)
+def test_of_equals_the_later_epoch_is_picked_with_its_own_weights(
+    tmp_path: Path, accuracies: list[float], picked: int
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def scripted(module: nn.Module) -> Score:
+        assert not module.training
+        assert not any(p.requires_grad for p in module.parameters())
+        seen.append(copy.deepcopy(module.state_dict()))
+        return Score(accuracies[len(seen) - 1], loss=float(len(seen)))
+
+    fitted = simple_fit(tmp_path, Schedule(len(accuracies), 0.05, 0.0), validate=scripted)
+    assert (fitted.epoch, fitted.score.accuracy) == (picked, accuracies[picked])
+    assert [record["validation_accuracy"] for record in fitted.history] == accuracies
+    for name, weight in fitted.weights.items():
+        assert torch.equal(weight, seen[picked][name])
+    if len(seen) > 1:
+        assert not torch.equal(seen[0]["0.weight"], seen[1]["0.weight"])
+
+
+def test_progress_counts_every_step_up_to_the_last(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    simple_fit(tmp_path, Schedule(3, 0.01, 0.0), report=lambda done, total: told.append((done, total)))
+    assert told == [(step, 3 * STEPS) for step in range(3 * STEPS + 1)]
+
+
+def test_the_history_holds_the_means_of_the_steps(tmp_path: Path) -> None:
+    fitted = simple_fit(tmp_path, Schedule(2, 0.01, 0.0))
+    for record in fitted.history:
+        assert record["loss"] == pytest.approx(0.4 * record["hard-label"] + 0.6 * record["response"], rel=1e-5)
+        assert record["gradient_norm"] > 0
+        assert {"validation_accuracy", "validation_loss"} <= set(record)
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="diverged") as caught:
+        simple_fit(tmp_path, Schedule(3, 1e30, 0.0), module=nn.Sequential(nn.Linear(parts.FEATURES, 9), nn.Linear(9, 3)))
+    assert "learning_rate" in caught.value.hint

@@ -1,0 +1,171 @@
+"""One way from bytes to pixels, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from image_parts import encoded, texture
+from PIL import Image
+
+from toolkit.errors import DataError
+from toolkit.tasks.image_classification.images import UnreadableImage, decode, decode_image, stored_size, to_channels
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def refused(data: bytes) -> UnreadableImage:
+    with pytest.raises(UnreadableImage) as caught:
+        decode_image(data)
+    assert isinstance(caught.value, DataError)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    return caught.value
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises so many grey pixels and holds a few bytes of them."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+def test_grey_is_replicated() -> None:
+    grey = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    pixels = decode_image(encoded(grey, ".png"))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (20, 20, 3)
+    assert all(np.array_equal(pixels[:, :, channel], grey) for channel in range(3))
+
+
+def test_sixteen_bits_are_scaled_over_the_full_range() -> None:
+    values = np.zeros((16, 16), np.uint16)
+    values[0, :4] = [0, 257, 32768, 65535]
+    decoded = decode(saved(Image.fromarray(values), "PNG"))
+    assert decoded.mode == "I;16"
+    assert decoded.pixels[0, :4, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_sixteen_bits_in_a_big_endian_tiff() -> None:
+    values = np.full((16, 16), 65535, ">u2")
+    header = b"MM\x00*" + struct.pack(">I", 8 + values.nbytes) + values.tobytes()
+    tags = [
+        (256, 3, 16),
+        (257, 3, 16),
+        (258, 3, 16),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (278, 3, 16),
+        (279, 4, 512),
+    ]
+    entries = b"".join(
+        struct.pack(">HHI", tag, kind, 1) + (struct.pack(">HH", v, 0) if kind == 3 else struct.pack(">I", v))
+        for tag, kind, v in tags
+    )
+    assert decode_image(header + struct.pack(">H", len(tags)) + entries + bytes(4)).min() == 255
+
+
+def test_floating_point_pixels_are_refused() -> None:
+    error = refused(saved(Image.fromarray(np.ones((16, 16), np.float32)), "TIFF"))
+    assert error.kind == "pixel-format"
+
+
+def test_alpha_and_palette_are_laid_on_white() -> None:
+    clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    assert decode_image(saved(clear, "PNG")).min() == 255
+    half = Image.new("LA", (16, 16), (0, 128))
+    assert decode_image(saved(half, "PNG"))[0, 0].tolist() == [127, 127, 127]
+    palette = Image.new("P", (16, 16), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    decoded = decode(saved(palette, "PNG"))
+    assert decoded.mode == "P"
+    assert decoded.pixels[0, 0].tolist() == [10, 20, 30]
+    assert decode_image(saved(palette, "PNG", transparency=1)).min() == 255
+
+
+def test_cmyk_becomes_rgb() -> None:
+    decoded = decode(saved(Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "JPEG"))
+    assert decoded.mode == "CMYK"
+    assert decoded.pixels.min() >= 250
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (20, 1)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees to the right
+    pixels = decode_image(saved(image, "PNG", exif=exif))
+    assert pixels.shape == (40, 20, 3)
+    assert np.array_equal(pixels[:, :, 0], np.rot90(np.asarray(image), -1))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", "empty-file"),
+        (b"class,x,y\n1,2,3\n", "not-an-image"),
+        (b"%PDF-1.7 and so on", "not-an-image"),
+        (encoded(texture(0))[:4], "truncated"),
+        (encoded(texture(0))[:900], "truncated"),
+        (encoded(texture(0), ".png")[:-200], "truncated"),
+        (encoded(texture(0, 7), ".png"), "too-small"),
+        (png_header(9000, 9000), "too-large"),
+        (png_header(60_000, 60_000), "too-large"),
+        (png_header(200, 200), "truncated"),
+    ],
+)
+def test_what_is_refused_and_as_what(data: bytes, kind: str) -> None:
+    assert refused(data).kind == kind
+
+
+def test_a_flipped_bit_in_a_png_is_damage() -> None:
+    data = bytearray(encoded(texture(0), ".png"))
+    data[len(data) // 2] ^= 0x10
+    assert refused(bytes(data)).kind in ("damaged", "truncated")
+
+
+def test_every_cut_of_an_image_is_refused_or_read_never_a_crash() -> None:
+    for data in (encoded(texture(1, 40)), encoded(texture(1, 40), ".png"), encoded(texture(1, 40), ".bmp")):
+        for length in range(0, len(data) - 2, 37):
+            with pytest.raises(UnreadableImage):
+                decode_image(data[:length])
+
+
+def test_damaged_tiff_is_refused_never_a_crash() -> None:
+    whole = saved(Image.fromarray(texture(1, 40).astype(np.uint8)), "TIFF")
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in rng.integers(0, 8, 1).tolist() + rng.integers(len(whole) - 200, len(whole), 3).tolist():
+            data[place] ^= int(rng.integers(1, 256))
+        with contextlib.suppress(UnreadableImage):
+            assert decode_image(bytes(data)).shape[2] == 3
+
+
+def test_gif_is_not_among_the_formats() -> None:
+    assert refused(saved(Image.new("L", (16, 16)), "GIF")).kind == "not-an-image"
+
+
+def test_stored_size_reads_headers_only() -> None:
+    assert stored_size(encoded(texture(0, 40))) == (40, 40)
+    assert stored_size(png_header(9000, 9000)) == (9000, 9000)
+    assert stored_size(b"no image") is None
+
+
+def test_to_channels_keeps_equal_channels_exactly() -> None:
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    rgb = np.repeat(grey[:, :, None], 3, axis=2)
+    assert np.array_equal(to_channels(rgb, 1)[:, :, 0], grey)
+    assert to_channels(rgb, 3) is rgb
