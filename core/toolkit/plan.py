@@ -1,21 +1,18 @@
-"""The plan: what a run will do, resolved once at the edge, validated, frozen, and trusted inside.
+"""The plan: what a run will do, validated, frozen, and trusted inside; `resolve` makes it of what users say.
 
-Values come in layers (`--set`, flags, toolkit.toml, the domain's draft, core defaults) and remember their layer.
 Secrets never enter a plan. This module and the command line are the only ones that read the environment.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.errors import PlanError
 
@@ -69,7 +66,7 @@ class RecipePlan(Section):
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(2.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
-    views: int = Field(80, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
+    views: int = Field(40, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
     mixup: float = Field(0.0, ge=0, le=1, description="Share of views that mix two rows (the teacher labels the mix).")
     baseline: bool = Field(True, description="Also train the same student on the labels alone, to compare.")
 
@@ -139,22 +136,6 @@ class Options:
     target: str | None = None
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Values from one place, nested as in toolkit.toml."""
-
-    source: str
-    values: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ResolvedPlan:
-    """A plan and, for each dotted key, the layer its value came from."""
-
-    plan: Plan
-    origins: Mapping[str, str]
-
-
 def toolkit_home() -> Path:
     """TOOLKIT_HOME, or the platform's data folder."""
     if home := os.environ.get("TOOLKIT_HOME"):
@@ -178,132 +159,7 @@ def passphrase_from_environment() -> str | None:
         ) from error
 
 
-def read_config(path: Path) -> Layer:
-    """The layer of a toolkit.toml.
-
-    Raises:
-        PlanError: the file is missing or not TOML; the message names the line.
-    """
-    try:
-        return Layer(path.name, tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise PlanError(f"no configuration at {path}", hint="Check --config.") from error
-    except OSError as error:
-        raise PlanError(f"cannot read {path}: {error.strerror}", hint="--config names a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path} is not valid TOML: {error}", hint="Mend that line.") from error
-
-
-def parse_assignments(assignments: Sequence[str]) -> Layer:
-    """The layer of `--set key=value`; a value is TOML, or else a string."""
-    values: dict[str, Any] = {}
-    for text in assignments:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise PlanError(f"--set {text!r} is not key=value", hint="For example: --set recipe.epochs=80")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value.strip()
-        table = values
-        *parents, leaf = key.strip().split(".")
-        for parent in parents:
-            table = table.setdefault(parent, {})
-            if not isinstance(table, dict):
-                raise PlanError(f"--set {text!r}: {parent} is a value, not a table", hint="Check the key.")
-        table[leaf] = parsed
-    return Layer("--set", values)
-
-
-def resolve(layers: Sequence[Layer], sections: Mapping[str, type[Section]]) -> ResolvedPlan:
-    """Merge layers, the first winning, into a validated plan.
-
-    Args:
-        layers: highest precedence first; core defaults are added below them all.
-        sections: settings models of plugins, by the name of their table.
-
-    Raises:
-        PlanError: an unknown key (naming the nearest known one) or a value that does not fit.
-    """
-    model = plan_model(sections)
-    known = _known_keys(model)
-    merged: dict[str, Any] = {}
-    origins = dict.fromkeys(known, "default")
-    for layer in reversed(layers):
-        for key, value in _leaves(layer.values, known):
-            if key not in known:
-                raise _unknown_key(key, layer.source, known)
-            _assign(merged, key, value)
-            origins[key] = layer.source
-    try:
-        plan = model.model_validate(merged)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        source = origins.get(key, "toolkit.toml")
-        raise PlanError(
-            f"{key} (from {source}): {first['msg'].removeprefix('Value error, ')}", hint="See `toolkit plan`."
-        ) from error
-    return ResolvedPlan(plan, {key: origins[key] for key in sorted(known)})
-
-
-def plan_model(sections: Mapping[str, type[Section]]) -> type[Plan]:
-    """The plan's type with the tables that plugins added."""
-    if not sections:
-        return Plan
-    fields: dict[str, Any] = {name: (section, section()) for name, section in sections.items()}
-    return create_model("Plan", __base__=Plan, **fields)
-
-
-def thaw(values: Mapping[str, Any], sections: Mapping[str, type[Section]]) -> Plan:
-    """A frozen plan as a bundle carries it. Tables of plugins that are not installed here are left out."""
-    model = plan_model(sections)
-    return model.model_validate({key: value for key, value in values.items() if key in model.model_fields})
-
-
-def draft_layer(draft: Plan) -> Layer:
-    """What a domain's draft sets itself, and nothing it left at its default."""
-    return Layer("domain", draft.model_dump(exclude_unset=True, exclude={"domain"}))
-
-
 def _lookup(values: Any, key: str) -> Any:
     for part in key.split("."):
         values = values[part]
     return values
-
-
-def _known_keys(model: type[BaseModel], prefix: str = "") -> dict[str, None]:
-    keys: dict[str, None] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys |= _known_keys(kind, f"{prefix}{name}.")
-        else:
-            keys[prefix + name] = None
-    return keys
-
-
-def _leaves(values: Mapping[str, Any], known: Mapping[str, None], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        key = prefix + name
-        if isinstance(value, Mapping) and key not in known:
-            yield from _leaves(value, known, key + ".")
-            if not value and not any(k.startswith(key + ".") for k in known):
-                yield key, value
-        else:
-            yield key, value
-
-
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[leaf] = value
-
-
-def _unknown_key(key: str, source: str, known: Mapping[str, None]) -> PlanError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5) or [
-        k for k in known if k.split(".")[-1] == key.split(".")[-1]
-    ]
-    hint = f"Did you mean {near[0]}?" if near else "`toolkit plan` lists every key."
-    return PlanError(f"unknown key {key} in {source}", hint=hint)

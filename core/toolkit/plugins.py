@@ -53,7 +53,7 @@ class Plugins:
         found: dict[str, Any] = {}
         for item in self._registered(hook):
             if item.name in found:
-                both = f"{_origin(found[item.name])} and {_origin(item)}"
+                both = f"{self._origin(found[item.name])} and {self._origin(item)}"
                 raise PluginError(
                     f"two {kind}s are named {item.name}: by {both}", hint="Uninstall one of the distributions."
                 )
@@ -86,7 +86,7 @@ class Plugins:
         for target in self.targets().values():
             for profile in target.profiles():
                 if profile.name in found:
-                    both = f"{_origin(found[profile.name][1])} and {_origin(target)}"
+                    both = f"{self._origin(found[profile.name][1])} and {self._origin(target)}"
                     raise PluginError(f"two profiles are named {profile.name}: by {both}", hint="Uninstall one.")
                 found[profile.name] = (profile, target)
         return found
@@ -139,6 +139,11 @@ class Plugins:
             for path in source_files(name):
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()
+
+    def _origin(self, item: object) -> str:
+        """Who ships it, by the name that pip knows."""
+        package = self.source_of(item)
+        return next((i.distribution for i in self.infos if i.module.partition(".")[0] == package), package)
 
     def source_of(self, item: object) -> str:
         """The top package of the plugin that offers `item`."""
@@ -236,7 +241,3 @@ def _require_domain(domain: str, infos: Sequence[PluginInfo]) -> None:
             hint=f"Mend or reinstall {known[domain].distribution}.",
             plugin=known[domain].distribution,
         )
-
-
-def _origin(item: object) -> str:
-    return type(item).__module__.partition(".")[0]

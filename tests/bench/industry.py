@@ -1,6 +1,6 @@
 """`make bench-industry`: the whole line on real steel, in numbers.
 
-For each seed a fresh home, one `toolkit deploy` on NEU-DET, the same command again, and requests to a server on one core.
+For each seed a fresh home, one `toolkit deploy` on NEU-DET, the same command again, and a server on one core.
 Writes tests/bench/results/industry.json = {machine, versions, rows, ratios} and prints a table.
 
     python tests/bench/industry.py [--seeds 0 1 2] [--data FOLDER]

@@ -25,17 +25,7 @@ from toolkit.artifacts import (
 )
 from toolkit.errors import DataError
 from toolkit.hookspecs import hookimpl
-from toolkit.plan import (
-    DataPlan,
-    Options,
-    Plan,
-    Section,
-    StudentPlan,
-    TargetPlan,
-    parse_assignments,
-    plan_model,
-    resolve,
-)
+from toolkit.plan import DataPlan, Options, Plan, Section, StudentPlan, TargetPlan
 from toolkit.plugins import Plugins
 from toolkit.protocols import (
     HardwareProfile,
@@ -47,6 +37,7 @@ from toolkit.protocols import (
     Settings,
     TeacherRecord,
 )
+from toolkit.resolve import parse_assignments, plan_model, resolve
 from toolkit.testing.domains import Stub, alone
 from toolkit.testing.images import image_folder
 

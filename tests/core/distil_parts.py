@@ -58,9 +58,7 @@ def held_out() -> tuple[Tensor, Tensor]:
 def validate(module: nn.Module) -> Score:
     inputs, labels = held_out()
     logits = module(inputs)
-    return Score(
-        float((logits.argmax(1) == labels).float().mean()), float(nn.functional.cross_entropy(logits, labels))
-    )
+    return Score(float((logits.argmax(1) == labels).float().mean()), float(nn.functional.cross_entropy(logits, labels)))
 
 
 def train(folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS) -> Fitted:

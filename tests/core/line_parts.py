@@ -13,11 +13,12 @@ from toolkit import defaults
 from toolkit.errors import ToolkitError
 from toolkit.hookspecs import hookimpl
 from toolkit.pipeline import check_plan, run_line
-from toolkit.plan import Layer, Options, Plan, draft_layer, parse_assignments, resolve
+from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.protocols import Report, RunRecord, Teacher, TeacherRecord, TeacherSpec
 from toolkit.registry.recorder import RegistryRecorder
 from toolkit.registry.store import Registry
+from toolkit.resolve import Layer, draft_layer, parse_assignments, resolve
 from toolkit.stages.context import Context
 from toolkit.workspace import Workspace
 

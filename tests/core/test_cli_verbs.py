@@ -445,7 +445,9 @@ def test_without_a_terminal_progress_is_a_plain_line_a_minute(
     assert out == ""
     assert "\x1b" not in err
     assert 4 <= len(lines) <= 6
-    assert all(re.fullmatch(r"train the student: [\d,]+ of 6,000 \(10\.0/s, about \d+ s left\)", line) for line in lines)
+    assert all(
+        re.fullmatch(r"train the student: [\d,]+ of 6,000 \(10\.0/s, about \d+ s left\)", line) for line in lines
+    )
     assert last == "x" * 300 + " [bold]end[/bold]"
 
 

@@ -240,5 +240,7 @@ def test_the_history_holds_the_means_of_the_steps(tmp_path: Path) -> None:
 
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="diverged") as caught:
-        simple_fit(tmp_path, Schedule(3, 1e30, 0.0), module=nn.Sequential(nn.Linear(parts.FEATURES, 9), nn.Linear(9, 3)))
+        simple_fit(
+            tmp_path, Schedule(3, 1e30, 0.0), module=nn.Sequential(nn.Linear(parts.FEATURES, 9), nn.Linear(9, 3))
+        )
     assert "learning_rate" in caught.value.hint

@@ -19,9 +19,8 @@ from toolkit.tasks.image_classification.family import WIDTHS, describe_student, 
 from toolkit.tasks.image_classification.training import (
     ImageBatches,
     TrainingData,
-    identity,
     load_training_data,
-    normaliser,
+    teacher_network,
     validator,
 )
 
@@ -44,7 +43,7 @@ def stored_logits() -> torch.Tensor:
 
 
 def batches(teacher: torch.Tensor | None = None, batch_size: int = 4, mixup: float = 0.0) -> ImageBatches:
-    return ImageBatches(training_data(mixup), batch_size, SIZE, identity, CPU, teacher)
+    return ImageBatches(training_data(mixup), batch_size, SIZE, CPU, teacher)
 
 
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
@@ -88,11 +87,15 @@ def test_baseline_and_student_look_at_the_same_pixels_while_views_last() -> None
         assert baseline.teacher_logits is None
 
 
-def test_one_grey_channel_becomes_what_the_teacher_was_pretrained_on() -> None:
-    spec = TeacherSpec(lambda: None, lambda _: (), (0.1, 0.2, 0.3), (0.5, 1.0, 2.0))
-    found = normaliser(spec)(torch.full((2, 1, 4, 4), 0.6))
-    assert found.shape == (2, 3, 4, 4)
-    torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([1.0, 0.4, 0.15]))
+def test_the_teacher_sees_every_picture_as_an_ordinary_photograph_in_its_own_units() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
+    network = teacher_network(TeacherSpec(nn.Identity, lambda _: (), mean, std))
+    dark = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 0.2
+    found = network(dark)
+    assert found.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(found, network(dark * 3 + 0.1), atol=0.2, rtol=0)
+    for channel in range(3):
+        assert float(found[0, channel].mean()) == pytest.approx((0.45 - mean[channel]) / std[channel], abs=1e-4)
 
 
 def test_validation_scores_by_hand() -> None:
@@ -104,7 +107,7 @@ def test_validation_scores_by_hand() -> None:
             assert pixels.max() <= 1
             return torch.tensor([0.0, 1.0, 0.0, 0.0]).expand(len(pixels), -1)
 
-    score = validator(training_data(), SIZE, identity, CPU)(Fixed())
+    score = validator(training_data(), SIZE, CPU)(Fixed())
     assert score.accuracy == 0.25
     total = np.log(3 + np.e)
     assert score.loss == pytest.approx((3 * total + (total - 1)) / 4, rel=1e-5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,13 +40,13 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     folder = tmp_path_factory.mktemp("line")
     data = small_lot(folder / "lot")
     seen, error = attempt(tiny_context(folder / "home", data, "gate.retain=1.0", "gate.small_sample=refuse"), "check")
     assert seen == dict.fromkeys(STAGES[: STAGES.index("gate") + 1], False)
     assert error is not None
-    yield Line(folder / "home", data, error)
+    return Line(folder / "home", data, error)
 
 
 REFUSED = ("gate.retain=1.0", "gate.small_sample=refuse")
@@ -174,14 +173,8 @@ def test_a_bundle_that_was_damaged_is_sealed_again(line: Line) -> None:
     data[len(data) // 2] ^= 1
     payload.chmod(0o644)
     payload.write_bytes(data)
-    assert [stage for stage in line.remade("seal", *LENIENT)] == ["seal"]
+    assert list(line.remade("seal", *LENIENT)) == ["seal"]
     assert line.remade("seal", *LENIENT) == []
-
-
-def test_another_home_makes_the_same_student(line: Line, tmp_path: Path) -> None:
-    """Nothing that is trained depends on where or when."""
-    attempt(tiny_context(tmp_path / "home", line.data), "distil")
-    assert trained(tmp_path / "home") == trained(line.home, like=tmp_path / "home")
 
 
 class Stop(Exception):
@@ -233,7 +226,7 @@ def test_interrupted_in_label_and_distil_it_ends_the_same(
 
 
 def test_a_stopped_run_is_recorded_as_failed_where_it_stopped(line: Line, tmp_path: Path) -> None:
-    context = tiny_context(tmp_path / "home", line.data, report=StopAt("label", 1), recorded=True)
+    context = tiny_context(tmp_path / "home", line.data, report=StopAt("adapt the teacher", 2), recorded=True)
     with pytest.raises(Stop):
         attempt(context, "distil")
     (run,) = Registry(tmp_path / "home").runs()
@@ -260,13 +253,12 @@ def test_a_damaged_manifest_stops_the_line_and_says_what_to_remove(line: Line, t
 
 
 def test_damaged_labels_stop_the_distilling(line: Line, tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    attempt(tiny_context(home, line.data), "label")
-    shard = next((home / "store" / "labels").rglob("view-00001.npy"))
-    data = bytearray(shard.read_bytes())
-    data[-1] ^= 1
-    shard.write_bytes(data)
-    seen, error = attempt(tiny_context(home, line.data), "distil")
+    home = shutil.copytree(line.home, tmp_path / "home")
+    for shard in (home / "store" / "labels").rglob("view-00001.npy"):
+        data = bytearray(shard.read_bytes())
+        data[-1] ^= 1
+        shard.write_bytes(data)
+    seen, error = attempt(tiny_context(home, line.data, "recipe.temperature=7.5"), "distil")
     assert seen == {"prepare": True, "label": True}
     assert isinstance(error, IntegrityError)
     assert "view-00001" in error.message
@@ -338,9 +330,7 @@ def test_a_full_disk_is_the_environments_fault_and_says_where(line: Line) -> Non
         run_line(replace(context, report=full), until="prepare", listen=lambda _: None)
 
 
-@pytest.mark.parametrize(
-    ("release", "range_"), [("0.1.3", ">=0.1.3,<0.2"), ("2.10", ">=2.10,<2.11"), ("odd", "==odd")]
-)
+@pytest.mark.parametrize(("release", "range_"), [("0.1.3", ">=0.1.3,<0.2"), ("2.10", ">=2.10,<2.11"), ("odd", "==odd")])
 def test_a_bundle_is_for_one_minor_release(release: str, range_: str) -> None:
     assert compatible_range(release) == range_
 

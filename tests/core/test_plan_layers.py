@@ -1,4 +1,4 @@
-"""The plan: layers and where values came from, errors that name key and layer, and what a bundle's plan becomes here."""
+"""The plan: layers and where values came from, errors that name key and layer, what a bundle's plan becomes here."""
 
 from __future__ import annotations
 
@@ -14,21 +14,8 @@ from pydantic import Field
 
 from toolkit.cli.planning import make_plan
 from toolkit.errors import PlanError
-from toolkit.plan import (
-    Layer,
-    Options,
-    Plan,
-    RecipePlan,
-    Section,
-    draft_layer,
-    parse_assignments,
-    passphrase_from_environment,
-    plan_model,
-    read_config,
-    resolve,
-    thaw,
-    toolkit_home,
-)
+from toolkit.plan import Options, Plan, RecipePlan, Section, passphrase_from_environment, toolkit_home
+from toolkit.resolve import Layer, draft_layer, parse_assignments, plan_model, read_config, resolve, thaw
 from toolkit.workspace import canonical_json, digest_of
 
 ORDER = ("--set", "command line", "toolkit.toml", "domain")
@@ -159,7 +146,7 @@ def test_a_key_under_a_value_is_refused() -> None:
 
 def test_a_toml_error_names_the_file_and_the_line(tmp_path: Path) -> None:
     config = tmp_path / "toolkit.toml"
-    config.write_text('[recipe]\nepochs = 3\nbatch_size == 4\n')
+    config.write_text("[recipe]\nepochs = 3\nbatch_size == 4\n")
     with pytest.raises(PlanError, match=r"toolkit.toml.*line 3"):
         read_config(config)
 

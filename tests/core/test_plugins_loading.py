@@ -20,9 +20,7 @@ from toolkit.plugins import DOMAINS, PLUGINS, Plugins, load_plugins, source_file
 HEAD = "from toolkit.hookspecs import hookimpl\n"
 
 
-def install(
-    folder: Path, distribution: str, module: str, source: str, *, group: str = PLUGINS, name: str = ""
-) -> None:
+def install(folder: Path, distribution: str, module: str, source: str, *, group: str = PLUGINS, name: str = "") -> None:
     """A distribution with one entry point, as pip would leave it."""
     (folder / f"{module}.py").write_text(source)
     info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"

@@ -225,8 +225,12 @@ def test_metrics_parse_and_count(server: Running) -> None:
     assert grown("toolkit_inference_seconds_count") == 3
     assert grown("toolkit_request_seconds_count", route="/v1/inspect") == 4
     assert after["toolkit_queue_depth", frozenset({"bundle": "b-123", "version": "1.7"}.items())] == 0
-    assert ("toolkit_model", frozenset({
-        "bundle": "b-123", "version": "1.7", "form": "installed", "provider": "CPUExecutionProvider"}.items())) in after
+    assert (
+        "toolkit_model",
+        frozenset(
+            {"bundle": "b-123", "version": "1.7", "form": "installed", "provider": "CPUExecutionProvider"}.items()
+        ),
+    ) in after
     assert not any("stranger" in str(key) for key in after)
 
 

@@ -65,14 +65,14 @@ class Runner:
         return said
 
     def trained(self) -> dict[str, str]:
-        """Digests of all that was labelled and trained."""
-        store = self.home / "store"
-        files = [path for kind in ("labels", "student") for path in (store / kind).rglob("*") if path.is_file()]
-        return {
-            str(path.relative_to(store)): file_digest(path)
-            for path in files
-            if path.suffix in (".pt", ".npy", ".onnx") or path.name in ("student.json", "baseline.json")
-        }
+        """Digests of all that was labelled and trained; there is one artifact of each kind."""
+        found: dict[str, str] = {}
+        for kind in ("labels", "student"):
+            (folder,) = (self.home / "store" / kind).glob("[!.]*")
+            for path in folder.rglob("*"):
+                if path.suffix in (".pt", ".npy", ".onnx") or path.name in ("student.json", "baseline.json"):
+                    found[f"{kind}/{path.relative_to(folder)}"] = file_digest(path)
+        return found
 
 
 def kill_again_and_again(whole: Runner, broken: Runner, kills: int, seed: int) -> None:
@@ -87,7 +87,7 @@ def kill_again_and_again(whole: Runner, broken: Runner, kills: int, seed: int) -
     assert "compile" in last
     found = broken.trained()
     assert found == whole.trained()
-    assert {Path(name).name for name in found} >= {"student.pt", "baseline.pt", "teacher.onnx", "student.json"}
+    assert set(found) >= {"student/student.pt", "student/baseline.pt", "student/student.json", "labels/teacher.onnx"}
     leftovers = [path for path in (broken.home / "store").rglob(".*") if path.name.endswith((".tmp", ".partial"))]
     assert [path for path in leftovers if path.is_file() or any(path.iterdir())] == []
 
@@ -95,7 +95,7 @@ def kill_again_and_again(whole: Runner, broken: Runner, kills: int, seed: int) -
 def test_killed_three_times_it_ends_with_the_same_student(tmp_path: Path) -> None:
     path = [packages(tmp_path / "packages"), Path(line_parts.__file__).parent]
     data = small_lot(tmp_path / "lot")
-    settings = (*line_parts.TINY, "recipe.epochs=40", "recipe.views=20", "teacher.epochs=15")
+    settings = (*line_parts.TINY, "recipe.epochs=30", "recipe.views=12", "teacher.epochs=10")
     arguments = ["--data", str(data), "--until", "compile", *(w for s in settings for w in ("--set", s))]
     whole, broken = (Runner(tmp_path / name, arguments, path) for name in ("whole", "broken"))
     kill_again_and_again(whole, broken, kills=3, seed=int(os.environ.get("TOOLKIT_TEST_SEED", "1")))
@@ -112,5 +112,3 @@ def test_the_sample_killed_ten_times_ends_with_the_same_student(tmp_path: Path) 
     arguments = ["--until", "compile", *(w for s in settings for w in ("--set", s))]
     whole, broken = (Runner(tmp_path / name, arguments, []) for name in ("whole", "broken"))
     kill_again_and_again(whole, broken, kills=10, seed=int(os.environ.get("TOOLKIT_TEST_SEED", "1")))
-
-

@@ -85,6 +85,8 @@ def _run(
         progress.clear()
         if not quiet:
             progress.say(_stage_line(result))
+            for line in _gate_table(result):
+                progress.say(line)
 
     return run_line(context, until=until, listen=tell), run.folder
 
@@ -92,6 +94,15 @@ def _run(
 def _stage_line(result: StageResult) -> str:
     state = "kept" if result.kept else f"{result.seconds:.1f} s"
     return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(result)}"
+
+
+def _gate_table(result: StageResult) -> list[str]:
+    """The table that says why, where the gate refuses."""
+    if result.stage != "gate" or not result.artifact.facts["gate"]["refuses"]:
+        return []
+    rows = result.artifact.facts["gate"]["table"]
+    width = max(len(name) for name, _, _ in rows)
+    return [f"      {name:<{width}}  {value:>14}  {beside}".rstrip() for name, value, beside in rows]
 
 
 def _headline(result: StageResult) -> str:

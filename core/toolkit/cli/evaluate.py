@@ -14,7 +14,8 @@ from rich.table import Table
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder
 from toolkit.cli.progress import ProgressReporter
-from toolkit.plan import passphrase_from_environment, thaw
+from toolkit.plan import passphrase_from_environment
+from toolkit.resolve import thaw
 
 
 def evaluate(

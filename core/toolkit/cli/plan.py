@@ -38,6 +38,7 @@ def plan(
 
 def _record(planned: Planned) -> dict[str, Any]:
     from toolkit.registry.store import Registry
+    from toolkit.seal.keys import custody_of
     from toolkit.tasks.base import task_of
     from toolkit.workspace import Workspace
 
@@ -56,6 +57,7 @@ def _record(planned: Planned) -> dict[str, Any]:
         "last_run_seconds": round(sum(last.values()), 1) if last else None,
     }
     return {
+        "keys": custody_of(toolkit_home() / "keys"),
         "plan": [
             {"key": key, "value": _value(values, key), "from": origin}
             for key, origin in planned.resolved.origins.items()
@@ -80,6 +82,8 @@ def _show(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     estimate = record["estimate"]
     console.print(f"\nstages: {' > '.join(record['stages'])}", markup=False)
+    keys = {"passphrase": "keys guarded by a passphrase", "none": "development keys, made by the first deploy"}
+    console.print(f"keys: {keys.get(record['keys'], 'development keys')}")
     console.print(
         f"time: about {estimate['total_seconds'] / 60:.0f} min, memory about {estimate['memory_mb'] / 1000:.1f} GB, "
         f"cost {estimate['cost']:.3f} {estimate['currency']} ({estimate['basis']}; what was finished before is kept)"

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.plan import Layer, Options, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
+from toolkit.plan import Options
 from toolkit.plugins import Plugins, load_plugins
+from toolkit.resolve import Layer, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
 
 CONFIG = Path("toolkit.toml")
 PATHS = (("data", "path"), ("teacher", "checkpoint"))
@@ -36,9 +37,7 @@ class Planned:
     plugins: Plugins
 
 
-def make_plan(
-    options: Options, assignments: Sequence[str], config: Path | None, *, settled: bool = True
-) -> Planned:
+def make_plan(options: Options, assignments: Sequence[str], config: Path | None, *, settled: bool = True) -> Planned:
     """Load the domain's plugins and resolve the plan.
 
     Args:

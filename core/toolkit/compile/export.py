@@ -21,26 +21,23 @@ NETWORK = "network/"
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Picture to network input: planes, antialiased resize, (x / 255 - mean) / std.
+    """Picture to network input: planes first, antialiased resize to `size` pixels a side, values in 0..1.
 
-    `channels` is what a picture has (1 grey, 3 RGB); a network of more planes than the picture sees it repeated.
+    `channels` is what a picture has: 1 grey, 3 RGB. What else a network wants of its input, it does itself.
     """
 
     channels: int
-    planes: int
     size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
-def export_network(module: Any, planes: int, size: int) -> bytes:
-    """The ONNX of a torch module, float32 `pixels` [n, planes, size, size] to `logits` [n, k]; n is free.
+def export_network(module: Any, channels: int, size: int) -> bytes:
+    """The ONNX of a torch module, float32 `pixels` [n, channels, size, size] to `logits` [n, k]; n is free.
 
     The module must be on the CPU and in evaluation mode.
     """
     import torch
 
-    example = torch.zeros(2, planes, size, size)
+    example = torch.zeros(2, channels, size, size)
     with warnings.catch_warnings(), quiet(logging.getLogger("torch.onnx")):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -87,11 +84,10 @@ def join(network: bytes, preprocessing: Preprocessing) -> bytes:
 
 
 def _preprocessing_graph(p: Preprocessing) -> onnx.GraphProto:
-    constants = {
+    constants: dict[str, np.ndarray] = {
         **({"channels": np.array([1], np.int64)} if p.channels == 1 else {}),
         "pixel_shape": np.array([p.channels, p.size, p.size], np.int64),
-        "scale": (1 / (255 * np.array(p.std, np.float32))).reshape(1, -1, 1, 1),
-        "shift": (-np.array(p.mean, np.float32) / np.array(p.std, np.float32)).reshape(1, -1, 1, 1),
+        "scale": np.array(1 / 255, np.float32),
     }
     nodes = [
         helper.make_node("Shape", ["image"], ["batch"], start=0, end=1),
@@ -102,8 +98,7 @@ def _preprocessing_graph(p: Preprocessing) -> onnx.GraphProto:
             "Resize", ["values", "", "", "sizes"], ["resized"], mode="linear", antialias=1,
             coordinate_transformation_mode="half_pixel", exclude_outside=1,
         ),
-        helper.make_node("Mul", ["resized", "scale"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["pixels"]),
+        helper.make_node("Mul", ["resized", "scale"], ["pixels"]),
     ]  # fmt: skip
     for index, node in enumerate(nodes):
         node.name = f"preprocess/{index}"
@@ -111,7 +106,7 @@ def _preprocessing_graph(p: Preprocessing) -> onnx.GraphProto:
         nodes,
         "inspect",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "height", "width", p.channels])],
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", p.planes, p.size, p.size])],
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", p.channels, p.size, p.size])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
 

@@ -36,14 +36,22 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Score:
-    """How a checkpoint does on validation rows. Of equals the later wins: a few hundred rows saturate early, and their
-    loss (nats, for the curves) prefers weights that are merely less sure."""
+    """How a checkpoint does on `rows` validation rows; the loss (nats) is for the curves alone."""
 
     accuracy: float
     loss: float
+    rows: int = 0
 
-    def beats(self, other: Score | None) -> bool:
-        return other is None or self.accuracy >= other.accuracy
+    @property
+    def noise(self) -> float:
+        """One standard error of the accuracy, by Laplace's estimate so that a perfect score has some too."""
+        share = (self.accuracy * self.rows + 1) / (self.rows + 2)
+        return math.sqrt(share * (1 - share) / self.rows) if self.rows else 0.0
+
+    def holds(self, highest: Score) -> bool:
+        """Whether this score is as good as the highest, within its noise: the one-standard-error rule (Breiman et al.
+        1984). A few hundred rows saturate early; of checkpoints they cannot tell apart, the longest trained is best."""
+        return self.accuracy >= highest.accuracy - highest.noise
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,7 @@ class _State:
             [{"scale": 1.0} | group for group in groups], lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
         self.epoch = self.step = 0
+        self.highest: Score | None = None
         self.best: Score | None = None
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
@@ -165,7 +174,9 @@ class _State:
     def close_epoch(self, score: Score) -> None:
         means = {name: value / self.step for name, value in self.sums.items()}
         self.history.append(means | {"validation_accuracy": score.accuracy, "validation_loss": score.loss})
-        if score.beats(self.best):
+        if self.highest is None or score.accuracy > self.highest.accuracy:
+            self.highest = score
+        if score.holds(self.highest):
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
@@ -176,7 +187,9 @@ class _State:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "position": [self.epoch, self.step],
-            "best": None if self.best is None else [self.best.accuracy, self.best.loss, self.best_epoch],
+            "highest": _numbers(self.highest),
+            "best": _numbers(self.best),
+            "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "history": self.history,
             "sums": self.sums,
@@ -189,7 +202,14 @@ class _State:
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.epoch, self.step = saved["position"]
-        if saved["best"] is not None:
-            accuracy, loss, self.best_epoch = saved["best"]
-            self.best = Score(accuracy, loss)
+        self.highest, self.best = _score(saved["highest"]), _score(saved["best"])
+        self.best_epoch = saved["best_epoch"]
         self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]
+
+
+def _numbers(score: Score | None) -> list[float] | None:
+    return None if score is None else [score.accuracy, score.loss, score.rows]
+
+
+def _score(numbers: list[float] | None) -> Score | None:
+    return None if numbers is None else Score(numbers[0], numbers[1], int(numbers[2]))

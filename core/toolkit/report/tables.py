@@ -6,7 +6,9 @@ It refuses to know HTML; what a figure means to the reader stands here, beside t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress
 
+from toolkit.artifacts import SPLITS
 from toolkit.report.charts import Axis, share_axis
 from toolkit.report.verdict import Record, part, subject
 from toolkit.report.wording import count, counted, figure, interval, one_in, parameters, percent, points
@@ -198,17 +200,19 @@ class CountRow:
 
 
 def count_rows(report: Record) -> tuple[tuple[str, ...], tuple[CountRow, ...]]:
-    """(splits, rows): pictures a class and split, and the sums in the last row."""
+    """(splits, rows): pictures a class and split, and the sums in the last row. Calibration pictures are training
+    pictures too, so they do not count again in the total."""
     data = part(report, "data")
     counts = part(data, "counts")
-    splits = tuple(counts)
+    splits = tuple(sorted(counts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)))
     names = list(data.get("classes") or dict.fromkeys(name for split in splits for name in counts[split]))
     if not splits or not names:
         return splits, ()
     table = [[(counts[split] or {}).get(name, 0) for split in splits] for name in names]
     table.append([sum(column) for column in zip(*table, strict=True)])
     rows = zip([*names, "All"], table, strict=True)
-    return splits, tuple(CountRow(name, tuple(map(count, row)), count(sum(row))) for name, row in rows)
+    once = [split != "calibration" for split in splits]
+    return splits, tuple(CountRow(name, tuple(map(count, row)), count(sum(compress(row, once)))) for name, row in rows)
 
 
 def agreement(report: Record) -> str:

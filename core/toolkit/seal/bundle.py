@@ -135,9 +135,7 @@ def _build(
     blobs.mkdir(parents=True)
     content_key = new_content_key()
     plain = tuple(_store_plain(aside, file) for file in files if not file.secret)
-    secret = tuple(
-        _store_secret(aside, file, content_key, bundle_id, header) for file in files if file.secret
-    )
+    secret = tuple(_store_secret(aside, file, content_key, bundle_id, header) for file in files if file.secret)
     variant = Variant(
         header.variant, header.profile, header.runtime, header.opset, header.ir, header.rung, secret
     )  # fmt: skip

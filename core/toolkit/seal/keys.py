@@ -98,9 +98,7 @@ def _create(folder: Path, passphrase: str | None) -> KeyRing:
         path = key_path(folder, "escrow")
         make_or_load = load_recipient_key if path.exists() else create_recipient_key
         escrow = make_or_load(path, "escrow", passphrase)
-        data = sign_root(
-            root, publishers=[publisher.key_id], issuers=[issuer.key_id], development=passphrase is None
-        )
+        data = sign_root(root, publishers=[publisher.key_id], issuers=[issuer.key_id], development=passphrase is None)
         write_file(folder / ROOT, data)
         return KeyRing(parse_trust(data), publisher, issuer, escrow)
 

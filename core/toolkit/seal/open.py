@@ -90,9 +90,7 @@ class OpenedBundle:
         for plain in self.manifest.files:
             if plain.role == role:
                 return self._plain(plain)
-        raise UsageError(
-            f"the bundle {self.manifest.bundle_id} has no {role}", hint=f"It has {', '.join(self.roles)}."
-        )
+        raise UsageError(f"the bundle {self.manifest.bundle_id} has no {role}", hint=f"It has {', '.join(self.roles)}.")
 
     def _plain(self, file: PlainFile) -> tuple[SecretBuffer, int]:
         data = self._checked(file.path, file.size, file.sha256, file.path)

@@ -1,9 +1,9 @@
 """A site's folder: making it, and opening it with what it pinned when it was made.
 
-    keys/site.key.json        signs the audit trail and the state      trust/root.json   pinned at `site init`
-    keys/recipient.key.json   receives content keys                    recipient.json    its public half, for the issuer
-    current                   the signed state, replaced as one file   versions/<id>/    installed bundles, ciphertext
-    audit/                    the signed log and its head              staging/          work of an install
+keys/site.key.json        signs the audit trail and the state      trust/root.json   pinned at `site init`
+keys/recipient.key.json   receives content keys                    recipient.json    its public half, for the issuer
+current                   the signed state, replaced as one file   versions/<id>/    installed bundles, ciphertext
+audit/                    the signed log and its head              staging/          work of an install
 """
 
 from __future__ import annotations

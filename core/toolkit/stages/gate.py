@@ -113,14 +113,21 @@ def enforce(context: Context, gate: Evaluation) -> None:
     Raises:
         GateRefused: with what was measured and what is asked for (exit 3).
     """
-    decision, violations = gate.facts["gate"], gate.facts["violations"]
-    reasons = [decision["because"]] if decision["refuses"] else []
-    reasons += [f"{v['by']}: {v['because']} ({v['measured']}, {v['allowed']})" for v in violations]
+    reasons = refusals(gate.facts)
     if reasons and not context.override:
         raise GateRefused(
-            f"the gate says {decision['outcome']}: {'; '.join(reasons)}",
+            "; ".join(reasons),
             hint=f"Read {context.run.folder / 'report.html'}; --override REASON goes on, recorded and signed.",
         )
+
+
+def refusals(facts: Facts) -> list[str]:
+    """Why the line may not go on, a sentence a reason: the gate's, and each violation's."""
+    decision = facts["gate"]
+    reasons = [f"the gate says {decision['outcome']}: {decision['because']}"] if decision["refuses"] else []
+    return reasons + [
+        f"{v['by']} refuses the release: {v['because']} ({v['measured']}; {v['allowed']})" for v in facts["violations"]
+    ]
 
 
 def load(context: Context, stored: Stored) -> Evaluation:

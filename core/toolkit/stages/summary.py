@@ -131,9 +131,7 @@ def _student(student: Student, which: str) -> dict[str, Any]:
     }
 
 
-def _compiled(
-    context: Context, dataset: Dataset, compiled: CompiledModel, evaluation: Evaluation
-) -> dict[str, Any]:
+def _compiled(context: Context, dataset: Dataset, compiled: CompiledModel, evaluation: Evaluation) -> dict[str, Any]:
     answered = {row["id"]: row for row in evaluation.per_row}
     worst = evaluation.facts["worst"][:WORST_SHOWN]
     pictures = task_of(context.plan).pictures(dataset, worst)

@@ -32,9 +32,10 @@ from toolkit.artifacts import (
     Violation,
 )
 from toolkit.errors import DataError
-from toolkit.plan import Layer, Options, Plan, draft_layer, resolve
+from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.protocols import PredictorFacts, Tensors
+from toolkit.resolve import Layer, draft_layer, resolve
 from toolkit.tasks.base import TASKS
 from toolkit.testing.images import image_folder
 

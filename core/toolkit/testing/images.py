@@ -82,7 +82,7 @@ def picture_model(*, channels: int = 1, size: int = 32, classes: int = 3, seed: 
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR,
     )
-    preprocessing = Preprocessing(channels, channels, size, (0.5,) * channels, (0.25,) * channels)
+    preprocessing = Preprocessing(channels, size)
     return join(model.SerializeToString(), preprocessing)
 
 

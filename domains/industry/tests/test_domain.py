@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from toolkit.artifacts import Evaluation, Metric
-from toolkit.plan import Options, Plan, resolve
+from toolkit.plan import Options, Plan
+from toolkit.resolve import resolve
 from toolkit.testing.domains import alone, check_domain
 from toolkit_industry import domain
 
@@ -33,7 +34,7 @@ def evaluation(escapes: float, overkill: float) -> Evaluation:
 
 def plan_with(**limits: float) -> Plan:
     plugins = alone("industry", domain)
-    from toolkit.plan import Layer
+    from toolkit.resolve import Layer
 
     return resolve([Layer("--set", {"domain": "industry", "industry": limits})], plugins.settings()).plan
 

@@ -5,8 +5,6 @@ The rates were read off two x86-64 cores without VNNI (tests/bench/results/indus
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from toolkit.plan import Plan
 from toolkit.tasks.image_classification.layout import scan_folder
 

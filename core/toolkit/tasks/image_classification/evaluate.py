@@ -20,9 +20,10 @@ UNLEAKED = "without near-duplicates of training rows"
 def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
     """Accuracy, macro F1, recall of each class, escapes and overkill, calibration error, each with its interval.
 
-    Intervals take rows as independent, so that a folder scored on a site gives the very figures of the report; the gate
-    alone, which decides, resamples near-duplicates together. A row that cannot be read counts as wrong. Where the folder's own splits leak, the slice UNLEAKED leaves those test
-    rows out. `per_row` says of every row what it is, what it was called, and how sure.
+    Intervals take rows as independent, so that a folder scored on a site gives the very figures of the report; the
+    gate alone, which decides, resamples near-duplicates together. A row that cannot be read counts as wrong. Where
+    the folder's own splits leak, the slice UNLEAKED leaves those test rows out. `per_row` says of every row what it
+    is, what it was called, and how sure.
     """
     classes = dataset.classes
     per_row: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.compile.export import Preprocessing, export_network, join
@@ -21,7 +21,7 @@ from toolkit.distil.devices import prepare_torch
 from toolkit.plan import Plan
 from toolkit.protocols import Report, Teacher, TeacherSpec
 from toolkit.tasks.image_classification.augment import Augmentation
-from toolkit.tasks.image_classification.training import TrainingData, adapt_teacher, load_training_data, normaliser
+from toolkit.tasks.image_classification.training import TrainingData, adapt_teacher, load_training_data, teacher_network
 from toolkit.workspace import write_file
 
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
@@ -62,12 +62,11 @@ def _adapt(
     module, fitted = adapt_teacher(
         plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total)
     )
-    size = plan.teacher.input_size
-    exported = export_network(module, 3, size)
+    channels, size = dataset.facts["channels"], plan.teacher.input_size
+    exported = export_network(module, channels, size)
     write_file(folder / NETWORK, exported)
     write_file(folder / WEIGHTS, serialise(fitted.weights))
-    preprocessing = Preprocessing(dataset.facts["channels"], 3, size, spec.mean, spec.std)
-    model = join(exported, preprocessing)
+    model = join(exported, Preprocessing(channels, size))
     write_file(folder / MODEL, model)
     facts = {
         "model": MODEL,
@@ -87,12 +86,11 @@ def _labeller(
 ) -> Callable[[int], np.ndarray]:
     """Logits float32 [rows, classes] of one view."""
     answer = _answerer(plan, spec, device, folder)
-    normalise = normaliser(spec)
     rows = torch.arange(len(data.labels))
 
     def label_view(view: int) -> np.ndarray:
         views = (data.views.render(part, view, plan.teacher.input_size) for part in torch.split(rows, 64))
-        return np.concatenate([answer(normalise(pixels)) for pixels in views])
+        return np.concatenate([answer(pixels) for pixels in views])
 
     return label_view
 
@@ -107,7 +105,7 @@ def _answerer(plan: Plan, spec: TeacherSpec, device: torch.device, folder: Path)
             (folder / NETWORK).read_bytes(), options, providers=["CPUExecutionProvider"]
         )
         return lambda pixels: np.asarray(session.run(["logits"], {"pixels": pixels.contiguous().numpy()})[0])
-    module: nn.Module = spec.build()
+    module = teacher_network(spec)
     module.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
     module.eval().to(device)
 

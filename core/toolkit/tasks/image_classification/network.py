@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 FLAT = 8 / 255
 """Added to a picture's deviation, so that sensor noise on an even surface is not blown up."""
+
+PHOTOGRAPH_MEAN, PHOTOGRAPH_DEVIATION = 0.45, 0.25
+"""What ImageNet's pictures have, about, in 0..1."""
 
 
 class DepthwiseSeparableNet(nn.Module):
@@ -46,6 +50,26 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         found: Tensor = self.pointwise(self.depthwise(features))
         return features + found if self.shortcut else found
+
+
+class PictureNormalised(nn.Module):
+    """A pretrained network behind the same normalisation per picture as the student's: float32
+    [n, 1 or 3, size, size] in 0..1 to its logits. Every picture reaches it with the mean and the deviation of an
+    ordinary photograph, in the units that it was pretrained on; one channel becomes three equal ones."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        photograph = normalise(pixels) * PHOTOGRAPH_DEVIATION + PHOTOGRAPH_MEAN
+        logits: Tensor = self.network((photograph - self.mean) / self.std)
+        return logits
 
 
 def normalise(pixels: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def export(student: Student) -> bytes:
     network = student.facts["network"]
     channels, size = network["channels"], network["input_size"]
     exported = export_network(load_network(student, "student"), channels, size)
-    return join(exported, Preprocessing(channels, channels, size, (0.0,) * channels, (1.0,) * channels))
+    return join(exported, Preprocessing(channels, size))
 
 
 def inputs(dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:

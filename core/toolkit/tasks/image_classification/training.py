@@ -30,6 +30,7 @@ from toolkit.tasks.image_classification.augment import (
     shuffled,
     stack_pictures,
 )
+from toolkit.tasks.image_classification.network import PictureNormalised
 from toolkit.workspace import canonical_json, write_file
 
 MARGIN = 8 / 7
@@ -73,7 +74,6 @@ class ImageBatches:
     data: TrainingData
     batch_size: int
     size: int
-    normalise: Callable[[Tensor], Tensor]
     device: torch.device
     teacher_logits: Tensor | None = None  # [views, n, classes]
 
@@ -86,7 +86,7 @@ class ImageBatches:
         rows = shuffled(len(self.data.labels), views.seed, epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         stored = self.teacher_logits
         view = epoch if stored is None else epoch % len(stored)
-        pixels = self.normalise(views.render(rows, view, self.size))
+        pixels = views.render(rows, view, self.size)
         return Batch(
             inputs=pixels.contiguous(memory_format=torch.channels_last).to(self.device),
             labels=views.mixed_labels(rows, view, self.data.one_hot).to(self.device),
@@ -105,23 +105,22 @@ def adapt_teacher(
     """Train a pretrained network with a new head until validation says it is really good, without label smoothing
     (its soft labels would carry less: Mueller et al. 2019, arXiv 1906.02629)."""
     torch.manual_seed(plan.compute.seed)
-    module: nn.Module = spec.build().to(device, memory_format=torch.channels_last)
-    normalise = normaliser(spec)
-    head = list(spec.head(module))
+    module: nn.Module = teacher_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = list(spec.head(module.network))
     body = [p for p in module.parameters() if p.requires_grad and all(p is not other for other in head)]
     fitted = fit(
         module,
-        ImageBatches(data, plan.teacher.batch_size, plan.teacher.input_size, normalise, device),
+        ImageBatches(data, plan.teacher.batch_size, plan.teacher.input_size, device),
         LABELS_ALONE,
         Schedule(
             epochs=plan.teacher.epochs,
             learning_rate=plan.teacher.learning_rate,
             weight_decay=1e-4,
-            average_decay=0.98,
+            average_decay=0.95,
             seed=plan.compute.seed,
         ),
         groups=[{"params": body}, {"params": head, "scale": 3.0}],
-        validate=validator(data, plan.teacher.input_size, normalise, device),
+        validate=validator(data, plan.teacher.input_size, device),
         folder=folder,
         report=report,
     )
@@ -150,7 +149,6 @@ def train_student(
             data,
             plan.recipe.batch_size,
             plan.student.input_size,
-            identity,
             device,
             None if teacher_logits is None else torch.from_numpy(teacher_logits),
         ),
@@ -162,34 +160,26 @@ def train_student(
             seed=plan.compute.seed,
         ),
         groups=[{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
-        validate=validator(data, plan.student.input_size, identity, device),
+        validate=validator(data, plan.student.input_size, device),
         folder=folder,
         report=report,
     )
 
 
-def normaliser(spec: TeacherSpec) -> Callable[[Tensor], Tensor]:
-    """Pixels in 0..1 to what the network was pretrained on; one grey channel becomes three equal ones."""
-    mean, std = torch.tensor(spec.mean).view(1, -1, 1, 1), torch.tensor(spec.std).view(1, -1, 1, 1)
-    return lambda pixels: (pixels - mean) / std
+def teacher_network(spec: TeacherSpec) -> PictureNormalised:
+    """A pretrained network that takes what a student takes."""
+    return PictureNormalised(spec.build(), spec.mean, spec.std)
 
 
-def identity(pixels: Tensor) -> Tensor:
-    """A student of our own takes pixels in 0..1 as they are."""
-    return pixels
-
-
-def validator(
-    data: TrainingData, size: int, normalise: Callable[[Tensor], Tensor], device: torch.device
-) -> Callable[[nn.Module], Score]:
+def validator(data: TrainingData, size: int, device: torch.device) -> Callable[[nn.Module], Score]:
     """Scores a module on the validation rows, without augmentation."""
-    pixels, labels = normalise(data.validation_pixels(size)), data.validation_labels
+    pixels, labels = data.validation_pixels(size), data.validation_labels
 
     @torch.inference_mode()
     def validate(module: nn.Module) -> Score:
         logits = torch.cat([module(part.to(device)).float().cpu() for part in torch.split(pixels, 64)])
         accuracy = float((logits.argmax(dim=1) == labels).float().mean())
-        return Score(accuracy, float(functional.cross_entropy(logits, labels)))
+        return Score(accuracy, float(functional.cross_entropy(logits, labels)), len(labels))
 
     return validate
 

