@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.errors import PlanError
 
@@ -65,10 +65,26 @@ class RecipePlan(Section):
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(2.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
-    teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
-    views: int = Field(40, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
-    mixup: float = Field(0.0, ge=0, le=1, description="Share of views that mix two rows (the teacher labels the mix).")
+    teacher_weight: float = Field(0.7, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    views: int = Field(8, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
+    soft_labels: Literal["row-mean", "per-view"] = Field(
+        "row-mean",
+        description="row-mean: a fresh view every epoch, labelled by the row's mean over its views; "
+        "per-view: the very pixels that the teacher saw, over and over.",
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of views that mix two rows, which the teacher labels as mixed; per-view only.",
+    )
     baseline: bool = Field(True, description="Also train the same student on the labels alone, to compare.")
+
+    @model_validator(mode="after")
+    def _mixed_rows_are_labelled_per_view(self) -> RecipePlan:
+        if self.mixup and self.soft_labels != "per-view":
+            raise ValueError("mixup needs soft_labels = per-view: a mean over views knows no mixture")
+        return self
 
 
 class TargetPlan(Section):

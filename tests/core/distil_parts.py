@@ -58,7 +58,8 @@ def held_out() -> tuple[Tensor, Tensor]:
 def validate(module: nn.Module) -> Score:
     inputs, labels = held_out()
     logits = module(inputs)
-    return Score(float((logits.argmax(1) == labels).float().mean()), float(nn.functional.cross_entropy(logits, labels)))
+    accuracy = float((logits.argmax(1) == labels).float().mean())
+    return Score(accuracy, float(nn.functional.cross_entropy(logits, labels)), len(labels))
 
 
 def train(folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS) -> Fitted:

@@ -118,7 +118,7 @@ def test_people_get_text_and_no_escape_codes_in_a_pipe(toolkit: Run, verb: tuple
     assert "\x1b" not in said.out + said.err
 
 
-def test_the_plan_shows_every_value_and_where_it_came_from(toolkit: Run) -> None:
+def test_the_plan_shows_every_value_and_where_it_came_from(toolkit: Run, home: Path) -> None:
     Path("toolkit.toml").write_text("[recipe]\ntemperature = 3.5\n")
     said = toolkit("plan", "--domain", "industry", "--set", "recipe.epochs=7", "--target", "cpu", "--json")
     shown = {row["key"]: (row["value"], row["from"]) for row in said.record["plan"]}

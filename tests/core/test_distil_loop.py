@@ -224,6 +224,57 @@ def test_of_equals_the_later_epoch_is_picked_with_its_own_weights(
         assert not torch.equal(seen[0]["0.weight"], seen[1]["0.weight"])
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "rows", "picked"),
+    [
+        ([0.98, 0.9632, 0.9630], 100, 1),
+        ([0.98, 0.9632, 0.9630, 0.97], 100, 3),
+        ([0.5, 0.98, 0.9632], 100, 2),
+        ([1.0, 0.92, 0.91], 10, 1),
+        ([1.0, 0.92, 0.91], 0, 0),
+    ],
+)
+def test_within_validations_noise_the_longest_trained_is_picked(
+    tmp_path: Path, accuracies: list[float], rows: int, picked: int
+) -> None:
+    """The one-standard-error rule by hand: 98 of 100 are (98 + 1) / (100 + 2) = 0.9706, give or take 0.0169; 10 of 10
+    are 11/12, give or take 0.0874."""
+    seen: list[int] = []
+
+    def scripted(_: nn.Module) -> Score:
+        seen.append(0)
+        return Score(accuracies[len(seen) - 1], 1.0, rows)
+
+    fitted = simple_fit(tmp_path, Schedule(len(accuracies), 0.05, 0.0), validate=scripted)
+    assert (fitted.epoch, fitted.score.accuracy) == (picked, accuracies[picked])
+
+
+@pytest.mark.usefixtures("every_step")
+def test_what_was_picked_so_far_survives_an_interruption(tmp_path: Path) -> None:
+    accuracies = [0.98, 0.97, 0.5, 0.964, 0.5, 0.5]
+
+    def scripted(module: nn.Module) -> Score:
+        return Score(accuracies[epochs_seen()], 1.0, 100)
+
+    def epochs_seen() -> int:
+        return next(iter(reached[::-1]), 0) // STEPS
+
+    reached: list[int] = []
+    whole = simple_fit(tmp_path / "whole", Schedule(6, 0.05, 0.0), validate=scripted, before=reached.append)
+    for stop in (2 * STEPS, 3 * STEPS + 1, 5 * STEPS):
+
+        def before(step: int, stop: int = stop) -> None:
+            interrupt_at(stop)(step)
+            reached.append(step)
+
+        with pytest.raises(Interrupted):
+            simple_fit(tmp_path / "broken", Schedule(6, 0.05, 0.0), validate=scripted, before=before)
+    assert_same(
+        simple_fit(tmp_path / "broken", Schedule(6, 0.05, 0.0), validate=scripted, before=reached.append), whole
+    )
+    assert whole.epoch == 3
+
+
 def test_progress_counts_every_step_up_to_the_last(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     simple_fit(tmp_path, Schedule(3, 0.01, 0.0), report=lambda done, total: told.append((done, total)))

@@ -104,8 +104,8 @@ def test_two_teachers_of_one_name_are_both_named(packages: Path) -> None:
     install(packages, "acme-two", "acme_two", teacher("acme", "Two"))
     with pytest.raises(PluginError, match="two teachers are named acme") as caught:
         load_plugins(None, defaults).teachers()
-    assert "acme_one" in caught.value.message
-    assert "acme_two" in caught.value.message
+    assert "acme-one" in caught.value.message
+    assert "acme-two" in caught.value.message
 
 
 def test_two_plugins_cannot_share_a_table(packages: Path) -> None:

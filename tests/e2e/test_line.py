@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,7 @@ def served(deployed: Any, folder: Path) -> Iterator[tuple[str, int]]:
         command, env=deployed.shell.environment(PYTHONPATH=str(folder)), cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    limit = threading.Timer(120, process.kill)
+    limit = threading.Timer(300, process.kill)
     limit.start()
     try:
         assert process.stdout is not None
@@ -265,8 +265,9 @@ def test_the_site_serves_without_torch_and_without_a_network(deployed: Any, tmp_
     scored = {row["id"]: row for row in json.loads((deployed.stage("gate") / "compiled.json").read_bytes())["per_row"]}
     asked = [row for row in scored if row.endswith(("_0000.jpg", "_0003.jpg"))]
     assert len(asked) == 12
-    with served(deployed, tmp_path) as (host, port):
-        client = http.client.HTTPConnection(host, port, timeout=30)
+    with served(deployed, tmp_path) as (host, port), ExitStack() as calls:
+        client = http.client.HTTPConnection(host, port, timeout=120)
+        calls.callback(client.close)
         for row in asked:
             picture = (deployed.stage("prepare") / "lot" / row).read_bytes()
             headers = {"Authorization": f"Bearer {key}", "Content-Type": "image/jpeg"}
@@ -280,7 +281,6 @@ def test_the_site_serves_without_torch_and_without_a_network(deployed: Any, tmp_
         client.request("POST", "/v1/inspect", b"x", {"Authorization": "Bearer wrong", "Content-Type": "image/jpeg"})
         response = client.getresponse()
         assert (response.status, bool(response.read())) == (401, True)
-        client.close()
     deployed.shell.ask("access", "remove", "line-1", "--site", deployed.site)
 
 

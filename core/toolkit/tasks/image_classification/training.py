@@ -69,13 +69,14 @@ def load_training_data(plan: Plan, dataset: Dataset, augmentation: Augmentation)
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Shuffled batches of views. Epoch e looks at view e, and at the teacher's logits for that very view."""
+    """Shuffled batches of views. Epoch e looks at view e; where the teacher's logits are kept per view, at the view
+    e modulo their number, so that student and teacher look at the same pixels."""
 
     data: TrainingData
     batch_size: int
     size: int
     device: torch.device
-    teacher_logits: Tensor | None = None  # [views, n, classes]
+    teacher_logits: Tensor | None = None  # [n, classes], the same for every view, or [views, n, classes]
 
     @property
     def steps(self) -> int:
@@ -85,12 +86,14 @@ class ImageBatches:
         views = self.data.views
         rows = shuffled(len(self.data.labels), views.seed, epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         stored = self.teacher_logits
-        view = epoch if stored is None else epoch % len(stored)
+        view = epoch if stored is None or stored.ndim == 2 else epoch % len(stored)
         pixels = views.render(rows, view, self.size)
         return Batch(
             inputs=pixels.contiguous(memory_format=torch.channels_last).to(self.device),
             labels=views.mixed_labels(rows, view, self.data.one_hot).to(self.device),
-            teacher_logits=None if stored is None else stored[view, rows].float().to(self.device),
+            teacher_logits=None
+            if stored is None
+            else (stored if stored.ndim == 2 else stored[view])[rows].to(self.device),
         )
 
 
@@ -197,7 +200,7 @@ def train_pair(
     device = prepare_torch(plan.compute)
     data = load_training_data(plan, dataset, Augmentation(mixup=plan.recipe.mixup))
     wanted: dict[str, tuple[Sequence[Objective], np.ndarray | None]] = {
-        "student": (objectives, store.load(labels.path / "labels"))
+        "student": (objectives, soft_labels(plan, store.load(labels.path / "labels")))
     }
     if plan.recipe.baseline:
         wanted["baseline"] = (LABELS_ALONE, None)
@@ -211,6 +214,13 @@ def train_pair(
             Checkpoints(folder / name).clear()
         facts[name] = json.loads((folder / f"{name}.json").read_bytes())
     return facts
+
+
+def soft_labels(plan: Plan, logits: np.ndarray) -> np.ndarray:
+    """The label store's float16 [views, n, classes] as the plan's recipe uses them: as they are, or each row's mean,
+    float32 [n, classes], in which what a teacher says of one crop is outweighed by what it says of the others."""
+    kept = logits.astype(np.float32)
+    return kept.mean(axis=0) if plan.recipe.soft_labels == "row-mean" else kept
 
 
 def _record(fitted: Fitted) -> dict[str, Any]:
