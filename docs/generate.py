@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 from toolkit import defaults, errors
 from toolkit.cli.main import build_app
-from toolkit.plan import Section, plan_model
+from toolkit.plan import Section
 from toolkit.plugins import load_plugins
+from toolkit.resolve import plan_model
 
 TARGET = Path(__file__).with_name("reference.md")
 HEAD = """# Reference

@@ -155,7 +155,7 @@ for number in range(12):
 
 
 def test_several_processes_open_make_and_write_it_at_once(tmp_path: Path) -> None:
-    """From an empty home: also the migrations meet. Each writes artifacts of its own: one process a home runs a line."""
+    """From an empty home, so the migrations meet too. Each writes artifacts of its own: one process runs a line."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), name], stderr=subprocess.PIPE, stdout=subprocess.PIPE

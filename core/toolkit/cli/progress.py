@@ -39,7 +39,7 @@ class ProgressReporter:
         rate = (done - self._begun_at) / (now - self._begun) if now > self._begun else 0.0
         if self._progress is not None:
             self._draw(self._progress, what, done, total, rate)
-        elif now - self._spoke >= PLAIN_SECONDS:
+        elif done < total and now - self._spoke >= PLAIN_SECONDS:
             self._spoke = now
             left = f", about {(total - done) / rate:.0f} s left" if rate > 0 else ""
             sys.stderr.write(f"{what}: {done:,} of {total:,} ({rate:,.1f}/s{left})\n")
