@@ -15,8 +15,8 @@ ENOUGH = 256 * 1024 * 1024
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """The tests of seal and site flush hundreds of small files: they work in RAM where the machine has a disk there."""
-    wanted = request.node.path.name.startswith(("test_seal_", "test_site_"))
+    """Tests that flush hundreds of small files work in RAM where the machine has a disk there."""
+    wanted = request.node.path.name.startswith(("test_registry_", "test_seal_", "test_site_", "test_workspace_"))
     if not wanted or not RAM.is_dir() or shutil.disk_usage(RAM).free < ENOUGH:
         yield tmp_path
         return

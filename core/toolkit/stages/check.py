@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +22,14 @@ from toolkit.tasks.base import Request, task_of
 from toolkit.workspace import Stored
 
 START_SECONDS = 60.0
+
+DIE_WITH_PARENT = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: kept across exec
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""Starts Python anew with the arguments after it: a deployment that is killed must not leave a server behind."""
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
@@ -55,10 +61,9 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
 @contextmanager
 def _server(site: Path) -> Iterator[str]:
     """`toolkit serve` on a free port of the loopback, in a process of its own, ready to answer."""
-    command = [sys.executable, "-m", "toolkit.cli.main", "serve", "--site", str(site), "--port", "0", "--json"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_die_with_parent
-    )
+    serve = ["-m", "toolkit.cli.main", "serve", "--site", str(site), "--port", "0", "--json"]
+    command = [sys.executable, "-c", DIE_WITH_PARENT, *serve]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         text = ""
@@ -81,12 +86,6 @@ def _server(site: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-def _die_with_parent() -> None:
-    """A deployment that is killed must not leave a server behind (prctl(2), PR_SET_PDEATHSIG; Linux alone has it)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_until_ready(url: str) -> None:
