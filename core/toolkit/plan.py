@@ -64,8 +64,8 @@ class RecipePlan(Section):
     batch_size: int = Field(64, ge=2, le=8192, description="Rows in a step.")
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
-    temperature: float = Field(2.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
-    teacher_weight: float = Field(0.7, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
+    teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
     views: int = Field(8, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
     soft_labels: Literal["row-mean", "per-view"] = Field(
         "row-mean",
