@@ -70,8 +70,8 @@ def test_two_teachers_of_one_name_are_both_named(toolkit: Run, put_distribution:
     put_distribution("second-school", TEACHER)
     for verb in (["plugins"], ["teachers"], ["plan", "--domain", "industry"]):
         says = two_lines(toolkit(*verb), 5)
-        assert "first_school" in says
-        assert "second_school" in says
+        assert "first-school" in says
+        assert "second-school" in says
 
 
 @pytest.mark.parametrize(

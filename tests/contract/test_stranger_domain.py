@@ -26,7 +26,7 @@ def test_a_strangers_domain_is_served_an_answer(
 
     refused = toolkit(*deploy(data))
     assert refused.returncode == 3, refused.stderr
-    assert "weld: gaps are missed" in json.loads(refused.stdout)["error"]["message"]
+    assert "weld refuses the release: gaps are missed" in json.loads(refused.stdout)["error"]["message"]
 
     done = toolkit(*deploy(data, "--override", "a test of the line"))
     assert done.returncode == 0, done.stderr
