@@ -50,7 +50,7 @@ def draft_plan(options: Options) -> Plan:
         task="image_classification",
         gate=GatePlan(small_sample="warn"),
         teacher=TeacherPlan(epochs=4),
-        recipe=RecipePlan(epochs=40),
+        recipe=RecipePlan(epochs=55),
     )
 
 
