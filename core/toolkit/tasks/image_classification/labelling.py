@@ -20,8 +20,13 @@ from toolkit.distil.checkpoints import Checkpoints, serialise
 from toolkit.distil.devices import prepare_torch
 from toolkit.plan import Plan
 from toolkit.protocols import Report, Teacher, TeacherSpec
-from toolkit.tasks.image_classification.augment import Augmentation
-from toolkit.tasks.image_classification.training import TrainingData, adapt_teacher, load_training_data, teacher_network
+from toolkit.tasks.image_classification.training import (
+    TrainingData,
+    adapt_teacher,
+    augmentation,
+    load_training_data,
+    teacher_network,
+)
 from toolkit.workspace import write_file
 
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
@@ -43,11 +48,6 @@ def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, repor
     )
     facts = json.loads((workspace / FACTS).read_bytes())
     return TeacherLabels(workspace, "", facts=facts | {"record": asdict(teacher.record(plan)), "name": teacher.name})
-
-
-def augmentation(plan: Plan) -> Augmentation:
-    """The views that this plan labels and trains on."""
-    return Augmentation(mixup=plan.recipe.mixup)
 
 
 def _adapt(

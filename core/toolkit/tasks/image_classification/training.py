@@ -54,6 +54,11 @@ class TrainingData:
         ).div_(255)
 
 
+def augmentation(plan: Plan) -> Augmentation:
+    """The views that this plan labels and trains on."""
+    return Augmentation(mixup=plan.recipe.mixup)
+
+
 def load_training_data(plan: Plan, dataset: Dataset, augmentation: Augmentation) -> TrainingData:
     side = round(MARGIN * max(plan.teacher.input_size, plan.student.input_size))
     train, validation = dataset.split("train"), dataset.split("validation")
@@ -198,7 +203,7 @@ def train_pair(
 ) -> dict[str, Any]:
     """The student, and beside it the same student on the labels alone: what distilling added, or cost."""
     device = prepare_torch(plan.compute)
-    data = load_training_data(plan, dataset, Augmentation(mixup=plan.recipe.mixup))
+    data = load_training_data(plan, dataset, augmentation(plan))
     wanted: dict[str, tuple[Sequence[Objective], np.ndarray | None]] = {
         "student": (objectives, soft_labels(plan, store.load(labels.path / "labels")))
     }
