@@ -149,13 +149,13 @@ for number in range(12):
     run = f"{name}-{number}"
     registry.start(run, "tiny", {})
     for stage in ("prepare", "label"):
-        registry.finish_stage(run, stage, "Artifact", Artifact(home, f"{name}-{stage}"), kept=False, seconds=1.0)
+        registry.finish_stage(run, stage, "Artifact", Artifact(home, f"{number}-{stage}"), kept=False, seconds=1.0)
     registry.end(run)
 """
 
 
 def test_several_processes_open_make_and_write_it_at_once(tmp_path: Path) -> None:
-    """From an empty home, so the migrations meet too. Each writes artifacts of its own: one process runs a line."""
+    """From an empty home, so the migrations meet too, and all write the same artifacts."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), name], stderr=subprocess.PIPE, stdout=subprocess.PIPE

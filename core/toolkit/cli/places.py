@@ -1,19 +1,31 @@
-"""Where verbs look: the home's bundles, the default site, the passphrase. Shared by the verbs on bundles and sites."""
+"""Where verbs look: the home's bundles and registry, the default site, the passphrase."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from toolkit.errors import UsageError
-from toolkit.plan import passphrase_from_environment, toolkit_home
+from toolkit.plan import database_url, passphrase_from_environment, toolkit_home
+
+if TYPE_CHECKING:
+    from toolkit.registry.store import Registry
 
 SiteOption = Annotated[Path | None, typer.Option("--site", help="The site's folder; `site` in the toolkit home else.")]
 BundleArgument = Annotated[str, typer.Argument(help="A bundle's folder, or the id of one in the toolkit home.")]
+
+
+def open_registry() -> Registry:
+    """The registry of this home's runs: TOOLKIT_DATABASE_URL, or the home's own file."""
+    from toolkit.registry.store import Registry
+    from toolkit.workspace import Workspace
+
+    home = Workspace(toolkit_home()).home
+    return Registry(home, database_url(home))
 
 
 def site_folder(site: Path | None) -> Path:

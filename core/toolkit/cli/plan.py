@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.places import open_registry
 from toolkit.cli.planning import (
     ConfigOption,
     DataOption,
@@ -37,15 +38,13 @@ def plan(
 
 
 def _record(planned: Planned) -> dict[str, Any]:
-    from toolkit.registry.store import Registry
     from toolkit.seal.keys import custody_of
     from toolkit.tasks.base import task_of
-    from toolkit.workspace import Workspace
 
     chosen = planned.resolved.plan
     values = chosen.model_dump(mode="json")
     seconds, memory = task_of(chosen).estimate(chosen)
-    last = Registry(Workspace(toolkit_home()).home).seconds_of(chosen.domain)
+    last = open_registry().seconds_of(chosen.domain)
     total = sum(seconds.values())
     estimate = {
         "basis": "rates read off two x86-64 cores",

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.plan import toolkit_home
+from toolkit.cli.places import open_registry
 
 if TYPE_CHECKING:
     from toolkit.registry.models import Run
@@ -19,10 +19,7 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20, as_json: JsonFlag = False
 ) -> None:
     """List the runs that the registry knows."""
-    from toolkit.registry.store import Registry
-    from toolkit.workspace import Workspace
-
-    record = {"runs": [_record(run) for run in Registry(Workspace(toolkit_home()).home).runs(limit)]}
+    record = {"runs": [_record(run) for run in open_registry().runs(limit)]}
     emit(record, as_json=as_json, text=lambda console: _show(console, record["runs"]))
 
 
