@@ -1,11 +1,12 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,serve,test,lint]' -e domains/industry \
-	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers
+DISTRIBUTIONS := -e '.[distil,serve,postgres,test,lint]' -e domains/industry \
+	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
+	-e plugins/teacher-http -e plugins/teacher-recorded
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry clean
+.PHONY: deploy test lint docs bench bench-industry bench-ablation clean
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -22,10 +23,13 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry
+bench: bench-industry bench-ablation
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
+
+bench-ablation: .venv/.installed
+	$(BIN)/python tests/bench/ablation.py
 
 .venv/.installed: $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

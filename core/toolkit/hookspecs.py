@@ -36,6 +36,7 @@ from toolkit.protocols import (
     Teacher,
     TensorPredictor,
 )
+from toolkit.text import TextTeacher
 
 PROJECT = "toolkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -46,7 +47,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def register_teachers() -> Iterable[Teacher]:
+def register_teachers() -> Iterable[Teacher | TextTeacher]:
     """Offer teachers; `teacher.name` picks one."""
 
 

@@ -20,6 +20,7 @@ from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError
 from toolkit.plan import Plan, Section
 from toolkit.protocols import HardwareProfile, Recipe, Settings, Target, Teacher
+from toolkit.text import TextTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
 
@@ -71,7 +72,7 @@ class Plugins:
                     plugin=implementation.plugin_name,
                 ) from error
 
-    def teachers(self) -> dict[str, Teacher]:
+    def teachers(self) -> dict[str, Teacher | TextTeacher]:
         return self.offered("register_teachers", "teacher")
 
     def recipes(self) -> dict[str, Recipe]:
