@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from image_parts import INDUSTRY, encoded, texture
 
-from toolkit.tasks.image_classification.duplicates import group_near_duplicates, near_duplicates
+from toolkit.tasks.image_classification.duplicates import (
+    group_near_duplicates,
+    near_duplicates,
+    near_duplicates_of_new,
+)
 from toolkit.tasks.image_classification.fingerprints import Fingerprint, fingerprint, reduction_for
 from toolkit.tasks.image_classification.images import decode_image
 
@@ -108,6 +112,50 @@ def test_sides_spare_only_pairs_that_others_join() -> None:
     assert [match for match in spared if sides[match.first] != sides[match.second]] == across
     assert len(spared) < len(every)
     assert set(group_near_duplicates(6, [(m.first, m.second) for m in spared])) == {0}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_new_image_is_found_to_show_what_a_known_one_shows(plant: str) -> None:
+    surfaces = [texture(seed, 200) for seed in range(12)]
+    known = [printed(window(surface, 40, 40)) for surface in surfaces]
+    new = [printed(PLANTS[plant](surface), quality=60) for surface in surfaces[:4]]
+    strange = [printed(texture(seed)) for seed in range(100, 108)]
+    found = near_duplicates_of_new(known, strange + new, [False] * 6 + [True] * 6)
+    assert {(match.first, match.second) for match in found} == {(index, 20 + index) for index in range(4)}
+
+
+def test_new_images_group_as_they_would_among_all_and_known_pairs_are_not_looked_at() -> None:
+    surface = texture(8, 260)
+    strip = [printed(window(surface, 35 * step, 0)) for step in range(5)]
+    others = [printed(texture(seed)) for seed in range(20, 24)]
+    known, new = [strip[0], strip[1], *others[:2]], [strip[2], *others[2:], strip[3], strip[4]]
+    found = [(match.first, match.second) for match in near_duplicates_of_new(known, new, [False, False, True, True])]
+    assert found == sorted(found)
+    assert all(second >= 4 for _, second in found)
+    of_all = [(match.first, match.second) for match in near_duplicates(known + new)]
+    assert group_near_duplicates(9, [*found, (0, 1)]) == group_near_duplicates(9, of_all)
+    assert near_duplicates_of_new(known, [], [True] * 4) == near_duplicates_of_new([], new, []) == []
+
+
+def test_a_crowd_of_new_images_hides_no_known_one() -> None:
+    rng = np.random.default_rng(3)
+
+    def noisy(pixels: np.ndarray, spread: float) -> Fingerprint:
+        return printed(pixels + rng.normal(0, spread, pixels.shape))
+
+    surfaces = [texture(seed, 200) for seed in range(60)]
+    known = [printed(window(surface, 40, 40)) for surface in surfaces]
+    crowd = [noisy(texture(900 + n // 150), 3) for n in range(300)]  # two scenes: of its pairs, half are the same
+    planted = [noisy(window(surfaces[7], 90, 20), 15), noisy(window(surfaces[59], 40, 40)[::-1], 15)]
+    found = near_duplicates_of_new(known, crowd + planted, [False] * 50 + [True] * 10)
+    assert {(m.first, m.second) for m in found if m.first < 60} == {(7, 360), (59, 361)}
+    groups = group_near_duplicates(362, [(m.first, m.second) for m in found])
+    assert set(groups[60:360]) == {60, 210}
+
+
+def test_flat_images_are_known_and_new_without_a_pair() -> None:
+    flat = [printed(np.full((60, 60), level)) for level in range(100, 160)]
+    assert near_duplicates_of_new(flat, flat, [True] * 60) == []
 
 
 def test_few_or_tiny_images() -> None:

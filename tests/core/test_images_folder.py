@@ -90,8 +90,8 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
     assert facts["classes"] == ["good", "test"]
 
 
-def test_unlabelled_hidden_and_system_files_are_no_rows(tmp_path: Path) -> None:
-    source = lot(tmp_path / "lot", TWO | {"unlabelled": 3, ".hidden": 3, "good/.thumbs": 1, "good/deep er": 1}, seed=1)
+def test_hidden_and_system_files_are_no_rows(tmp_path: Path) -> None:
+    source = lot(tmp_path / "lot", TWO | {".hidden": 3, "good/.thumbs": 1, "good/deep er": 1}, seed=1)
     for name in ("good/Thumbs.db", "good/.DS_Store", "good/._001.jpg", ".gitignore"):
         put(source / name, b"x")
     put(source / "good" / "notes.txt", b"seen on Monday")
@@ -101,7 +101,6 @@ def test_unlabelled_hidden_and_system_files_are_no_rows(tmp_path: Path) -> None:
     assert len(rows_of(tmp_path / "out")) == 25
     assert "good/deep er/000.jpg" in rows_of(tmp_path / "out")
     found = findings_of(tmp_path / "out")
-    assert found["unlabelled"][0]["severity"] == "note"
     assert found["ignored-file"][0]["rows"] == ["good/notes.txt"]
     assert found["loose-file"][0]["rows"] == ["loose.jpg"]
 

@@ -56,7 +56,8 @@ def list_prepared(as_json: JsonFlag = False) -> None:
                 "digest": manifest.parent.name,
                 "source": facts.get("source"),
                 "licence": facts.get("licence"),
-                "rows": {split: sum(rows.values()) for split, rows in facts.get("counts", {}).items()},
+                "rows": {split: sum(rows.values()) for split, rows in facts.get("counts", {}).items()}
+                | ({"unlabelled": facts["unlabelled"]} if facts.get("unlabelled") else {}),
                 "sample": bool(facts.get("sample")),
             }
         )
@@ -71,6 +72,8 @@ def _show_check(console: Console, facts: dict[str, Any]) -> None:
     for name in facts["classes"]:
         table.add_row(name, *(str(facts["counts"][split].get(name, 0)) for split in splits))
     console.print(table)
+    if facts.get("unlabelled"):
+        console.print(f"and {facts['unlabelled']:,} without a label", markup=False)
     for finding in facts["findings"]:
         console.print(f"{finding['severity']:<8}{finding['kind']}: {finding['message']}", markup=False)
 

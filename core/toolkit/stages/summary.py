@@ -100,7 +100,7 @@ def _version(distribution: str) -> str:
 
 
 def _data(dataset: Dataset) -> dict[str, Any]:
-    keys = ("source", "classes", "counts", "findings", "leaks", "good_class", "channels", "sample")
+    keys = ("source", "classes", "counts", "unlabelled", "findings", "leaks", "good_class", "channels", "sample")
     licence = dataset.facts["licence"]
     return {key: dataset.facts.get(key) for key in keys} | {"licence": licence["text"], "stated": licence["stated"]}
 

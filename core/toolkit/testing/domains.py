@@ -130,15 +130,18 @@ def _check_training_data(plugins: Plugins, plan: Plan, source: Path, workspace: 
     assert len(dataset.classes) >= 2, "a data set has two classes or more in facts['classes']"
     rows = {split: list(zip(dataset.split(split).ids, dataset.split(split), strict=True)) for split in SPLITS}
     for split, found in rows.items():
-        assert found, f"the split {split} is empty"
+        assert found or split == "unlabelled", f"the split {split} is empty"
         assert [identity for identity, _ in found] == [row.id for _, row in found], (
             f"ids of {split} differ from its rows"
         )
-        assert {row.label for _, row in found} <= set(dataset.classes), f"a label of {split} is not among the classes"
+        known = {""} if split == "unlabelled" else set(dataset.classes)
+        assert {row.label for _, row in found} <= known, f"a label of {split} is not among {sorted(known)}"
     apart = ("train", "validation", "test")
     for what in ("id", "group"):
         sets = [{getattr(row, what) for _, row in rows[split]} for split in apart]
         assert sum(map(len, sets)) == len(set().union(*sets)), f"an {what} is in two of {', '.join(apart)}"
+    held = {row.group for split in ("validation", "test") for _, row in rows[split]}
+    assert held.isdisjoint(row.group for _, row in rows["unlabelled"]), "an unlabelled row shows what is held out"
     assert {i for i, _ in rows["calibration"]} <= {i for i, _ in rows["train"]}, "calibration rows are training rows"
     assert isinstance(plugins.hook.require_hardware(plan=plan, dataset=dataset), HardwareBudget), "no HardwareBudget"
     spec = plugins.hook.build_student(plan=plan, dataset=dataset)

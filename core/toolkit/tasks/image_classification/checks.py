@@ -22,6 +22,7 @@ from toolkit.tasks.image_classification.layout import Entry
 
 IMBALANCE = 10
 ODD_SIZE = 4
+FRAME = 2  # an image this often larger than any labelled one is compared at a scale of its own
 
 _SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
 _CHANNEL_NOISE = 12  # grey levels: what compression makes of equal channels
@@ -56,20 +57,26 @@ class Inspected:
 
 
 def inspect_files(source: Path, entries: Sequence[Entry], *, fingerprints: bool) -> list[Inspected]:
-    """Read, digest and decode each file once, in the order given, holding one image at a time.
+    """Read, digest and decode each file once, holding one image at a time; what was seen comes in the order given.
 
-    `fingerprints` asks for what `near_duplicates` needs besides.
+    `fingerprints` asks for what `near_duplicates` needs besides: at one scale, except that of images without labels
+    which are far larger than any labelled one. Kept at that scale, thousands of those would not fit in memory.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of damage that then shows, or of oddities in EXIF
         reduction = _reduction(source, entries) if fingerprints else None
-        return [_inspect(source, entry, reduction) for entry in entries]
+        seen = {entry.path: _inspect(source, entry, reduction) for entry in entries if entry.label}
+        largest = max((max(file.width, file.height) for file in seen.values()), default=0)
+        seen |= {entry.path: _inspect(source, entry, reduction, largest) for entry in entries if not entry.label}
+    return [seen[entry.path] for entry in entries]
 
 
 def _reduction(source: Path, entries: Sequence[Entry]) -> int:
-    """The common factor, from the headers of some 60 files spread over the folder."""
+    """The common factor, from the headers of some 60 labelled files spread over the folder: images without labels, be
+    they ever so many, change nothing in how labelled ones are compared."""
     sides = []
-    for entry in entries[:: max(1, len(entries) // 60)]:
+    labelled = [entry for entry in entries if entry.label]
+    for entry in labelled[:: max(1, len(labelled) // 60)]:
         size = None if entry.refused else stored_size(_head(source / entry.path))
         if size is not None:
             sides.append(max(size))
@@ -84,7 +91,7 @@ def _head(path: Path) -> bytes:
         return b""  # `_inspect` tells why
 
 
-def _inspect(source: Path, entry: Entry, reduction: int | None) -> Inspected:
+def _inspect(source: Path, entry: Entry, reduction: int | None, largest: int | None = None) -> Inspected:
     if entry.refused:
         return Inspected(entry, problem=entry.refused, kind="refused")
     try:
@@ -98,6 +105,8 @@ def _inspect(source: Path, entry: Entry, reduction: int | None) -> Inspected:
         return Inspected(entry, sha256, problem=error.message, kind=error.kind)
     pixels = decoded.pixels
     height, width, _ = pixels.shape
+    if reduction is not None and largest is not None and max(width, height) > FRAME * largest:
+        reduction = max(reduction, reduction_for([max(width, height)]))
     return Inspected(
         entry,
         sha256,
@@ -143,11 +152,12 @@ def check_files(files: Sequence[Inspected]) -> list[Finding]:
 
 
 def check_sizes(files: Sequence[Inspected]) -> list[Finding]:
-    """Images whose longest side is over 4 times the median one, or under a quarter of it."""
+    """Images whose longest side is over 4 times the median one of labelled images, or under a quarter of it."""
     usable = [file for file in files if not file.problem]
-    if not usable:
+    labelled = [max(file.width, file.height) for file in usable if file.entry.label]
+    if not labelled:
         return []
-    middle = float(np.median([max(file.width, file.height) for file in usable]))
+    middle = float(np.median(labelled))
     odd = [f for f in usable if not middle / ODD_SIZE <= max(f.width, f.height) <= middle * ODD_SIZE]
     if not odd:
         return []

@@ -1,4 +1,4 @@
-"""How a folder of labelled images is laid out: which files there are, their labels and splits, and the licence.
+"""How a folder of images is laid out: which files there are, their labels and splits, and the licence.
 
 Opens no image, follows no link out of the folder, and changes nothing. What is inside the files is for `checks`.
 """
@@ -16,7 +16,8 @@ from toolkit.tasks.image_classification.findings import Finding, listed
 from toolkit.workspace import digest_of, file_digest
 
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
-_RESERVED = ("unlabelled", "unlabeled")
+UNLABELLED = "unlabelled"
+_UNLABELLED_FOLDERS = (UNLABELLED, "unlabeled")
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
 _MOST_BYTES = 400_000_000
 _HINT = "Put the images into one folder per class: CLASS/*.jpg, or train/CLASS/*.jpg and test/CLASS/*.jpg."
@@ -24,8 +25,9 @@ _HINT = "Put the images into one folder per class: CLASS/*.jpg, or train/CLASS/*
 
 @dataclass(frozen=True)
 class Entry:
-    """One file in a class folder. `path` is relative to the source, with `/`; `split` is empty where the folder has no
-    splits of its own; `refused` says why it must not be opened, if so."""
+    """One file in a class folder, or in `unlabelled/`: then, and only then, `label` is empty. `path` is relative to
+    the source, with `/`; `split` is empty where the folder has no splits of its own; `refused` says why it must not be
+    opened, if so."""
 
     path: str
     label: str
@@ -44,7 +46,8 @@ class Licence:
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies in `source`: entries sorted by path, class folders by split (`""` without splits), and findings."""
+    """What lies in `source`: entries sorted by path, class folders by split (`""` without splits), and findings.
+    `unlabelled/` is no class folder and no split of `folders`."""
 
     source: Path
     entries: tuple[Entry, ...]
@@ -78,36 +81,18 @@ class _Scan:
 
 
 def scan_folder(source: Path, *, purpose: str = "train") -> Layout:
-    """Find out how `source` is laid out: `train/CLASS` and `test/CLASS` (`validation/CLASS` too, if there), or `CLASS`.
+    """Find out how `source` is laid out: `train/CLASS` and `test/CLASS` (`validation/CLASS` too, if there), or `CLASS`;
+    and, for `train`, the files without labels anywhere in `unlabelled/` (or `unlabeled/`) beside them.
 
-    Hidden and system files, folders beside the splits and `unlabelled/` are no part of it. Links are read where they
-    lead to a file inside `source`, and refused elsewhere.
+    Hidden and system files and folders beside the splits are no part of it. Links are read where they lead to a file
+    inside `source`, and refused elsewhere.
 
     Raises:
         DataError: no such folder, not a folder, empty, no class folders; for `train` also fewer than two classes, no
             train folder beside a test folder, or classes elsewhere that train lacks.
     """
-    source = _existing(source)
-    scan = _Scan(source)
-    top = _listing(source)
-    if not top:
-        raise DataError(f"{source} is empty", hint=_HINT)
-    splits = {e.name: _SPLITS[e.name.lower()] for e in top if e.name.lower() in _SPLITS and _holds_folders(e)}
-    if not {"train", "test"} & set(splits.values()):
-        splits = {}
-    beside = []
-    for item in top:
-        if item.name.lower() in _RESERVED and _is_folder(item):
-            scan.note("unlabelled", f"{item.name}/ is set aside for images without labels and was not read")
-        elif item.name in splits:
-            _scan_classes(scan, _listing(Path(item.path)), splits[item.name])
-        elif splits and _is_folder(item):
-            beside.append(item.name)
-        elif not splits:
-            _scan_classes(scan, [item], "")
-    if beside:
-        scan.note("ignored-folder", f"beside the splits and not read: {listed(beside)}")
-    return _checked(scan, purpose, _licence_file(top, source))
+    layout = _scanned(source, unlabelled=purpose == "train")
+    return _trainable(layout) if purpose == "train" else layout
 
 
 def licence_of(layout: Layout, stated: str) -> Licence:
@@ -123,11 +108,12 @@ def licence_of(layout: Layout, stated: str) -> Licence:
 
 
 def source_digest(source: Path) -> str:
-    """SHA-256 over the sorted (path, SHA-256) list of all files in class folders, and of the LICENSE file.
+    """SHA-256 over the sorted (path, SHA-256) list of all files in class folders and `unlabelled/`, and of the LICENSE
+    file: what one trains on. A data set for `evaluate` has a digest without `unlabelled/`.
 
     Reads every byte and decodes nothing, so it is quick. Raises DataError as `scan_folder` does for `evaluate`.
     """
-    layout = scan_folder(source, purpose="evaluate")
+    layout = _scanned(source, unlabelled=True)
     return digest_of_files(layout, {e.path: read_digest(layout.source, e) for e in layout.entries})
 
 
@@ -147,6 +133,30 @@ def digest_of_files(layout: Layout, digests: dict[str, str]) -> str:
     if layout.licence_file is not None:
         files.append((layout.licence_file.name, file_digest(layout.licence_file)))
     return digest_of([list(pair) for pair in files])
+
+
+def _scanned(source: Path, *, unlabelled: bool) -> Layout:
+    source = _existing(source)
+    scan = _Scan(source)
+    top = _listing(source)
+    if not top:
+        raise DataError(f"{source} is empty", hint=_HINT)
+    splits = {e.name: _SPLITS[e.name.lower()] for e in top if e.name.lower() in _SPLITS and _holds_folders(e)}
+    if not {"train", "test"} & set(splits.values()):
+        splits = {}
+    beside = []
+    for item in top:
+        if item.name.lower() in _UNLABELLED_FOLDERS and os.path.isdir(item.path):
+            _scan_unlabelled(scan, item, read=unlabelled)
+        elif item.name in splits:
+            _scan_classes(scan, _listing(Path(item.path)), splits[item.name])
+        elif splits and _is_folder(item):
+            beside.append(item.name)
+        elif not splits:
+            _scan_classes(scan, [item], "")
+    if beside:
+        scan.note("ignored-folder", f"beside the splits and not read: {listed(beside)}")
+    return _checked(scan, _licence_file(top, source))
 
 
 def _existing(source: Path) -> Path:
@@ -192,6 +202,16 @@ def _scan_classes(scan: _Scan, items: list[os.DirEntry[str]], split: str) -> Non
             _refuse_folder_link(scan, item)
         elif split or Path(item.name).suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"):
             scan.loose.append(scan.relative(item.path))
+
+
+def _scan_unlabelled(scan: _Scan, item: os.DirEntry[str], *, read: bool) -> None:
+    if not _is_folder(item):
+        _refuse_folder_link(scan, item)
+    elif read:
+        _scan_files(scan, Path(item.path), "", UNLABELLED)
+        scan.note("unlabelled", f"{item.name}/: images without labels, which the teacher labels for the student")
+    else:
+        scan.note("unlabelled", f"{item.name}/ is set aside for images without labels and was not read")
 
 
 def _scan_files(scan: _Scan, folder: Path, label: str, split: str) -> None:
@@ -244,7 +264,7 @@ def _licence_file(top: list[os.DirEntry[str]], source: Path) -> Path | None:
     return None
 
 
-def _checked(scan: _Scan, purpose: str, licence_file: Path | None) -> Layout:
+def _checked(scan: _Scan, licence_file: Path | None) -> Layout:
     if scan.loose:
         scan.note("loose-file", f"outside any class folder and not read: {listed(scan.loose)}", scan.loose)
     folders = {split: tuple(sorted(labels)) for split, labels in scan.folders.items()}
@@ -253,14 +273,12 @@ def _checked(scan: _Scan, purpose: str, licence_file: Path | None) -> Layout:
     if not layout.classes:
         refused = next((f.message for f in scan.findings if f.severity == "error"), "")
         raise DataError(f"{scan.source} has no class folders" + (f" ({refused})" if refused else ""), hint=_HINT)
-    if not entries:
+    if not any(entry.label for entry in entries):
         raise DataError(f"{scan.source} has class folders but no files in them: {listed(layout.classes)}", hint=_HINT)
-    if purpose == "train":
-        _check_trainable(layout)
     return layout
 
 
-def _check_trainable(layout: Layout) -> None:
+def _trainable(layout: Layout) -> Layout:
     trained = layout.folders.get("train" if layout.has_splits else "", ())
     if not trained:
         raise DataError(f"{layout.source} has a test folder but nothing to train on", hint="Add train/CLASS/*.jpg.")
@@ -275,3 +293,4 @@ def _check_trainable(layout: Layout) -> None:
             f"{layout.source} has only one class, {trained[0]}; telling apart needs at least two",
             hint="Add a folder with images of another class.",
         )
+    return layout

@@ -23,6 +23,7 @@ from toolkit.tasks.image_classification.checks import Inspected
 from toolkit.tasks.image_classification.duplicates import group_near_duplicates, near_duplicates
 from toolkit.tasks.image_classification.findings import Finding, listed
 from toolkit.tasks.image_classification.layout import (
+    UNLABELLED,
     Layout,
     digest_of_files,
     licence_of,
@@ -31,6 +32,7 @@ from toolkit.tasks.image_classification.layout import (
 )
 from toolkit.tasks.image_classification.rows import RowRecord, load_rows, write_rows
 from toolkit.tasks.image_classification.splits import Member, Splits, split_rows
+from toolkit.tasks.image_classification.unlabelled import join_unlabelled
 from toolkit.workspace import write_file
 
 __all__ = ["load_rows", "prepare_image_folder", "source_digest"]
@@ -47,9 +49,10 @@ def prepare_image_folder(
     """Check, group and split the images under `source`; write rows.jsonl and findings.json into `folder`.
 
     `train`: unusable images are left out and listed; near-duplicates share a group, and no group is spread over splits
-    made here. `evaluate`: every image is a test row, those of a folder's own splits too; an unusable one becomes a row
-    that is not readable; only exact copies share a group. `classes` are then the model's; a label beyond them is an
-    error.
+    made here. Images without labels become rows of `unlabelled`, with an empty label, unless they show what a
+    validation or test row shows or are copies of a training row. `evaluate`: every image is a test row, those of a
+    folder's own splits too; an unusable one becomes a row that is not readable; only exact copies share a group.
+    `classes` are then the model's; a label beyond them is an error.
 
     Returns:
         The facts of the data set, JSON-serialisable.
@@ -65,9 +68,10 @@ def prepare_image_folder(
     every = checks.inspect_files(layout.source, layout.entries, fingerprints=purpose == "train")
     files = [file for file in every if not checks.is_stray(file)]
     usable = [file for file in files if not file.problem]
-    if not usable:
+    if not any(file.entry.label for file in usable):
+        labelled = [file for file in every if file.entry.label]
         raise DataError(
-            f"none of the {len(every)} files under {layout.source} is a usable image: {_problems(every)}",
+            f"none of the {len(labelled)} files under {layout.source} is a usable image: {_problems(labelled)}",
             hint="Check that the files open in an image viewer.",
         )
     findings = [*layout.findings, *checks.check_files(every), *checks.check_sizes(files)]
@@ -80,7 +84,8 @@ def prepare_image_folder(
         records, leaks, more = _test_rows(files)
     findings += more
     labels = list(classes) if purpose == "evaluate" and classes else list(layout.classes)
-    grey = all(file.grey for file in usable)
+    rows = {record.id for record in records}
+    grey = all(file.grey for file in usable if file.entry.path in rows)
     facts = _facts(layout, records, labels, settings.good_classes) | {
         "licence": asdict(licence),
         "source_digest": digest_of_files(layout, {file.entry.path: file.sha256 for file in every}),
@@ -96,16 +101,18 @@ def prepare_image_folder(
 
 
 def _train_rows(
-    layout: Layout, files: Sequence[Inspected], settings: DataPlan, seed: int
+    layout: Layout, usable: Sequence[Inspected], settings: DataPlan, seed: int
 ) -> tuple[list[RowRecord], list[Leak], list[Finding]]:
+    files = [file for file in usable if file.entry.label]
     counts = _enough(layout, files, settings.minimum_per_class)
     ids = [file.entry.path for file in files]
     labels = [file.entry.label for file in files]
     given = {file.entry.path: file.entry.split for file in files}
     copies = checks.same_pixels(files)
-    pairs = _related(files, copies)
-    groups = _group_names(ids, [(first, second) for first, second, _ in pairs])
-    leaks = [(ids[a], ids[b], score) for a, b, score in pairs if given[ids[a]] != given[ids[b]]]
+    scored = _related(files, copies)
+    pairs = [(first, second) for first, second, _ in scored]
+    groups = _group_names(ids, pairs)
+    leaks = [(ids[a], ids[b], score) for a, b, score in scored if given[ids[a]] != given[ids[b]]]
     members = [Member(*row) for row in zip(ids, labels, groups, given.values(), strict=True)]
     splits = split_rows(
         members,
@@ -114,14 +121,18 @@ def _train_rows(
         validation_share=settings.validation_share,
         calibration_rows=settings.calibration_rows,
     )
+    unlabelled = [file for file in usable if not file.entry.label]
+    joined = join_unlabelled(files, unlabelled, pairs=pairs, split_of=splits.of)
     findings = [
         *checks.check_balance(counts),
         *checks.check_copies(files, copies),
         *checks.check_groups(labels, groups, ids),
         *checks.check_leaks(leaks, given),
         *_missing(layout, splits, files),
+        *joined.findings,
     ]
-    return _records(files, groups, splits.of, splits.calibration), leaks, findings
+    split_of = {file.entry.path: UNLABELLED for file in unlabelled} | dict(splits.of)
+    return _records(joined.files, joined.groups, split_of, splits.calibration), leaks, findings
 
 
 def _related(files: Sequence[Inspected], copies: Iterable[Sequence[int]]) -> list[Pair]:
@@ -168,7 +179,7 @@ def _test_rows(files: Sequence[Inspected]) -> tuple[list[RowRecord], list[Leak],
 def _records(
     files: Sequence[Inspected], groups: Sequence[str], split_of: Mapping[str, str], calibration: frozenset[str]
 ) -> list[RowRecord]:
-    return [
+    records = [
         RowRecord(
             id=file.entry.path,
             path=file.entry.path,
@@ -184,6 +195,7 @@ def _records(
         )
         for file, group in zip(files, groups, strict=True)
     ]
+    return sorted(records, key=lambda record: record.id)
 
 
 def _enough(layout: Layout, files: Sequence[Inspected], minimum: int) -> dict[str, int]:
@@ -217,7 +229,7 @@ def _facts(
     counts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         rows = [record for record in records if record.belongs_to(split)]
-        if rows:
+        if rows and split != UNLABELLED:
             found = Counter(row.label for row in rows)
             counts[split] = {label: found[label] for label in classes}
     sizes = np.array([(record.width, record.height) for record in records if record.readable])
@@ -227,6 +239,7 @@ def _facts(
         "source": str(layout.source),
         "classes": classes,
         "counts": counts,
+        "unlabelled": sum(record.split == UNLABELLED for record in records),
         "unreadable": sum(not record.readable for record in records),
         "sizes": {
             "min": sizes.min(axis=0).tolist(),

@@ -90,7 +90,8 @@ class ImageRows:
 
 
 def load_rows(folder: Path, split: str, facts: Mapping[str, Any]) -> ImageRows:
-    """The rows of `train`, `validation`, `calibration` (a part of train) or `test`, sorted by id.
+    """The rows of `train`, `validation`, `calibration` (a part of train), `test` or `unlabelled` (whose label is
+    empty), sorted by id.
 
     `facts` are the data set's: `source` is where the images lie (relative to `folder`, where it holds them itself),
     `channels` (1 or 3) what they are read as.
