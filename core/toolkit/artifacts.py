@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Facts = Mapping[str, Any]
 """JSON-serialisable description of an artifact: what a report, the registry or a later stage wants to know."""
 
-SPLITS = ("train", "validation", "calibration", "test")
+SPLITS = ("train", "validation", "calibration", "test", "unlabelled")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Dataset(Artifact):
     reader: Callable[[str], Rows] | None = field(default=None, compare=False, repr=False)
 
     def split(self, name: str) -> Rows:
-        """The rows of `train`, `validation`, `calibration` or `test`."""
+        """The rows of `train`, `validation`, `calibration`, `test` or `unlabelled`: to train on without a label, often
+        none."""
         if self.reader is None or name not in SPLITS:
             raise KeyError(f"no split {name!r}; splits are {', '.join(SPLITS)}")
         return self.reader(name)
@@ -179,13 +180,15 @@ class StudentSpec:
     """A student before training. torch stays inside `build()`.
 
     `inputs` and `outputs` give the shape of each named tensor without the batch axis; `describe` is what the report
-    and the registry show (architecture, parameters, input size), and is enough to build the same student again.
+    and the registry show (architecture, parameters, input size), and is enough to build the same student again. `head`
+    is the dotted name of the last linear layer, whose input are the student's features; empty for the last there is.
     """
 
     build: Callable[[], Any]
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
     describe: Facts
+    head: str = ""
 
 
 @dataclass(frozen=True)

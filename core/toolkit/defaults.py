@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
-from toolkit.distil.recipes import SoftLabels
+from toolkit.distil.recipes import SoftLabels, WhiteBox
 from toolkit.errors import DataError
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
@@ -17,8 +17,8 @@ from toolkit.tasks.base import task_named, task_of
 
 @hookimpl
 def register_recipes() -> Iterable[Recipe]:
-    """Offer `soft-labels`."""
-    return [SoftLabels()]
+    """Offer `soft-labels` and `white-box`."""
+    return [SoftLabels(), WhiteBox()]
 
 
 @hookimpl(trylast=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.artifacts import Artifact, Evaluation
+from toolkit.distil.recipes import carriers, objectives_of
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
@@ -60,10 +61,10 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
     teacher, recipe = plugins.teachers()[plan.teacher.name], plugins.recipes()[plan.recipe.name]
     if plan.task not in teacher.tasks:
         raise PlanError(f"the teacher {teacher.name} does not teach {plan.task}", hint="See `toolkit teachers`.")
-    if missing := recipe.needs - teacher.gives:
+    if missing := carriers(objectives_of(plan, recipe)) - teacher.gives:
         raise PlanError(
             f"the recipe {recipe.name} needs {', '.join(sorted(missing))}, which {teacher.name} does not give",
-            hint="Choose another recipe or teacher.",
+            hint="Use --set recipe.name=soft-labels, or another teacher.",
         )
     label.check_licence(plan, teacher)
 
@@ -128,6 +129,7 @@ def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact],
         artifact = stage.load(context, stored)
         if stage.stands(context, artifact):
             return StageResult(stage.name, artifact, True, time.monotonic() - started)
+        context.workspace.reopen(stage.kind, digest)
     folder = context.workspace.scratch(stage.kind, digest)
     try:
         facts = stage.run(context, upstream, folder)

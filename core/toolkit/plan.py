@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -56,20 +57,41 @@ class StudentPlan(Section):
     input_size: int = Field(112, ge=32, le=512, multiple_of=8, description="Pixels a side.")
 
 
+class ObjectivePlan(Section):
+    """A term of the loss: a table [[recipe.objective]]."""
+
+    name: str = Field(description="hard-label, response, feature, similarity, relation-distance, ...")
+    weight: float = Field(1.0, ge=0, le=1e6, description="What the term is multiplied by.")
+    temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions, for response.")
+    schedule: Literal["constant", "rise", "fall"] = Field(
+        "constant", description="The weight throughout, rising from 0, or falling to 0."
+    )
+
+
 class RecipePlan(Section):
     """How knowledge is transferred."""
 
-    name: str = Field("soft-labels", description="A recipe; see `toolkit plugins`.")
+    name: str = Field("white-box", description="A recipe; see `toolkit plugins`.")
     epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
     batch_size: int = Field(64, ge=2, le=8192, description="Rows in a step.")
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    feature_weight: float = Field(3.0, ge=0, le=1e6, description="Of the teacher's features, in white-box.")
+    relation_weight: float = Field(0.0, ge=0, le=1e6, description="Of how rows resemble one another, in white-box.")
+    objective: tuple[ObjectivePlan, ...] = Field((), description="Own terms of the loss in place of the recipe's.")
+    weighting: Literal["even", "difficulty"] = Field(
+        "even", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
+    )
+    task_weighting: Literal["even", "loss-ratio"] = Field(
+        "even", description="loss-ratio: more of the classes whose loss falls slowly (DWA, Liu 2019)."
+    )
+    task_floor: float = Field(0.5, ge=0, lt=1, description="Least weight of a class, in units of the mean.")
     views: int = Field(8, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
-    soft_labels: Literal["row-mean", "per-view"] = Field(
+    answers: Literal["row-mean", "per-view"] = Field(
         "row-mean",
-        description="row-mean: a fresh view every epoch, labelled by the row's mean over its views; "
+        description="row-mean: a fresh view every epoch, with the mean of what the teacher says of the row's views; "
         "per-view: the very pixels that the teacher saw, over and over.",
     )
     mixup: float = Field(
@@ -82,8 +104,8 @@ class RecipePlan(Section):
 
     @model_validator(mode="after")
     def _mixed_rows_are_labelled_per_view(self) -> RecipePlan:
-        if self.mixup and self.soft_labels != "per-view":
-            raise ValueError("mixup needs soft_labels = per-view: a mean over views knows no mixture")
+        if self.mixup and self.answers != "per-view":
+            raise ValueError("mixup needs answers = per-view: a mean over views knows no mixture")
         return self
 
 
@@ -160,6 +182,11 @@ def toolkit_home() -> Path:
         return Path.home() / "Library" / "Application Support" / "toolkit"
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "toolkit"
+
+
+def database_url(home: Path) -> str:
+    """TOOLKIT_DATABASE_URL, or the SQLite file under that home. It may hold a password: it never enters a plan."""
+    return os.environ.get("TOOLKIT_DATABASE_URL") or f"sqlite:///{quote(os.fsencode(home.absolute() / 'registry.db'))}"
 
 
 def passphrase_from_environment() -> str | None:

@@ -72,13 +72,14 @@ class TeacherSpec:
     """A pretrained network before it is adapted.
 
     `build()` returns a torch module that maps float32 [n, 3, size, size], normalised by `mean` and `std` (of values in
-    0..1), to logits [n, classes]. `head(module)` returns the parameters of its new last layer.
+    0..1), to logits [n, classes]. `head` is the dotted name of its new last layer, a linear one; its input are the
+    teacher's features. Empty for the last linear layer there is.
     """
 
     build: Callable[[], Any]
-    head: Callable[[Any], Iterable[Any]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    head: str = ""
     describe: Facts = field(default_factory=dict)
 
 
@@ -93,7 +94,7 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> frozenset[str]:
-        """Carriers: response, features, relations, text."""
+        """Carriers of knowledge: response, features, text."""
         ...
 
     def record(self, plan: Plan) -> TeacherRecord:
@@ -109,25 +110,31 @@ class Teacher(Protocol):
         ...
 
 
+Schedule = Literal["constant", "rise", "fall"]
+
+
 @dataclass(frozen=True)
 class Objective:
-    """One term of a recipe's loss: `hard-label` or `response`, with its weight."""
+    """One term of a recipe's loss, named as in `toolkit.distil.recipes.CARRIERS`, with its weight.
+
+    `schedule`: the weight is the same throughout, or rises from nothing, or falls to nothing, evenly.
+    """
 
     name: str
     weight: float
     temperature: float = 1.0
+    schedule: Schedule = "constant"
+
+    def factor(self, progress: float) -> float:
+        """The share of the weight that counts when `progress`, 0..1, of the training is done."""
+        return {"constant": 1.0, "rise": progress, "fall": 1.0 - progress}[self.schedule]
 
 
 class Recipe(Protocol):
-    """A list of weighted objectives."""
+    """A list of weighted objectives. What the teacher must give for them follows from their names."""
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Carriers that the teacher must give."""
-        ...
 
     def objectives(self, plan: Plan) -> Sequence[Objective]: ...
 

@@ -112,7 +112,8 @@ class Stored:
 
 
 class Workspace:
-    """The toolkit home. Nothing in it is needed by a site: `keys`, `store`, `runs`, `bundles`, `registry.db`."""
+    """The toolkit home. Nothing in it is needed by a site: `keys`, `store`, `runs`, `bundles`, `registry.db`, and
+    `home.id`, which tells its runs from those of other homes in a shared registry."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -148,9 +149,17 @@ class Workspace:
 
     def scratch(self, kind: str, digest: str) -> Path:
         """Where the stage that makes this artifact works. What lies there after a crash is its to take up again."""
-        folder = self._store / kind / f".{digest[:32]}.partial"
+        folder = self._partial(kind, digest)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def reopen(self, kind: str, digest: str) -> None:
+        """Make the artifact what lies in scratch again: one that no longer holds is mended, not made from nothing."""
+        scratch, folder = self._partial(kind, digest), self._folder(kind, digest)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        if not scratch.exists():
+            os.rename(folder, scratch)
+            flush_folder(folder.parent)
 
     def commit(self, kind: str, digest: str, *, parents: tuple[str, ...], facts: Mapping[str, Any]) -> Stored:
         """Turn the scratch folder into the artifact: flush its files, write the manifest last, rename."""
@@ -167,6 +176,9 @@ class Workspace:
         os.rename(scratch, folder)
         flush_folder(folder.parent)
         return Stored(folder, kind, digest, parents, dict(facts))
+
+    def _partial(self, kind: str, digest: str) -> Path:
+        return self._store / kind / f".{digest[:32]}.partial"
 
     def _folder(self, kind: str, digest: str) -> Path:
         return self._store / kind / digest[:32]

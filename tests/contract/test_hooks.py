@@ -93,7 +93,6 @@ def test_hook_register_recipes() -> None:
     @dataclass(frozen=True)
     class LabelsOnly:
         name: str = "labels-only"
-        needs: frozenset[str] = frozenset()
 
         def objectives(self, plan: Plan) -> list[Objective]:
             return [Objective("hard-label", 1.0)]
@@ -104,7 +103,7 @@ def test_hook_register_recipes() -> None:
             return [LabelsOnly()]
 
     recipes = alone("mine", Mine()).recipes()
-    assert set(recipes) == {"labels-only", "soft-labels"}
+    assert set(recipes) == {"labels-only", "soft-labels", "white-box"}
     assert recipes["labels-only"].objectives(Plan(domain="mine"))[0].weight == 1.0
 
 

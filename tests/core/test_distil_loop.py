@@ -8,28 +8,32 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import distil_parts as parts
 import numpy as np
 import pytest
 import torch
-from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, tiny_module, train
+from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, one_thread, tiny_module, train
 from torch import nn
 
 from toolkit.distil import checkpoints
 from toolkit.distil.checkpoints import Checkpoints
+from toolkit.distil.learner import Learner
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
+from toolkit.distil.losses import hard_label, response
+from toolkit.distil.objectives import Batch, Outputs
+from toolkit.distil.recipes import LABELS_ALONE
+from toolkit.distil.weighting import Weighting, by_difficulty
 from toolkit.errors import PlanError
+from toolkit.protocols import Objective
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """A torch that other tests find as they left it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield
 
 
 @pytest.fixture
@@ -54,14 +58,16 @@ def assert_same(one: Fitted, other: Fitted) -> None:
 
 
 @pytest.mark.usefixtures("every_step")
+@pytest.mark.parametrize("everything", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_interrupted_anywhere_and_again_it_ends_the_same(tmp_path: Path, seed: int) -> None:
-    whole = train(tmp_path / "whole")
+def test_interrupted_anywhere_and_again_it_ends_the_same(tmp_path: Path, seed: int, everything: bool) -> None:
+    """With `everything`, weights of samples and tasks that follow from the epochs before, and a projection, too."""
+    whole = train(tmp_path / "whole", everything=everything)
     at = sorted(random.Random(seed).sample(range(EPOCHS * STEPS), 3))
     for step in at:
         with pytest.raises(Interrupted):
-            train(tmp_path / "broken", interrupt_at(step))
-    assert_same(train(tmp_path / "broken"), whole)
+            train(tmp_path / "broken", interrupt_at(step), everything=everything)
+    assert_same(train(tmp_path / "broken", everything=everything), whole)
 
 
 def test_checkpoints_that_lag_behind_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,11 +88,11 @@ def test_checkpoints_that_lag_behind_change_nothing(tmp_path: Path, monkeypatch:
 
 @pytest.mark.usefixtures("every_step")
 def test_a_process_that_dies_is_taken_up_by_the_next(tmp_path: Path) -> None:
-    whole, step = train(tmp_path / "whole"), 11
+    whole, step = train(tmp_path / "whole", everything=True), 11
     died = subprocess.run([sys.executable, parts.__file__, str(tmp_path / "broken"), str(step)], capture_output=True)
     assert died.returncode == 9, died.stderr.decode()
     seen: list[int] = []
-    assert_same(train(tmp_path / "broken", seen.append), whole)
+    assert_same(train(tmp_path / "broken", seen.append, everything=True), whole)
     assert seen == list(range(step, EPOCHS * STEPS))
 
 
@@ -135,7 +141,7 @@ def simple_fit(
 ) -> Fitted:  # fmt: skip
     module = module or tiny_module()
     return fit(
-        module, TinyBatches(steps, before), parts.OBJECTIVES, schedule,
+        Learner(module), TinyBatches(steps, before), parts.OBJECTIVES, schedule,
         groups=[{"params": list(module.parameters()), "scale": scale}],
         validate=validate, folder=folder, report=report,
     )  # fmt: skip
@@ -287,6 +293,66 @@ def test_the_history_holds_the_means_of_the_steps(tmp_path: Path) -> None:
         assert record["loss"] == pytest.approx(0.4 * record["hard-label"] + 0.6 * record["response"], rel=1e-5)
         assert record["gradient_norm"] > 0
         assert {"validation_accuracy", "validation_loss"} <= set(record)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share"), [("rise", [0, 1 / 4, 2 / 4, 3 / 4]), ("fall", [1, 3 / 4, 2 / 4, 1 / 4])]
+)
+def test_a_weight_that_rises_or_falls_does_so_by_the_steps_done(
+    tmp_path: Path, schedule: str, share: list[float]
+) -> None:
+    learner = Learner(tiny_module())
+    fitted = fit(
+        learner, TinyBatches(steps=1), [Objective("hard-label", 2.0, schedule=schedule)],  # type: ignore[arg-type]
+        Schedule(4, 0.01, 0.0), groups=[{"params": list(learner.parameters())}], validate=parts.validate,
+        folder=tmp_path, report=lambda *_: None,
+    )  # fmt: skip
+    for record, part in zip(fitted.history, share, strict=True):
+        assert record["loss"] == pytest.approx(2 * part * record["hard-label"], rel=1e-5)
+
+
+def test_what_rows_weigh_is_what_is_learnt_from(tmp_path: Path) -> None:
+    """Batches in which no row has a label leave a student that learns from labels alone where it is."""
+
+    class Unlabelled(TinyBatches):
+        def batch(self, epoch: int, step: int) -> Batch:
+            return replace(super().batch(epoch, step), label_weights=torch.zeros(8))
+
+    learner = Learner(tiny_module())
+    before = copy.deepcopy(learner.state_dict())
+    fitted = fit(
+        learner, Unlabelled(), LABELS_ALONE, Schedule(1, 0.05, 0.0), groups=[{"params": list(learner.parameters())}],
+        validate=parts.validate, folder=tmp_path, report=lambda *_: None,
+    )  # fmt: skip
+    assert fitted.history[0]["gradient_norm"] == 0
+    for name, parameter in learner.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_the_weighting_is_asked_what_rows_weigh_and_told_what_tasks_lose(tmp_path: Path) -> None:
+    """One step, of a student whose first answers are known: by hand."""
+    torch.manual_seed(1)
+    student = nn.Linear(parts.FEATURES, parts.CLASSES)
+    batch = TinyBatches(everything=True).batch(0, 0)
+    assert batch.teacher is not None
+    assert batch.teacher_weights is not None
+    assert batch.tasks is not None
+    said = Outputs(student(batch.inputs).detach())
+    hard, soft = hard_label(said.logits, batch.labels), response(said.logits, batch.teacher.logits, 2.0)
+    counted = by_difficulty(said, batch.teacher) * batch.teacher_weights
+    learner = Learner(student)
+    fitted = fit(
+        learner, TinyBatches(1, everything=True), parts.OBJECTIVES, Schedule(1, 0.01, 0.0),
+        groups=[{"params": list(learner.parameters())}], validate=parts.validate, folder=tmp_path,
+        report=lambda *_: None, weighting=Weighting(difficulty=True, tasks=parts.TASKS),
+    )  # fmt: skip
+    (record,) = fitted.history
+    assert record["response"] == pytest.approx(float((soft * counted).sum() / counted.sum()), rel=1e-5)
+    assert record["hard-label"] == pytest.approx(float(hard[:6].mean()), rel=1e-5)
+    values = 0.4 * hard + 0.6 * soft
+    for number, name in enumerate(parts.TASKS):
+        wanted = float(values[batch.tasks == number].mean()) if (batch.tasks == number).any() else 0.0
+        assert record[f"task/{name}"] == pytest.approx(wanted, rel=1e-5)
 
 
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, against an independent implementation, and their gradients."""
+"""Losses on answers against numbers worked out by hand, against scipy, and their gradients: one value a row."""
 
 from __future__ import annotations
 
@@ -7,49 +7,33 @@ import math
 import numpy as np
 import pytest
 import torch
+from distil_parts import gradient, tensor
 from scipy.special import log_softmax, rel_entr, softmax
 
 from toolkit.distil.losses import hard_label, response
-from toolkit.distil.objectives import Batch, total_loss
-from toolkit.distil.recipes import LABELS_ALONE, SoftLabels
-from toolkit.errors import PlanError
-from toolkit.plan import Plan, RecipePlan
-from toolkit.protocols import Objective
+
+COUNTS = np.array([1.0, 0.0, 2.5, 0.3, 1.0])
+"""How much each row counts, where a gradient is looked at: one of them not at all."""
 
 
 def logits(seed: int, rows: int = 5, classes: int = 4, spread: float = 3.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, spread, (rows, classes))
 
 
-def tensor(values: object) -> torch.Tensor:
-    return torch.tensor(np.asarray(values), dtype=torch.float64)
-
-
-def independent_response(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+def independent_response(student: np.ndarray, teacher: np.ndarray, temperature: float) -> np.ndarray:
     """T^2 KL(p_teacher^T || p_student^T), by scipy's relative entropy."""
     p, q = softmax(teacher / temperature, axis=1), softmax(student / temperature, axis=1)
-    return float(temperature**2 * rel_entr(p, q).sum(axis=1).mean())
+    return np.asarray(temperature**2 * rel_entr(p, q).sum(axis=1))
 
 
-def independent_hard_label(student: np.ndarray, target: np.ndarray) -> float:
-    return float(-(target * log_softmax(student, axis=1)).sum(axis=1).mean())
-
-
-def gradient(loss: object, at: np.ndarray, step: float = 1e-6) -> np.ndarray:
-    """Central differences of `loss` in every entry."""
-    found = np.zeros_like(at)
-    for index in np.ndindex(at.shape):
-        up, down = at.copy(), at.copy()
-        up[index] += step
-        down[index] -= step
-        found[index] = (loss(up) - loss(down)) / (2 * step)  # type: ignore[operator]
-    return found
+def independent_hard_label(student: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.asarray(-(target * log_softmax(student, axis=1)).sum(axis=1))
 
 
 def test_hard_label_by_hand() -> None:
     """Odds 1:3 give -ln(1/4) for the first class; equal odds give ln 2."""
     student = tensor([[0.0, math.log(3)], [5.0, 5.0]])
-    assert hard_label(student, torch.tensor([0, 1])).item() == pytest.approx((math.log(4) + math.log(2)) / 2)
+    assert hard_label(student, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(2)])
 
 
 def test_hard_label_of_mixed_rows_by_hand() -> None:
@@ -77,26 +61,26 @@ def test_response_at_a_temperature_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_response_agrees_with_scipy(seed: int, temperature: float) -> None:
     student, teacher = logits(seed), logits(seed + 100)
-    found = response(tensor(student), tensor(teacher), temperature).item()
-    assert found == pytest.approx(independent_response(student, teacher, temperature), rel=1e-9)
+    found = response(tensor(student), tensor(teacher), temperature)
+    np.testing.assert_allclose(found.numpy(), independent_response(student, teacher, temperature), rtol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_hard_label_agrees_with_scipy(seed: int) -> None:
     student = logits(seed)
     mixed = np.random.default_rng(seed).dirichlet(np.ones(4), 5)
-    assert hard_label(tensor(student), tensor(mixed)).item() == pytest.approx(independent_hard_label(student, mixed))
+    np.testing.assert_allclose(hard_label(tensor(student), tensor(mixed)), independent_hard_label(student, mixed))
     sure = np.eye(4)[[0, 1, 2, 3, 0]]
     indices = torch.tensor([0, 1, 2, 3, 0])
-    assert hard_label(tensor(student), indices).item() == pytest.approx(independent_hard_label(student, sure))
+    np.testing.assert_allclose(hard_label(tensor(student), indices), independent_hard_label(student, sure))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_the_response_gradient_by_finite_differences(temperature: float) -> None:
     student, teacher = logits(1), logits(2)
     at = tensor(student).requires_grad_()
-    response(at, tensor(teacher), temperature).backward()
-    wanted = gradient(lambda x: independent_response(x, teacher, temperature), student)
+    (response(at, tensor(teacher), temperature) @ tensor(COUNTS)).backward()
+    wanted = gradient(lambda x: float(independent_response(x, teacher, temperature) @ COUNTS), student)
     assert at.grad is not None
     np.testing.assert_allclose(at.grad.numpy(), wanted, atol=1e-6)
 
@@ -104,8 +88,8 @@ def test_the_response_gradient_by_finite_differences(temperature: float) -> None
 def test_the_hard_label_gradient_by_finite_differences() -> None:
     student, mixed = logits(3), np.random.default_rng(3).dirichlet(np.ones(4), 5)
     at = tensor(student).requires_grad_()
-    hard_label(at, tensor(mixed)).backward()
-    wanted = gradient(lambda x: independent_hard_label(x, mixed), student)
+    (hard_label(at, tensor(mixed)) @ tensor(COUNTS)).backward()
+    wanted = gradient(lambda x: float(independent_hard_label(x, mixed) @ COUNTS), student)
     assert at.grad is not None
     np.testing.assert_allclose(at.grad.numpy(), wanted, atol=1e-6)
 
@@ -115,7 +99,7 @@ def test_the_gradients_size_does_not_depend_on_a_high_temperature() -> None:
     student, teacher = logits(4), logits(5)
     student, teacher = student - student.mean(1, keepdims=True), teacher - teacher.mean(1, keepdims=True)
     at = tensor(student).requires_grad_()
-    response(at, tensor(teacher), 1000.0).backward()
+    response(at, tensor(teacher), 1000.0).mean().backward()
     assert at.grad is not None
     np.testing.assert_allclose(at.grad.numpy(), (student - teacher) / 4 / 5, rtol=0.02, atol=1e-3)
 
@@ -123,14 +107,14 @@ def test_the_gradients_size_does_not_depend_on_a_high_temperature() -> None:
 def test_no_gradient_flows_to_the_teacher() -> None:
     teacher = tensor(logits(6)).requires_grad_()
     student = tensor(logits(7)).requires_grad_()
-    response(student, teacher, 2.0).backward()
+    response(student, teacher, 2.0).sum().backward()
     assert teacher.grad is None
     assert student.grad is not None
 
 
 def test_a_student_that_answers_as_its_teacher_loses_nothing() -> None:
     teacher = logits(8)
-    assert response(tensor(teacher + 7.5), tensor(teacher), 3.0).item() == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(response(tensor(teacher + 7.5), tensor(teacher), 3.0), np.zeros(5), atol=1e-12)
 
 
 def test_logits_far_apart_stay_finite() -> None:
@@ -139,37 +123,12 @@ def test_logits_far_apart_stay_finite() -> None:
     assert math.isfinite(hard_label(student, torch.tensor([1])).item())
 
 
-def test_the_sum_is_weighted_and_each_terms_own_value_is_told() -> None:
-    student, teacher = logits(9), logits(10)
-    batch = Batch(tensor(0), torch.tensor([0, 1, 2, 3, 0]), tensor(teacher))
-    objectives = [Objective("hard-label", 0.3), Objective("response", 0.7, 2.5)]
-    total, terms = total_loss(objectives, tensor(student), batch)
-    hard = independent_hard_label(student, np.eye(4)[[0, 1, 2, 3, 0]])
-    soft = independent_response(student, teacher, 2.5)
-    assert total.item() == pytest.approx(0.3 * hard + 0.7 * soft)
-    assert terms == {"hard-label": pytest.approx(hard), "response": pytest.approx(soft)}
-
-
-@pytest.mark.parametrize("name", ["response", "feature"])
-def test_an_objective_that_cannot_be_computed_is_refused(name: str) -> None:
-    batch = Batch(tensor(0), torch.tensor([0]))
-    with pytest.raises(PlanError, match=name):
-        total_loss([Objective(name, 1.0)], tensor([[0.0, 1.0]]), batch)
-
-
-@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
-def test_soft_labels_shares_the_loss_between_label_and_teacher(weight: float) -> None:
-    plan = Plan(domain="x", recipe=RecipePlan(teacher_weight=weight, temperature=5.0))
-    objectives = {objective.name: objective for objective in SoftLabels().objectives(plan)}
-    assert objectives["response"].weight == pytest.approx(weight)
-    assert objectives["response"].temperature == 5.0
-    assert sum(objective.weight for objective in objectives.values()) == pytest.approx(1)
-    assert SoftLabels().needs == {"response"}
-
-
-def test_the_baseline_sees_the_labels_alone() -> None:
-    student = logits(11)
-    batch = Batch(tensor(0), torch.tensor([0, 1, 2, 3, 0]), tensor(logits(12)))
-    total, terms = total_loss(LABELS_ALONE, tensor(student), batch)
-    assert total.item() == pytest.approx(independent_hard_label(student, np.eye(4)[[0, 1, 2, 3, 0]]))
-    assert set(terms) == {"hard-label"}
+def test_a_rows_loss_is_its_own() -> None:
+    """Rows beside it change nothing, so that rows can be weighed."""
+    student, teacher, mixed = logits(9), logits(10), np.random.default_rng(9).dirichlet(np.ones(4), 5)
+    for row in range(5):
+        one = slice(row, row + 1)
+        alone = response(tensor(student[one]), tensor(teacher[one]), 2.0)
+        assert alone.item() == pytest.approx(response(tensor(student), tensor(teacher), 2.0)[row].item(), rel=1e-12)
+        alone = hard_label(tensor(student[one]), tensor(mixed[one]))
+        assert alone.item() == pytest.approx(hard_label(tensor(student), tensor(mixed))[row].item(), rel=1e-12)

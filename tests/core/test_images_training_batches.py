@@ -11,18 +11,21 @@ from line_parts import small_lot, tiny_context
 from torch import nn
 
 from toolkit.artifacts import Dataset
+from toolkit.distil.lookup import Answers
 from toolkit.pipeline import run_line
 from toolkit.protocols import TeacherSpec
 from toolkit.stages.distil import STAGE as DISTIL
 from toolkit.tasks.image_classification.augment import Augmentation, Views
-from toolkit.tasks.image_classification.family import WIDTHS, describe_student, network_of
-from toolkit.tasks.image_classification.training import (
+from toolkit.tasks.image_classification.batches import (
+    FEWEST_STEPS,
+    UNLABELLED,
     ImageBatches,
     TrainingData,
     load_training_data,
-    teacher_network,
-    validator,
+    steps_an_epoch,
 )
+from toolkit.tasks.image_classification.family import WIDTHS, describe_student, network_of
+from toolkit.tasks.image_classification.training import teacher_network, validator
 
 ROWS, VIEWS, SIZE = 10, 3, 32
 CPU = torch.device("cpu")
@@ -37,23 +40,40 @@ def training_data(mixup: float = 0.0) -> TrainingData:
     )  # fmt: skip
 
 
-def stored_logits() -> torch.Tensor:
-    """Logits that tell view and row: 100 view + row."""
-    return (torch.arange(VIEWS)[:, None, None] * 100.0 + torch.arange(ROWS)[None, :, None]).expand(-1, -1, ROWS).half()
+def stored_answers() -> Answers:
+    """Logits that tell view and row: 100 view + row; features that do the same below zero."""
+    rows = np.arange(ROWS)[:, None]
+    return Answers(
+        [
+            {
+                "logits": np.broadcast_to(100.0 * view + rows, (ROWS, ROWS)).astype(np.float16),
+                "features": np.broadcast_to(-100.0 * view - rows, (ROWS, 3)).astype(np.float16),
+            }
+            for view in range(VIEWS)
+        ]
+    )
 
 
-def batches(teacher: torch.Tensor | None = None, batch_size: int = 4, mixup: float = 0.0) -> ImageBatches:
-    return ImageBatches(training_data(mixup), batch_size, SIZE, CPU, teacher)
+def batches(
+    answers: Answers | None = None, batch_size: int = 4, mixup: float = 0.0, steps: int = 0, unlabelled: int = 0
+) -> ImageBatches:
+    data = training_data(mixup)
+    if unlabelled:
+        data.labels[-unlabelled:] = UNLABELLED
+        data.one_hot[-unlabelled:] = 0
+    return ImageBatches(data, batch_size, SIZE, CPU, steps or max(1, ROWS // batch_size), answers)
 
 
 @pytest.mark.parametrize("mixup", [0.0, 1.0])
 def test_pixels_labels_and_teacher_are_of_the_same_rows_and_view(mixup: float) -> None:
-    made = batches(stored_logits(), mixup=mixup)
+    made = batches(stored_answers(), mixup=mixup)
     for epoch in range(VIEWS * 2):
         for step in range(made.steps):
             batch = made.batch(epoch, step)
-            assert batch.teacher_logits is not None
-            told = batch.teacher_logits[:, 0]
+            assert batch.teacher is not None
+            assert batch.teacher.features is not None
+            told = batch.teacher.logits[:, 0]
+            assert torch.equal(batch.teacher.features[:, 0], -told)
             rows, view = (told % 100).long(), int(told[0] // 100)
             assert (told // 100 == view).all()
             assert view == epoch % VIEWS
@@ -61,10 +81,22 @@ def test_pixels_labels_and_teacher_are_of_the_same_rows_and_view(mixup: float) -
             torch.testing.assert_close(batch.inputs, expected, rtol=0, atol=1e-6)
             labels = made.data.views.mixed_labels(rows, view, made.data.one_hot)
             torch.testing.assert_close(batch.labels, labels)
+            assert batch.label_weights is None
+            assert batch.teacher_weights is None
+
+
+def test_answers_that_hold_for_any_view_go_with_a_fresh_one_every_pass() -> None:
+    made = batches(stored_answers().averaged())
+    for epoch in (0, VIEWS, VIEWS + 4):
+        batch = made.batch(epoch, 0)
+        assert batch.teacher is not None
+        rows = batch.labels.argmax(1)
+        assert torch.equal(batch.inputs, made.data.views.render(rows, epoch, SIZE))
+        torch.testing.assert_close(batch.teacher.logits[:, 0], 100.0 * (VIEWS - 1) / 2 + rows)
 
 
 def test_an_epoch_sees_no_row_twice_and_the_next_another_order() -> None:
-    made = batches(stored_logits())
+    made = batches(stored_answers())
     orders = []
     for epoch in range(2):
         seen = torch.cat([made.batch(epoch, step).labels.argmax(1) for step in range(made.steps)]).tolist()
@@ -76,20 +108,57 @@ def test_an_epoch_sees_no_row_twice_and_the_next_another_order() -> None:
 @pytest.mark.parametrize(("batch_size", "steps"), [(1, 10), (3, 3), (4, 2), (10, 1), (64, 1)])
 def test_a_batch_is_never_short_unless_there_are_too_few_rows(batch_size: int, steps: int) -> None:
     made = batches(batch_size=batch_size)
-    assert made.steps == steps
     assert {len(made.batch(0, step).labels) for step in range(steps)} == {min(batch_size, ROWS)}
+
+
+def test_an_epoch_of_few_rows_goes_through_them_again_under_other_views() -> None:
+    made = batches(batch_size=ROWS, steps=3)
+    seen = [made.batch(epoch, step) for epoch in range(2) for step in range(3)]
+    for number, batch in enumerate(seen):
+        rows = batch.labels.argmax(1)
+        assert sorted(rows.tolist()) == list(range(ROWS))
+        assert torch.equal(batch.inputs, made.data.views.render(rows, number, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "steps"), [(895, 64, 13), (10_000, 64, 156), (768, 64, 12), (30, 64, 1)]
+)
+def test_an_epoch_is_a_pass_but_never_too_short(rows: int, batch_size: int, steps: int) -> None:
+    assert steps_an_epoch(rows, batch_size) == max(steps, FEWEST_STEPS)
+
+
+def test_the_teacher_alone_speaks_for_rows_without_a_label() -> None:
+    """As much as it is sure: equal logits over ten classes are a tenth; the labels' own rows count in full."""
+    made = batches(stored_answers(), batch_size=ROWS, unlabelled=4)
+    batch = made.batch(0, 0)
+    assert batch.teacher is not None
+    assert batch.label_weights is not None
+    assert batch.teacher_weights is not None
+    rows = batch.teacher.logits[:, 0].long() % 100
+    known = rows < ROWS - 4
+    assert torch.equal(batch.label_weights, known.float())
+    torch.testing.assert_close(batch.teacher_weights, torch.where(known, 1.0, 0.1))
+    assert torch.equal(batch.labels.sum(1), known.float())
+    assert batch.tasks is not None
+    assert torch.equal(batch.tasks[known], rows[known])
+
+
+def test_without_a_teacher_rows_without_a_label_are_never_seen() -> None:
+    made = batches(batch_size=2, unlabelled=4, steps=5)
+    seen = {int(row) for epoch in range(4) for step in range(5) for row in made.batch(epoch, step).labels.argmax(1)}
+    assert seen == set(range(ROWS - 4))
 
 
 def test_baseline_and_student_look_at_the_same_pixels_while_views_last() -> None:
     for epoch in range(VIEWS):
-        student, baseline = batches(stored_logits()).batch(epoch, 1), batches(None).batch(epoch, 1)
+        student, baseline = batches(stored_answers()).batch(epoch, 1), batches(None).batch(epoch, 1)
         assert torch.equal(student.inputs, baseline.inputs)
-        assert baseline.teacher_logits is None
+        assert baseline.teacher is None
 
 
 def test_the_teacher_sees_every_picture_as_an_ordinary_photograph_in_its_own_units() -> None:
     mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
-    network = teacher_network(TeacherSpec(nn.Identity, lambda _: (), mean, std))
+    network = teacher_network(TeacherSpec(nn.Identity, mean, std))
     dark = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 0.2
     found = network(dark)
     assert found.shape == (2, 3, 16, 16)
@@ -118,7 +187,7 @@ def test_the_data_in_memory_are_the_rows_of_their_splits(tmp_path: Path) -> None
     (result,) = run_line(context, until="prepare", listen=lambda _: None)
     dataset = result.artifact
     assert isinstance(dataset, Dataset)
-    data = load_training_data(context.plan, dataset, Augmentation())
+    data = load_training_data(context.plan, dataset)
     train, validation = dataset.split("train"), dataset.split("validation")
     assert [dataset.classes[index] for index in data.labels] == list(train.labels)
     assert [dataset.classes[index] for index in data.validation_labels] == list(validation.labels)

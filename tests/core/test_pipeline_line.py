@@ -12,7 +12,7 @@ from image_parts import encoded, put
 from line_parts import CLASSES, TinyTeacher, attempt, quiet, small_lot, surface, tiny_context, tiny_plugins
 
 from toolkit.errors import EnvironmentUnfit, GateRefused, IntegrityError, PlanError, Refused, ToolkitError
-from toolkit.pipeline import LINE, check_plan, run_line
+from toolkit.pipeline import LINE, StageResult, check_plan, run_line
 from toolkit.plan import STAGES, Plan
 from toolkit.registry.store import Registry
 from toolkit.seal.verify import verify_bundle
@@ -252,16 +252,35 @@ def test_a_damaged_manifest_stops_the_line_and_says_what_to_remove(line: Line, t
     assert attempt(tiny_context(home, line.data), "prepare") == ({"prepare": False}, None)
 
 
-def test_damaged_labels_stop_the_distilling(line: Line, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", ["logits-00001.npy", "features-00000.npy"])
+def test_a_damaged_shard_is_named_and_labelled_again_alone(line: Line, tmp_path: Path, damaged: str) -> None:
     home = shutil.copytree(line.home, tmp_path / "home")
-    for shard in (home / "store" / "labels").rglob("view-00001.npy"):
-        data = bytearray(shard.read_bytes())
-        data[-1] ^= 1
-        shard.write_bytes(data)
-    seen, error = attempt(tiny_context(home, line.data, "recipe.temperature=7.5"), "distil")
-    assert seen == {"prepare": True, "label": True}
-    assert isinstance(error, IntegrityError)
-    assert "view-00001" in error.message
+    *_, labelled = run_line(tiny_context(home, line.data), until="label", listen=lambda _: None)
+    assert labelled.kept
+    store = labelled.artifact.path / "labels"
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.iterdir()}
+    data = bytearray(before[damaged][0])
+    data[-1] ^= 1
+    (store / damaged).write_bytes(data)
+    context = tiny_context(home, line.data)
+    results: list[StageResult] = []
+    run_line(context, until="distil", listen=results.append)
+    assert {result.stage: result.kept for result in results} == {"prepare": True, "label": False, "distil": True}
+    assert results[1].artifact.facts["mended"] == [damaged]
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.iterdir()}
+    assert {name: data for name, (data, _) in after.items()} == {name: data for name, (data, _) in before.items()}
+    view = damaged.partition("-")[2]
+    untouched = {name for name in before if not name.endswith(view)} - {"labels.json"}
+    assert all(after[name][1] == before[name][1] for name in untouched)
+
+
+def test_a_second_student_asks_the_teacher_nothing(line: Line, tmp_path: Path) -> None:
+    """Another recipe, another student, the same teacher: no stage that could ask it runs."""
+    home = shutil.copytree(line.home, tmp_path / "home")
+    context = tiny_context(home, line.data, "recipe.name=soft-labels", "student.size=nano", "recipe.temperature=7.5")
+    seen, error = attempt(context, "distil")
+    assert error is None
+    assert seen == {"prepare": True, "label": True, "distil": False}
 
 
 @pytest.mark.parametrize(
@@ -297,7 +316,7 @@ def test_a_recipe_that_needs_more_than_the_teacher_gives_is_refused(line: Line) 
             return [Poor(), Other()]
 
     plugins.manager.register(Offer(), "offer")
-    for name, says in (("poor", "needs response"), ("other", "does not teach image_classification")):
+    for name, says in (("poor", "needs features, response"), ("other", "does not teach image_classification")):
         chosen = plan.model_copy(update={"teacher": plan.teacher.model_copy(update={"name": name})})
         with pytest.raises(PlanError, match=says):
             check_plan(chosen, plugins)

@@ -17,6 +17,7 @@ from report_parts import HOSTILE, hostile, jpeg, steel
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.report.page import picture, printable, render, write_report
+from toolkit.report.wording import figure
 
 # Which text stands on which ground.
 TEXTS = {
@@ -189,7 +190,8 @@ def test_figures_stand_on_the_page_as_in_the_report() -> None:
                   *(cell for row in report["gate"]["table"] for cell in row))  # fmt: skip
     assert [shown for shown in expected if shown not in seen] == []
     for name, metric in report["compiled"]["metrics"].items():
-        assert f"{metric['value']:.1%}" in seen, name
+        assert figure(metric) in seen, name
+        assert metric.get("unit", "share") != "share" or figure(metric) == f"{metric['value']:.1%}"
 
 
 def test_a_sample_that_failed_says_so() -> None:

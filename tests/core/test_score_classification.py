@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, recall_score
 
 from toolkit.errors import DataError
 from toolkit.score.classification import majority_right, score_classification
@@ -47,6 +47,9 @@ def test_figures_by_hand():
     assert (n["recall/good"], n["recall/pit"], n["recall/scratch"]) == (4, 2, 4)
     assert (value["escapes"], n["escapes"]) == (pytest.approx(1 / 6), 6)  # an unreadable defect is held, not passed
     assert (value["overkill"], n["overkill"]) == (0.25, 4)
+    # 6 of 9 gave the truth 0.8, the others share the other 0.2 with one more class
+    assert value["log_loss"] == pytest.approx(-(6 * np.log(0.8) + 3 * np.log(0.1)) / 9)
+    assert n["log_loss"] == 9
     # All 9 readable answers say 0.8, 6 of them are right: |6/9 - 0.8|
     assert (value["calibration_error"], n["calibration_error"]) == (pytest.approx(0.8 - 6 / 9), 9)
     assert score.confusion == [[3, 1, 0], [1, 1, 0], [0, 1, 2]]
@@ -54,7 +57,7 @@ def test_figures_by_hand():
     assert score.worst == (3, 5, 9)
     assert (score.metrics["escapes"].low, score.metrics["escapes"].high) == wilson(1, 6)
     lower = {name for name, metric in score.metrics.items() if not metric.higher_is_better}
-    assert lower == {"calibration_error", "escapes", "overkill"}
+    assert lower == {"calibration_error", "log_loss", "escapes", "overkill"}
 
 
 def test_figures_are_those_of_scikit_learn(random_case):
@@ -92,6 +95,21 @@ def test_calibration_error_by_the_book(random_case):
     metric = score_classification(truth, answer, probabilities, CLASSES).metrics["calibration_error"]
     assert metric.value == pytest.approx(error)
     assert metric.low <= metric.value <= metric.high
+
+
+def test_log_loss_is_that_of_scikit_learn_and_its_interval_that_of_a_mean(random_case):
+    truth, answer, probabilities = random_case
+    metric = score_classification(truth, answer, probabilities, CLASSES).metrics["log_loss"]
+    assert metric.value == pytest.approx(log_loss(truth, probabilities[:, np.argsort(CLASSES)]))
+    rows = -np.log(probabilities[np.arange(200), [CLASSES.index(name) for name in truth]])
+    assert metric.low == pytest.approx(rows.mean() - 1.96 * rows.std() / np.sqrt(200), abs=0.02)
+    assert metric.high > rows.mean() + 1.96 * rows.std() / np.sqrt(200) - 0.02
+    assert (metric.unit, metric.higher_is_better) == ("nats", False)
+
+
+def test_a_truth_that_was_ruled_out_costs_much_but_not_everything():
+    metric = score_classification(["pit"], ["good"], np.array([[1.0, 0.0, 0.0]]), CLASSES).metrics["log_loss"]
+    assert metric.value == pytest.approx(-np.log(1e-6))
 
 
 def test_a_class_without_rows_is_left_out():

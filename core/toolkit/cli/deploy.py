@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, site_folder
+from toolkit.cli.places import SiteOption, open_registry, site_folder
 from toolkit.cli.planning import (
     ConfigOption,
     DataOption,
@@ -61,7 +61,6 @@ def _run(
     from toolkit.pipeline import run_line
     from toolkit.protocols import RunRecord
     from toolkit.registry.recorder import RegistryRecorder
-    from toolkit.registry.store import Registry
     from toolkit.stages.context import Context
     from toolkit.workspace import Workspace
 
@@ -69,7 +68,7 @@ def _run(
     workspace = Workspace(toolkit_home())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.domain}-{secrets.token_hex(2)}"
     run = RunRecord(run_id, plan, workspace.run_folder(run_id))
-    planned.plugins.manager.register(RegistryRecorder(Registry(workspace.home)), "registry")
+    planned.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
     context = Context(
         plan=plan,
         plugins=planned.plugins,
@@ -111,9 +110,12 @@ def _headline(result: StageResult) -> str:
     match result.stage:
         case "prepare":
             counts = ", ".join(f"{split} {sum(rows.values()):,}" for split, rows in facts["counts"].items())
+            counts += f", unlabelled {facts['unlabelled']:,}" if facts.get("unlabelled") else ""
             return f"{len(facts['classes'])} classes; {counts}" + (" (sample)" if facts.get("sample") else "")
         case "label":
-            return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation"
+            mended = () if result.kept else facts.get("mended", ())
+            again = f"; labelled again, for they were damaged: {', '.join(mended)}" if mended else ""
+            return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation{again}"
         case "distil":
             return f"{facts['student']['parameters']:,} parameters: {facts['student']['validation_accuracy']:.1%}"
         case "evaluate":

@@ -15,6 +15,7 @@ from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder
 from toolkit.cli.progress import ProgressReporter
 from toolkit.plan import passphrase_from_environment
+from toolkit.report.wording import figure, interval
 from toolkit.resolve import thaw
 
 
@@ -71,7 +72,7 @@ def _show(console: Console, record: dict[str, Any]) -> None:
     for column in ("metric", "value", "95% interval", "n"):
         table.add_column(column)
     for name, metric in record["metrics"].items():
-        table.add_row(name, f"{metric['value']:.1%}", f"{metric['low']:.1%} to {metric['high']:.1%}", str(metric["n"]))
+        table.add_row(name, figure(metric), interval(metric), str(metric["n"]))
     console.print(table)
     if record["unreadable"]:
         console.print(f"{len(record['unreadable'])} unreadable rows count as wrong", markup=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ class Preprocessing:
     size: int
 
 
-def export_network(module: Any, channels: int, size: int) -> bytes:
-    """The ONNX of a torch module, float32 `pixels` [n, channels, size, size] to `logits` [n, k]; n is free.
+def export_network(module: Any, channels: int, size: int, outputs: Sequence[str] = ("logits",)) -> bytes:
+    """The ONNX of a torch module, float32 `pixels` [n, channels, size, size] to `logits` [n, k], and what else it
+    returns, by the names of `outputs`; n is free.
 
     The module must be on the CPU and in evaluation mode.
     """
@@ -42,7 +43,7 @@ def export_network(module: Any, channels: int, size: int) -> bytes:
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module, (example,), dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=["pixels"], output_names=["logits"], dynamic_shapes=({0: torch.export.Dim("n")},),
+            input_names=["pixels"], output_names=list(outputs), dynamic_shapes=({0: torch.export.Dim("n")},),
         )  # fmt: skip
     assert program is not None
     data: bytes = program.model_proto.SerializeToString()

@@ -1,14 +1,17 @@
-"""The label store: a teacher's logits for every view of every training row, one shard a view.
+"""The label store: what a teacher says of every view of every training row, one shard a view and carrier.
 
 A shard is written whole or not at all, so labelling that was killed goes on with the next view; the index, written
-last, holds each shard's SHA-256. The store never asks what a view looks like: the task labels it.
+last, holds each shard's SHA-256, so one that was damaged since is found, named, and labelled again alone. Shards are
+read by memory map. The store never asks what a view looks like: the task labels it. It is free of torch, so that a run
+which has nothing to do checks its shards in no time.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,55 +21,108 @@ from toolkit.protocols import Report
 from toolkit.workspace import file_digest, write_file
 
 INDEX = "labels.json"
+LOGITS, FEATURES = "logits", "features"
 
-_HINT = "Remove the label store; run again."
+Arrays = Mapping[str, np.ndarray]
+"""What a teacher says of one view: `logits` float32 [rows, classes] and, where it shows them, `features` [rows, d]."""
+
+_HINT = "Run again: what is damaged is labelled again."
 
 
-def fill(folder: Path, *, views: int, rows: int, label_view: Callable[[int], np.ndarray], report: Report) -> None:
-    """Label every view that is not there yet.
+def fill(
+    folder: Path,
+    *,
+    views: int,
+    rows: int,
+    carriers: Sequence[str],
+    label_view: Callable[[int], Arrays],
+    report: Report,
+) -> Sequence[str]:
+    """Label every view that is not there yet, or was damaged since.
 
     Args:
-        label_view: logits float32 [rows, classes] of one view.
+        carriers: which of the arrays are kept: `logits`, `features`.
+
+    Returns:
+        The shards that were damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    found = damaged(folder)
+    for name in found:
+        (folder / name).unlink(missing_ok=True)
     for view in range(views):
         report("label", view * rows, views * rows)
-        path = _shard(folder, view)
-        if not path.exists():
-            write_file(path, _encoded(label_view(view)))
+        paths = {carrier: folder / _shard(carrier, view) for carrier in carriers}
+        if not all(path.exists() for path in paths.values()):
+            arrays = label_view(view)
+            for carrier, path in paths.items():
+                write_file(path, _encoded(arrays[carrier], carrier))
     report("label", views * rows, views * rows)
-    shards = {_shard(folder, view).name: file_digest(_shard(folder, view)) for view in range(views)}
-    write_file(folder / INDEX, json.dumps({"views": views, "rows": rows, "shards": shards}).encode())
+    names = [_shard(carrier, view) for view in range(views) for carrier in carriers]
+    shards = {name: file_digest(folder / name) for name in names}
+    index = {"views": views, "rows": rows, "carriers": list(carriers), "shards": shards}
+    write_file(folder / INDEX, json.dumps(index).encode())
+    return found
 
 
-def load(folder: Path) -> np.ndarray:
-    """Logits float16 [views, rows, classes].
+def damaged(folder: Path) -> Sequence[str]:
+    """Shards of a finished store that are not what was written; all of them where the index cannot vouch for any. Of an
+    unfinished store there is nothing to say."""
+    if not (folder / INDEX).exists():
+        return ()
+    try:
+        shards = _index(folder).shards
+    except IntegrityError:
+        # The index comes last: mending that is killed half way must still find the others unvouched for.
+        return (*sorted(path.name for path in folder.glob("*.npy")), INDEX)
+    return [name for name, digest in shards.items() if not _is(folder / name, digest)]
+
+
+def load(folder: Path) -> Sequence[Arrays]:
+    """All of it, a view after the other, float16 and by memory map.
 
     Raises:
         IntegrityError: a shard is not what was written.
     """
+    index = _index(folder)
+    for name in damaged(folder):
+        raise IntegrityError(f"{folder / name} is damaged", part=name, hint=_HINT)
+    return [
+        {carrier: np.load(folder / _shard(carrier, view), mmap_mode="r") for carrier in index.carriers}
+        for view in range(index.views)
+    ]
+
+
+@dataclass(frozen=True)
+class _Index:
+    views: int
+    carriers: Sequence[str]
+    shards: Mapping[str, str]
+
+
+def _index(folder: Path) -> _Index:
     try:
-        shards = dict(json.loads((folder / INDEX).read_bytes())["shards"])
+        index = json.loads((folder / INDEX).read_bytes())
+        return _Index(int(index["views"]), list(index["carriers"]), dict(index["shards"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{folder / INDEX} is damaged", part=INDEX, hint=_HINT) from error
-    for name, digest in shards.items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != digest:
-            raise IntegrityError(f"{path} is damaged", part=name, hint=_HINT)
-    return np.stack([np.load(folder / name) for name in shards])
 
 
-def _encoded(logits: np.ndarray) -> bytes:
-    if not np.abs(logits).max() <= np.finfo(np.float16).max:
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
+def _encoded(array: np.ndarray, carrier: str) -> bytes:
+    if not np.abs(array).max() <= np.finfo(np.float16).max:
         raise IntegrityError(
-            "the teacher's logits are not finite in half precision",
-            part="teacher logits",
+            f"the teacher's {carrier} are not finite in half precision",
+            part=f"teacher {carrier}",
             hint="Its training diverged: lower teacher.learning_rate.",
         )
     buffer = io.BytesIO()
-    np.save(buffer, logits.astype(np.float16))
+    np.save(buffer, array.astype(np.float16))
     return buffer.getvalue()
 
 
-def _shard(folder: Path, view: int) -> Path:
-    return folder / f"view-{view:05d}.npy"
+def _shard(carrier: str, view: int) -> str:
+    return f"{carrier}-{view:05d}.npy"

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.distil.checkpoints import Checkpoints
-from toolkit.distil.objectives import Batch, total_loss
+from toolkit.distil.learner import Learner
+from toolkit.distil.objectives import Batch, pulls, weighted_terms
+from toolkit.distil.weighting import Weighting
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
 
@@ -88,7 +90,7 @@ class Fitted:
 
 
 def fit(
-    module: nn.Module,
+    learner: Learner,
     batches: Batches,
     objectives: Sequence[Objective],
     schedule: Schedule,
@@ -97,16 +99,18 @@ def fit(
     validate: Callable[[nn.Module], Score],
     folder: Path,
     report: Callable[[int, int], None],
+    weighting: Weighting | None = None,
 ) -> Fitted:
-    """Train `module` on its device and return what validation picked.
+    """Train `learner` on its device and return the student that validation picked.
 
     Args:
         groups: parameter groups for AdamW; a group may carry `scale`, its share of the learning rate.
-        validate: scores the averaged module, in evaluation mode.
+        validate: scores the averaged student, in evaluation mode.
         folder: where the checkpoint lies; a state found there is taken up at its exact position.
         report: told (steps done, steps in all).
+        weighting: what rows and tasks weigh; None: all alike.
     """
-    state = _State(module, list(groups), schedule)
+    state = _State(learner, list(groups), schedule, weighting or Weighting())
     checkpoints = Checkpoints(folder)
     state.restore(checkpoints.load())
     total = schedule.epochs * batches.steps
@@ -118,7 +122,7 @@ def fit(
             state.learn(batches.batch(state.epoch, state.step), objectives, schedule, done, total)
             if checkpoints.due:
                 checkpoints.save(state.snapshot())
-        state.close_epoch(validate(state.average.eval()))
+        state.close_epoch(validate(state.average.eval().student))
         if checkpoints.due:
             checkpoints.save(state.snapshot())
     report(total, total)
@@ -129,9 +133,11 @@ def fit(
 class _State:
     """All that changes while training: what a checkpoint holds, and nothing else."""
 
-    def __init__(self, module: nn.Module, groups: list[dict[str, Any]], schedule: Schedule) -> None:
-        self.module = module
-        self.average = copy.deepcopy(module).requires_grad_(False)
+    def __init__(
+        self, learner: Learner, groups: list[dict[str, Any]], schedule: Schedule, weighting: Weighting
+    ) -> None:
+        self.learner, self.weighting = learner, weighting
+        self.average = copy.deepcopy(learner).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             [{"scale": 1.0} | group for group in groups], lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
@@ -147,11 +153,16 @@ class _State:
         rate = schedule.learning_rate * schedule.factor(done, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self.module.train()
-        loss, terms = total_loss(objectives, self.module(batch.inputs), batch)
+        self.learner.train()
+        outputs = self.learner(batch.inputs)
+        batch = self.weighting.weigh(batch, outputs)
+        terms = weighted_terms(objectives, outputs, batch, done / total)
+        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, outputs)
+        loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
+        self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.module.parameters(), 5.0))
+        norm = float(nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0))
         if not math.isfinite(norm):
             raise PlanError(
                 f"the training diverged at step {done + 1} of {total}: its gradient is not a number",
@@ -159,31 +170,31 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        for name, value in (terms | {"loss": float(loss.detach()), "gradient_norm": norm}).items():
+        for name, value in (told | {"loss": float(loss.detach()), "gradient_norm": norm}).items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        for mean, value in zip(self.average.state_dict().values(), self.module.state_dict().values(), strict=True):
+        for mean, value in zip(self.average.state_dict().values(), self.learner.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
 
     def close_epoch(self, score: Score) -> None:
-        means = {name: value / self.step for name, value in self.sums.items()}
+        means = {name: value / self.step for name, value in self.sums.items()} | self.weighting.close_epoch()
         self.history.append(means | {"validation_accuracy": score.accuracy, "validation_loss": score.loss})
         if self.highest is None or score.accuracy > self.highest.accuracy:
             self.highest = score
         if score.holds(self.highest):
             self.best, self.best_epoch = score, self.epoch
-            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.state_dict().items()}
+            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.student.state_dict().items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def snapshot(self) -> dict[str, Any]:
         return {
-            "module": self.module.state_dict(),
+            "learner": self.learner.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "position": [self.epoch, self.step],
@@ -193,18 +204,20 @@ class _State:
             "best_weights": self.best_weights,
             "history": self.history,
             "sums": self.sums,
+            "weighting": self.weighting.state(),
         }
 
     def restore(self, saved: dict[str, Any] | None) -> None:
         if saved is None:
             return
-        self.module.load_state_dict(saved["module"])
+        self.learner.load_state_dict(saved["learner"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.epoch, self.step = saved["position"]
         self.highest, self.best = _score(saved["highest"]), _score(saved["best"])
         self.best_epoch = saved["best_epoch"]
         self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]
+        self.weighting.restore(saved["weighting"])
 
 
 def _numbers(score: Score | None) -> list[float] | None:

@@ -2,43 +2,144 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
-from toolkit.distil import losses
+from toolkit.distil import features, losses
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
+
+Record = TypeVar("Record", "Outputs", "Batch")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of n rows.
+
+    `logits` [n, k]; `features` [n, d], what its last layer is given; `projected` [n, e], a student's features in its
+    teacher's width.
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+    projected: Tensor | None = None
+
+    def to(self, device: torch.device) -> Outputs:
+        """The same on that device."""
+        return _moved(self, device)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees. `labels` are indices [n] or probabilities [n, k]; `teacher_logits` are [n, k] or absent."""
+    """What one step sees.
+
+    `labels` are indices [n] or probabilities [n, k]. `label_weights` [n] is how much a row's own label counts (0 for a
+    row that has none) and `teacher_weights` [n] how much what the teacher says of it does; None: all alike. `tasks`
+    [n] is the number of each row's task.
+    """
 
     inputs: Tensor
     labels: Tensor
-    teacher_logits: Tensor | None = None
+    teacher: Outputs | None = None
+    label_weights: Tensor | None = None
+    teacher_weights: Tensor | None = None
+    tasks: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on that device."""
+        return _moved(self, device)
 
 
-def total_loss(
-    objectives: Sequence[Objective], student_logits: Tensor, batch: Batch
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum, and each objective's own value for the curves."""
-    terms = [_term(objective, student_logits, batch) for objective in objectives]
-    weighted = [objective.weight * term for objective, term in zip(objectives, terms, strict=True)]
-    total = weighted[0]
-    for term in weighted[1:]:
-        total = total + term
-    return total, {o.name: float(t.detach()) for o, t in zip(objectives, terms, strict=True)}
+@dataclass(frozen=True)
+class Comparison:
+    """A loss [n] between what the student and what the teacher says, each a field of Outputs."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    student: str
+    teacher: str = "features"
 
 
-def _term(objective: Objective, student_logits: Tensor, batch: Batch) -> Tensor:
+COMPARISONS: Mapping[str, Comparison] = {
+    "feature": Comparison(features.feature_cosine, "projected"),
+    "feature-distance": Comparison(features.feature_distance, "projected"),
+    "similarity": Comparison(features.similarity, "features"),
+    "relation-distance": Comparison(features.relation_distance, "features"),
+    "relation-angle": Comparison(features.relation_angle, "features"),
+}
+
+
+def row_losses(objective: Objective, student: Outputs, batch: Batch) -> Tensor:
+    """One objective's own value for each row [n], before any weight.
+
+    Raises:
+        PlanError: the teacher gave nothing that this objective could be computed from.
+    """
     if objective.name == "hard-label":
-        return losses.hard_label(student_logits, batch.labels)
-    if objective.name == "response" and batch.teacher_logits is not None:
-        return losses.response(student_logits, batch.teacher_logits, objective.temperature)
-    raise PlanError(
-        f"the objective {objective.name} cannot be computed from what this teacher gives",
-        hint="Choose a recipe whose objectives are hard-label and response.",
-    )
+        return losses.hard_label(student.logits, batch.labels)
+    if objective.name == "response" and batch.teacher is not None:
+        return losses.response(student.logits, batch.teacher.logits, objective.temperature)
+    comparison = COMPARISONS.get(objective.name)
+    mine = getattr(student, comparison.student) if comparison else None
+    wanted = getattr(batch.teacher, comparison.teacher) if comparison and batch.teacher else None
+    if comparison is None or mine is None or wanted is None:
+        raise PlanError(
+            f"the objective {objective.name} cannot be computed from what this teacher gives",
+            hint="Choose another teacher, or leave it out of [[recipe.objective]].",
+        )
+    return comparison.loss(mine, wanted)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One objective's part of a step: its value for each row [n], their mean as the rows count, and its weight."""
+
+    rows: Tensor
+    mean: Tensor
+    weight: float
+
+
+def weighted_terms(
+    objectives: Sequence[Objective], student: Outputs, batch: Batch, progress: float = 0.0
+) -> dict[str, Term]:
+    """Each objective's term; the loss is the sum of their means times their weights.
+
+    Args:
+        progress: share of the training that is done, 0..1, for objectives whose weight changes on the way.
+    """
+    terms = {}
+    for objective in objectives:
+        rows = row_losses(objective, student, batch)
+        counted = batch.label_weights if objective.name == "hard-label" else batch.teacher_weights
+        terms[objective.name] = Term(rows, _mean(rows, counted), objective.weight * objective.factor(progress))
+    return terms
+
+
+def pulls(terms: Mapping[str, Term], student: Outputs) -> dict[str, float]:
+    """Each objective's share of the pull on the student, as `pull/NAME`: the norm of its weighted gradient at the
+    student's features, or at its logits where nothing looks at features, over the sum of all norms. A term whose share
+    is a hundredth does nothing, whatever its weight says (EasyDistill issue 34)."""
+    if len(terms) < 2:
+        return {}
+    at = student.logits if student.features is None else student.features
+    norms = {}
+    for name, term in terms.items():
+        (slope,) = torch.autograd.grad(term.mean, at, retain_graph=True)
+        norms[name] = term.weight * float(slope.norm())
+    total = sum(norms.values()) or 1.0
+    return {f"pull/{name}": norm / total for name, norm in norms.items()}
+
+
+def _moved(record: Record, device: torch.device) -> Record:
+    moved = {field.name: getattr(record, field.name) for field in fields(record)}
+    return replace(record, **{name: value.to(device) for name, value in moved.items() if value is not None})
+
+
+def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:
+    """Over rows, as they weigh."""
+    if weights is None:
+        return rows.mean()
+    return (rows * weights).sum() / weights.sum().clamp(min=1.0)

@@ -1,12 +1,26 @@
-"""The recipes core offers. torch-free: the plan is checked against them before anything heavy is imported."""
+"""The recipes core offers, and what each objective needs of a teacher. torch-free: a plan is checked against them
+before anything heavy is imported."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from toolkit.errors import PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import Objective
+from toolkit.protocols import Objective, Recipe
+
+CARRIERS: Mapping[str, str] = {
+    "hard-label": "",
+    "response": "response",
+    "feature": "features",
+    "feature-distance": "features",
+    "similarity": "features",
+    "relation-distance": "features",
+    "relation-angle": "features",
+}
+"""Every objective there is, and the carrier of knowledge that it takes from the teacher."""
 
 LABELS_ALONE: tuple[Objective, ...] = (Objective("hard-label", 1.0),)
 """What the baseline student is trained on, and a teacher is adapted with."""
@@ -14,10 +28,9 @@ LABELS_ALONE: tuple[Objective, ...] = (Objective("hard-label", 1.0),)
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Hard label + response (Hinton 2015): the default for classification."""
+    """Hard label + response (Hinton 2015)."""
 
     name: str = "soft-labels"
-    needs: frozenset[str] = frozenset({"response"})
 
     def objectives(self, plan: Plan) -> Sequence[Objective]:
         weight = plan.recipe.teacher_weight
@@ -25,3 +38,45 @@ class SoftLabels:
             Objective("hard-label", 1.0 - weight),
             Objective("response", weight, plan.recipe.temperature),
         )
+
+
+@dataclass(frozen=True)
+class WhiteBox:
+    """Hard label + response + feature + relation: all that a teacher on this machine shows. The default.
+
+    A teacher that was adapted to the training rows answers them like their labels, so its answers say little more;
+    its features still hold what it learnt before (docs/adr/0014)."""
+
+    name: str = "white-box"
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        recipe = plan.recipe
+        shown = (Objective("feature", recipe.feature_weight), Objective("similarity", recipe.relation_weight))
+        return (*SoftLabels().objectives(plan), *(objective for objective in shown if objective.weight))
+
+
+def objectives_of(plan: Plan, recipe: Recipe) -> Sequence[Objective]:
+    """The plan's own [[recipe.objective]], or the recipe's.
+
+    Raises:
+        PlanError: an objective that nobody knows, or a sum in which nothing is left to learn from.
+    """
+    own = [Objective(**objective.model_dump()) for objective in plan.recipe.objective]
+    objectives = own or recipe.objectives(plan)
+    for objective in objectives:
+        if objective.name not in CARRIERS:
+            near = difflib.get_close_matches(objective.name, CARRIERS, n=1)
+            suggestion = f"Did you mean {near[0]}? " if near else ""
+            raise PlanError(
+                f"no objective is named {objective.name}", hint=f"{suggestion}Objectives: {', '.join(CARRIERS)}."
+            )
+    if len({objective.name for objective in objectives}) < len(objectives):
+        raise PlanError("an objective stands twice in [[recipe.objective]]", hint="Give each one weight.")
+    if not any(objective.weight for objective in objectives):
+        raise PlanError("every objective has the weight 0", hint="Give [[recipe.objective]] weights above 0.")
+    return objectives
+
+
+def carriers(objectives: Sequence[Objective]) -> frozenset[str]:
+    """What the teacher must give for these objectives."""
+    return frozenset(CARRIERS[objective.name] for objective in objectives) - {""}

@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from toolkit.report.charts import Series, curves
 from toolkit.report.tables import NAMES
 from toolkit.report.verdict import Record, part
-from toolkit.report.wording import percent
+from toolkit.report.wording import percent, significant
 
 TRAINED = ("teacher", "student", "baseline")
+ASKS = {
+    "hard-label": "answer with the true label",
+    "response": "answer as the teacher does, with its doubts",
+    "feature": "see in a picture what the teacher sees in it",
+    "feature-distance": "see in a picture what the teacher sees in it",
+    "similarity": "find alike what the teacher finds alike",
+    "relation-distance": "keep pictures as far apart as the teacher does",
+    "relation-angle": "keep pictures in the places to one another that the teacher gives them",
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,61 @@ class Panel:
     accuracy: str
     loss: str
     kept: str
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What one objective asked of the student, as text: its value in the first and the kept epoch, and its share of
+    the gradient over the whole training; `share` is that share as a number."""
+
+    name: str
+    asks: str
+    first: str
+    kept: str
+    share: float
+
+
+@dataclass(frozen=True)
+class TaskCurve:
+    """How one class was learnt: its mean loss in the first and the kept epoch and the weight it ended with."""
+
+    name: str
+    first: str
+    kept: str
+    weight: str
+
+
+def pulls(report: Record) -> tuple[Pull, ...]:
+    """What pulled on the student, strongest first; empty where it had one objective alone."""
+    history, first, kept = _ends(report)
+    names = [name.removeprefix("pull/") for name in first if name.startswith("pull/")]
+    found = [
+        Pull(name, ASKS.get(name, ""), significant(first[name]), significant(kept[name]),
+             fmean(epoch[f"pull/{name}"] for epoch in history))
+        for name in names
+    ]  # fmt: skip
+    return tuple(sorted(found, key=lambda pull: -pull.share))
+
+
+def task_curves(report: Record) -> tuple[TaskCurve, ...]:
+    """The classes as the student learnt them, the hardest last; weights only where they were not all alike."""
+    _, first, kept = _ends(report)
+    names = [name.removeprefix("task/") for name in first if name.startswith("task/")]
+    names.sort(key=lambda name: kept[f"task/{name}"])
+    return tuple(
+        TaskCurve(name, significant(first[f"task/{name}"]), significant(kept[f"task/{name}"]),
+                  significant(kept[f"weight/{name}"]) if f"weight/{name}" in kept else "")
+        for name in names
+    )  # fmt: skip
+
+
+def _ends(report: Record) -> tuple[Sequence[Record], Record, Record]:
+    """The student's history, its first epoch and the one that was kept."""
+    history = part(report, "student").get("history") or ()
+    picked = part(report, "student").get("picked_epoch")
+    if not history or picked is None or not 0 <= picked < len(history):
+        return (), {}, {}
+    return history, history[0], history[picked]
 
 
 def panels(report: Record) -> tuple[Panel, ...]:

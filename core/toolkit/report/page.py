@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from toolkit.report import charts, costs, tables, wording
-from toolkit.report.learning import panels
+from toolkit.report.learning import panels, pulls, task_curves
 from toolkit.report.verdict import key_figures, notes, subject, verdict
 from toolkit.workspace import write_file
 
@@ -45,7 +45,8 @@ def render(report: Mapping[str, Any]) -> str:
         key_figures=key_figures(record), quality=tables.quality(record), classes=tables.class_rows(record),
         sorting=tables.sorting(record), mix_ups=tables.mix_ups(record), agreement=tables.agreement(record),
         parity=tables.parity_words(record), costs=costs.cost_rows(record),
-        end_to_end=costs.end_to_end_rows(record), panels=panels(record), splits=count_splits, counts=counts,
+        end_to_end=costs.end_to_end_rows(record), panels=panels(record), pulls=pulls(record), tasks=task_curves(record),
+        splits=count_splits, counts=counts,
     )  # fmt: skip
 
 

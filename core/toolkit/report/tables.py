@@ -20,6 +20,8 @@ NAMES = {
 METRICS = {
     "macro_f1": ("Macro F1", "Right answers and completeness in one figure, every class counting the same. Higher is "
                  "better."),
+    "log_loss": ("Log loss", "How surprised the model is by the truth, in nats: a mistake it was sure of costs most. "
+                 "Lower is better."),
     "calibration_error": ("Calibration error", "How far stated confidence and being right lie apart. Lower is "
                           "better."),
 }  # fmt: skip
@@ -107,15 +109,27 @@ def _added(report: Record) -> str:
     if not ours or not theirs or ours["value"] is None or theirs["value"] is None:
         return ""
     gained = 100 * (ours["value"] - theirs["value"])
+    surprise = _surprise(report)
     if gained == 0:
-        return "Learning from the teacher made no difference to the same student trained on the labels alone."
+        return (
+            "Learning from the teacher made no difference to how often the same student, trained on the labels alone, "
+            f"is right.{surprise}"
+        )
     word = "added" if gained > 0 else "cost"
     apart = ours["low"] > theirs["high"] or ours["high"] < theirs["low"]
     caution = "" if apart else " The two intervals overlap, so this may be chance."
     return (
         f"Learning from the teacher {word} {points(abs(gained)).lstrip('+')} of accuracy, beside the same student "
-        f"trained on the labels alone.{caution}"
+        f"trained on the labels alone.{caution}{surprise}"
     )
+
+
+def _surprise(report: Record) -> str:
+    """What it did to how sure the student is of the truth."""
+    ours, theirs = (part(report, kind, "metrics", "log_loss") for kind in ("student", "baseline"))
+    if not ours or not theirs:
+        return ""
+    return f" Log loss: {figure(ours)}, on the labels alone {figure(theirs)}."
 
 
 def class_rows(report: Record) -> tuple[ClassRow, ...]:

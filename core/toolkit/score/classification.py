@@ -5,6 +5,7 @@ It refuses to know where the answers came from: teacher, student, compiled and i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -18,6 +19,7 @@ from toolkit.errors import DataError
 from toolkit.score.intervals import Floats, bootstrap_interval, clustered_share
 
 CALIBRATION_BINS = 15
+LEAST_PROBABILITY = 1e-6  # of the true class: no single row makes the log loss infinite
 CALIBRATION_DRAWS = 2_000  # of the bootstrap: no two rows are alike here, so that each draw costs n
 WORST_ROWS = 20
 
@@ -73,7 +75,8 @@ def score_classification(
         good_class: the class of faultless parts, where there is one; adds `escapes` and `overkill`.
         groups: [n], rows that belong together (a lot, near-duplicates); intervals are then over whole groups.
 
-    Metrics: accuracy, macro_f1, calibration_error (ECE, 15 equal-width bins, Guo et al. 2017, of the surest class),
+    Metrics: accuracy, macro_f1, log_loss (the mean of -ln of the true class's probability, in nats: what a proper score
+    makes of being sure, Good 1952), calibration_error (ECE, 15 equal-width bins, Guo et al. 2017, of the surest class),
     recall/<class>, escapes (defect rows called good), overkill (good rows not called good: a part that cannot be read
     is not passed). A class without rows is left out. The binned ECE leans high on few rows, and so does its interval.
 
@@ -84,6 +87,7 @@ def score_classification(
     everyone = np.ones(len(answers.truth), dtype=bool)
     metrics = {"accuracy": answers.rate(answers.right, everyone), "macro_f1": _macro_f1(answers)}
     if (answers.called >= 0).any():
+        metrics["log_loss"] = _log_loss(answers)
         metrics["calibration_error"] = _calibration_error(answers)
     for number, name in enumerate(classes):
         if (rows := answers.truth == number).any():
@@ -161,6 +165,23 @@ def _macro_f1(answers: _Answers) -> Metric:
     )
     value = float(statistic(features.sum(axis=0, keepdims=True).astype(np.float64))[0])
     return Metric(value, low, high, len(answers.truth))
+
+
+def _log_loss(answers: _Answers) -> Metric:
+    readable = answers.called >= 0
+    given = answers.probabilities[readable, answers.truth[readable]]
+    features = np.ones((len(given), 2))
+    features[:, 0] = -np.log(np.clip(given, LEAST_PROBABILITY, 1))
+
+    def statistic(sums: Floats) -> Floats:
+        return np.asarray(sums[:, 0] / sums[:, 1])
+
+    low, high = bootstrap_interval(
+        features, statistic, worst=[0, 1], best=[-math.log(LEAST_PROBABILITY), 1],
+        groups=answers.groups_of(readable), draws=CALIBRATION_DRAWS, seed=answers.seed,
+    )  # fmt: skip
+    value = float(statistic(features.sum(axis=0, keepdims=True))[0])
+    return Metric(value, low, high, len(given), "nats", higher_is_better=False)
 
 
 def _calibration_error(answers: _Answers) -> Metric:

@@ -41,7 +41,8 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     dataset, student = take(upstream, "prepare", Dataset), take(upstream, "distil", Student)
     profile, target = context.profile
     context.report("export the student", 0, 4)
-    exported = task.export(student)
+    spec = context.student_spec(dataset)
+    exported = task.export(student, spec)
     context.report("build the forms", 1, 4)
     calibration = task.inputs(dataset, "calibration", plan.data.calibration_rows)
     forms = list(target.compile(exported, calibration, profile, folder))
@@ -49,7 +50,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     tried = [_try(context, form, task, dataset) for form in forms]
     chosen, because = _choose(tried, plan.target.precision, plan.target.margin)
     context.report("compare with the torch student", 3, 4)
-    torch_student = task.student_predictor(student, "student")
+    torch_student = task.student_predictor(student, spec, "student")
     rows = list(task.inputs(dataset, "validation", PARITY_ROWS))
     parity = compare_outputs(_answers(torch_student, rows), _answers(chosen.predictor, rows))
     write_file(folder / "model.onnx", chosen.form.model)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from toolkit.artifacts import Artifact, Facts
+from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import HardwareProfile, Report, RunRecord, Target, Teacher
+from toolkit.text import TextTeacher
 from toolkit.workspace import Stored, Workspace
 
 Kind = TypeVar("Kind", bound=Artifact)
@@ -30,8 +31,13 @@ class Context:
     override: str = ""
 
     @property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> Teacher | TextTeacher:
         return self.plugins.teachers()[self.plan.teacher.name]
+
+    def student_spec(self, dataset: Dataset) -> StudentSpec:
+        """The student that the domain, or core, builds for this data."""
+        spec: StudentSpec = self.plugins.hook.build_student(plan=self.plan, dataset=dataset)
+        return spec
 
     @property
     def profile(self) -> tuple[HardwareProfile, Target]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.artifacts import Dataset, Facts, Student, TeacherLabels
+from toolkit.distil.recipes import objectives_of
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.tasks.base import task_of
 from toolkit.workspace import Stored
@@ -13,13 +14,12 @@ from toolkit.workspace import Stored
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """Train, or take up training that was interrupted, at its exact position."""
     plan, dataset = context.plan, take(upstream, "prepare", Dataset)
-    spec: StudentSpec = context.plugins.hook.build_student(plan=plan, dataset=dataset)
     return task_of(plan).train(
         plan,
         dataset,
         take(upstream, "label", TeacherLabels),
-        spec,
-        context.plugins.recipes()[plan.recipe.name].objectives(plan),
+        context.student_spec(dataset),
+        objectives_of(plan, context.plugins.recipes()[plan.recipe.name]),
         folder,
         context.report,
     )

@@ -17,12 +17,13 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """One file a model: teacher, student, and baseline where there is one."""
     task, dataset = task_of(context.plan), take(upstream, "prepare", Dataset)
     labels, student = take(upstream, "label", TeacherLabels), take(upstream, "distil", Student)
+    spec = context.student_spec(dataset)
     predictors = [
         OnnxPredictor(task.teacher_model(labels), facts=PredictorFacts("teacher", "", labels.digest), threads=0),
-        task.student_predictor(student, "student"),
+        task.student_predictor(student, spec, "student"),
     ]
     if "baseline" in student.facts:
-        predictors.append(task.student_predictor(student, "baseline"))
+        predictors.append(task.student_predictor(student, spec, "baseline"))
     scored: dict[str, object] = {}
     for done, predictor in enumerate(predictors):
         context.report(f"score the {predictor.facts.form}", done, len(predictors))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Dataset, Facts, TeacherLabels
+from toolkit.artifacts import Artifact, Dataset, Facts, TeacherLabels
+from toolkit.distil import labels as store
 from toolkit.errors import Refused
 from toolkit.plan import Plan
 from toolkit.protocols import Teacher
 from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.text import TextTeacher
 from toolkit.workspace import Stored
 
 
@@ -27,7 +30,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     return labels.facts
 
 
-def check_licence(plan: Plan, teacher: Teacher) -> None:
+def check_licence(plan: Plan, teacher: Teacher | TextTeacher) -> None:
     """Refuse a teacher whose licence does not allow its answers to train a model.
 
     Raises:
@@ -47,7 +50,16 @@ def check_licence(plan: Plan, teacher: Teacher) -> None:
 
 
 def inputs(context: Context) -> Mapping[str, Any]:
-    return {"checkpoint": context.teacher.fingerprint(context.plan)}
+    teacher, plan = context.teacher, context.plan
+    found: dict[str, Any] = {"checkpoint": teacher.fingerprint(plan)}
+    if not isinstance(teacher, TextTeacher):
+        return found
+    return found | {"sampling": asdict(teacher.sampling(plan)), "licence": teacher.record(plan).licence}
+
+
+def stands(context: Context, artifact: Artifact) -> bool:
+    """Whether every shard of the label store is what was written; one that is not is labelled again."""
+    return not store.damaged(artifact.path / "labels")
 
 
 def load(context: Context, stored: Stored) -> TeacherLabels:
@@ -64,4 +76,5 @@ STAGE = Stage(
     load=load,
     uses=lambda context: (context.teacher,),
     inputs=inputs,
+    stands=stands,
 )

@@ -72,11 +72,11 @@ class Task(Protocol):
         """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student."""
         ...
 
-    def student_predictor(self, student: Student, which: str) -> TensorPredictor:
+    def student_predictor(self, student: Student, spec: StudentSpec, which: str) -> TensorPredictor:
         """The torch `student` or `baseline`."""
         ...
 
-    def export(self, student: Student) -> bytes:
+    def export(self, student: Student, spec: StudentSpec) -> bytes:
         """The student as fp32 ONNX with its preprocessing inside."""
         ...
 

@@ -27,6 +27,7 @@ def toolkit_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("TOOLKIT_HOME", str(home))
     monkeypatch.delenv("TOOLKIT_PASSPHRASE_FILE", raising=False)
+    monkeypatch.delenv("TOOLKIT_DATABASE_URL", raising=False)
     return home
 
 

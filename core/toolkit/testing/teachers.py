@@ -94,6 +94,8 @@ def _check_apart(teacher: Teacher, plan: Plan, name: str, fingerprint: str) -> N
 def _check_spec(spec: TeacherSpec, size: int) -> None:
     import torch
 
+    from toolkit.distil.learner import last_layer, with_features
+
     assert len(spec.mean) == len(spec.std) == 3, "mean and std have a value for each of three planes"
     assert all(value > 0 for value in spec.std), "std is above zero"
     json.dumps(dict(spec.describe))
@@ -102,10 +104,12 @@ def _check_spec(spec: TeacherSpec, size: int) -> None:
         logits = first.eval()(torch.zeros(2, 3, size, size))
     assert tuple(logits.shape) == (2, len(CLASSES)), f"logits {tuple(logits.shape)} for two pictures, three classes"
     assert bool(torch.isfinite(logits).all()), "logits are numbers"
-    head = {id(parameter) for parameter in spec.head(first)}
-    owned = {id(parameter) for parameter in first.parameters()}
-    assert head, "head() names the parameters of the new last layer"
-    assert head <= owned, "head() gives parameters of the module it is asked about"
+    with torch.inference_mode():
+        said, features = with_features(first, last_layer(first, spec.head), torch.zeros(2, 3, size, size))
+    assert torch.equal(said, logits), "looking at the features changes nothing"
+    assert features.ndim == 2, "the last layer takes one vector of features a picture"
+    assert bool(torch.isfinite(features).all()), "features are numbers"
+    head = {id(parameter) for parameter in first.get_submodule(last_layer(first, spec.head)).parameters()}
     assert any(p.requires_grad for p in first.parameters() if id(p) in head), "the new last layer can be trained"
     body = [
         torch.equal(one, other)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
 
+from toolkit.distil.learner import last_layer
 from toolkit.errors import PlanError
 from toolkit.plan import Plan, TeacherPlan
 from toolkit.testing.teachers import check_teacher
@@ -48,7 +49,8 @@ def test_only_the_last_layer_is_new(make, tmp_path: Path) -> None:
     folder = make(tmp_path / "checkpoint")
     spec = TransformersTeacher().load(plan_of(folder), ["good", "pit", "scratch"])
     module = spec.build()
-    shapes = sorted(tuple(parameter.shape) for parameter in spec.head(module))
+    head = module.get_submodule(last_layer(module, spec.head))
+    shapes = sorted(tuple(parameter.shape) for parameter in head.parameters())
     assert shapes[0] == (3,)
     assert shapes[1][0] == 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
 from toolkit.distil.devices import prepare_torch
+from toolkit.distil.learner import WithFeatures
 from toolkit.plan import Plan
 from toolkit.protocols import Report, Teacher, TeacherSpec
+from toolkit.tasks.image_classification.batches import TrainingData, load_training_data
 from toolkit.tasks.image_classification.training import (
-    TrainingData,
     adapt_teacher,
-    augmentation,
-    load_training_data,
+    teacher_head,
     teacher_network,
 )
 from toolkit.workspace import write_file
@@ -36,18 +36,21 @@ def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, repor
     """Fill `workspace` with the adapted teacher and its labels; what is there already is not done again."""
     device = prepare_torch(plan.compute)
     spec = teacher.load(plan, dataset.classes)
-    data = load_training_data(plan, dataset, augmentation(plan))
+    data = load_training_data(plan, dataset)
     if not (workspace / FACTS).exists():
         _adapt(plan, dataset, data, spec, device, workspace, report)
-    store.fill(
+    carriers = (store.LOGITS, store.FEATURES) if "features" in teacher.gives else (store.LOGITS,)
+    mended = store.fill(
         workspace / "labels",
         views=plan.recipe.views,
         rows=len(data.labels),
-        label_view=_labeller(plan, data, spec, device, workspace),
+        carriers=carriers,
+        label_view=_labeller(plan, data, spec, carriers, device, workspace),
         report=report,
     )
     facts = json.loads((workspace / FACTS).read_bytes())
-    return TeacherLabels(workspace, "", facts=facts | {"record": asdict(teacher.record(plan)), "name": teacher.name})
+    facts |= {"record": asdict(teacher.record(plan)), "name": teacher.name, "mended": list(mended)}
+    return TeacherLabels(workspace, "", facts=facts)
 
 
 def _adapt(
@@ -63,7 +66,8 @@ def _adapt(
         plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total)
     )
     channels, size = dataset.facts["channels"], plan.teacher.input_size
-    exported = export_network(module, channels, size)
+    showing = WithFeatures(module, teacher_head(module, spec))
+    exported = export_network(showing, channels, size, (store.LOGITS, store.FEATURES))
     write_file(folder / NETWORK, exported)
     write_file(folder / WEIGHTS, serialise(fitted.weights))
     model = join(exported, Preprocessing(channels, size))
@@ -82,20 +86,24 @@ def _adapt(
 
 
 def _labeller(
-    plan: Plan, data: TrainingData, spec: TeacherSpec, device: torch.device, folder: Path
-) -> Callable[[int], np.ndarray]:
-    """Logits float32 [rows, classes] of one view."""
-    answer = _answerer(plan, spec, device, folder)
+    plan: Plan, data: TrainingData, spec: TeacherSpec, carriers: Sequence[str], device: torch.device, folder: Path
+) -> Callable[[int], store.Arrays]:
+    """What the teacher says of every row under one view."""
+    answer = _answerer(plan, spec, carriers, device, folder)
     rows = torch.arange(len(data.labels))
 
-    def label_view(view: int) -> np.ndarray:
+    def label_view(view: int) -> store.Arrays:
         views = (data.views.render(part, view, plan.teacher.input_size) for part in torch.split(rows, 64))
-        return np.concatenate([answer(pixels) for pixels in views])
+        parts = list(zip(*(answer(pixels) for pixels in views), strict=True))
+        return {name: np.concatenate(part) for name, part in zip(carriers, parts, strict=True)}
 
     return label_view
 
 
-def _answerer(plan: Plan, spec: TeacherSpec, device: torch.device, folder: Path) -> Callable[[Tensor], np.ndarray]:
+def _answerer(
+    plan: Plan, spec: TeacherSpec, carriers: Sequence[str], device: torch.device, folder: Path
+) -> Callable[[Tensor], Sequence[np.ndarray]]:
+    """Pixels of a batch to what each carrier holds of them, float32."""
     if device.type == "cpu":
         import onnxruntime
 
@@ -104,13 +112,14 @@ def _answerer(plan: Plan, spec: TeacherSpec, device: torch.device, folder: Path)
         session = onnxruntime.InferenceSession(
             (folder / NETWORK).read_bytes(), options, providers=["CPUExecutionProvider"]
         )
-        return lambda pixels: np.asarray(session.run(["logits"], {"pixels": pixels.contiguous().numpy()})[0])
-    module = teacher_network(spec)
-    module.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
-    module.eval().to(device)
+        return lambda pixels: session.run(list(carriers), {"pixels": pixels.contiguous().numpy()})
+    network = teacher_network(spec)
+    network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
+    module = WithFeatures(network, teacher_head(network, spec)).eval().to(device)
 
     @torch.inference_mode()
-    def answer(pixels: Tensor) -> np.ndarray:
-        return np.asarray(module(pixels.to(device)).float().cpu().numpy())
+    def answer(pixels: Tensor) -> Sequence[np.ndarray]:
+        said = dict(zip((store.LOGITS, store.FEATURES), module(pixels.to(device)), strict=True))
+        return [said[name].float().cpu().numpy() for name in carriers]
 
     return answer

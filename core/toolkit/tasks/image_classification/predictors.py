@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from toolkit.artifacts import Student
+from toolkit.artifacts import Student, StudentSpec
 from toolkit.protocols import PredictorFacts, Tensors
 from toolkit.tasks.image_classification.augment import resize
-from toolkit.tasks.image_classification.family import network_of
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class TorchPredictor:
         return {"probabilities": torch.softmax(self.module(pixels), dim=-1).numpy()}
 
 
-def load_network(student: Student, which: str) -> Any:
+def load_network(student: Student, spec: StudentSpec, which: str) -> Any:
     """The trained network `student` or `baseline`, on the CPU and in evaluation mode."""
-    module = network_of(student.facts["network"])
+    module = spec.build()
     module.load_state_dict(torch.load(student.path / f"{which}.pt", weights_only=True))
     return module.eval()

@@ -79,22 +79,27 @@ def train(
     return training.train_pair(plan, dataset, labels, spec, objectives, folder, report)
 
 
-def student_predictor(student: Student, which: str) -> TensorPredictor:
+def student_predictor(student: Student, spec: StudentSpec, which: str) -> TensorPredictor:
     from toolkit.tasks.image_classification.predictors import TorchPredictor, load_network
 
     facts = PredictorFacts(form=which, provider="torch", digest=student.digest)
-    return TorchPredictor(load_network(student, which), student.facts["network"]["input_size"], facts)
+    return TorchPredictor(load_network(student, spec, which), _pixels(spec)[1], facts)
 
 
-def export(student: Student) -> bytes:
+def export(student: Student, spec: StudentSpec) -> bytes:
     """The student as fp32 ONNX, pictures in, probabilities out."""
     from toolkit.compile.export import Preprocessing, export_network, join
     from toolkit.tasks.image_classification.predictors import load_network
 
-    network = student.facts["network"]
-    channels, size = network["channels"], network["input_size"]
-    exported = export_network(load_network(student, "student"), channels, size)
+    channels, size = _pixels(spec)
+    exported = export_network(load_network(student, spec, "student"), channels, size)
     return join(exported, Preprocessing(channels, size))
+
+
+def _pixels(spec: StudentSpec) -> tuple[int, int]:
+    """Channels and side of what the student takes."""
+    channels, side, _ = spec.inputs["pixels"]
+    return channels, side
 
 
 def inputs(dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:

@@ -29,7 +29,7 @@ class EfficientNetLite0:
 
     name: str = "efficientnet-lite0"
     tasks: frozenset[str] = frozenset({"image_classification"})
-    gives: frozenset[str] = frozenset({"response"})
+    gives: frozenset[str] = frozenset({"response", "features"})
 
     def record(self, plan: Plan) -> TeacherRecord:
         return TeacherRecord(
@@ -46,9 +46,9 @@ class EfficientNetLite0:
     def load(self, plan: Plan, classes: Sequence[str]) -> TeacherSpec:
         return TeacherSpec(
             build=lambda: _build(len(classes)),
-            head=lambda module: module._fc.parameters(),
             mean=(127 / 255,) * 3,
             std=(128 / 255,) * 3,
+            head="_fc",
             describe={"architecture": "EfficientNet-Lite0, ImageNet weights", "input_size": plan.teacher.input_size},
         )
 

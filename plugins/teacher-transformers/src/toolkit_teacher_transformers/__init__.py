@@ -25,7 +25,7 @@ class TransformersTeacher:
 
     name: str = "transformers"
     tasks: frozenset[str] = frozenset({"image_classification"})
-    gives: frozenset[str] = frozenset({"response"})
+    gives: frozenset[str] = frozenset({"response", "features"})
 
     def record(self, plan: Plan) -> TeacherRecord:
         """The licence is what the checkpoint's own card or LICENSE file states; without one it is unknown."""
@@ -57,7 +57,6 @@ class TransformersTeacher:
         mean, std = _normalisation(folder)
         return TeacherSpec(
             build=lambda: _build(folder, len(classes)),
-            head=lambda module: module.head_parameters(),
             mean=mean,
             std=std,
             describe={"architecture": _config(folder).get("architectures", ["?"])[0], "input_size": size},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -17,11 +16,6 @@ class ImageClassifier(nn.Module):
         self.model = AutoModelForImageClassification.from_pretrained(
             folder, num_labels=classes, ignore_mismatched_sizes=True, local_files_only=True
         )
-
-    def head_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the layer that was made new: the last linear one."""
-        linears = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
-        return linears[-1].parameters()
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.model(pixels).logits

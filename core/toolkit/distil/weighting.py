@@ -1,0 +1,111 @@
+"""How strongly knowledge is transferred: by sample and by task, anew as training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.distil import losses
+from toolkit.distil.objectives import Batch, Outputs
+
+LEAST, MOST = 0.25, 4.0
+"""Bounds of a sample's difficulty in units of the batch's mean: none outweighs another by more than their ratio."""
+
+SMOOTHNESS = 2.0
+"""Temperature of the loss ratios (T of DWA)."""
+
+
+def by_difficulty(student: Outputs, teacher: Outputs) -> Tensor:
+    """Weights [n] of mean one: more where the student still differs from its teacher, less where the teacher is unsure.
+
+    A row's divergence KL(teacher || student) in units of the batch's mean, times the teacher's highest probability,
+    held between LEAST and MOST. No gradient flows through a weight.
+    """
+    with torch.no_grad():
+        divergence = losses.response(student.logits, teacher.logits, 1.0)
+        raw = confidence(teacher) * divergence / divergence.mean().clamp(min=1e-12)
+        held = raw.clamp(LEAST, MOST)
+        return held / held.mean()
+
+
+def confidence(teacher: Outputs) -> Tensor:
+    """The teacher's highest probability [n]: what a row that nobody labelled weighs."""
+    return torch.softmax(teacher.logits.detach(), dim=-1).amax(dim=-1)
+
+
+class Weighting:
+    """What each row of a batch weighs. Its state belongs to the training: it is saved and restored with it.
+
+    Args:
+        difficulty: weigh samples by difficulty.
+        tasks: names of the tasks that `Batch.tasks` counts.
+        loss_ratio: weigh tasks by how slowly their loss falls: the softmax of L(t-1) / L(t-2), an epoch's mean losses
+            (dynamic weight averaging, Liu et al. 2019, arXiv 1803.10704).
+        floor: no task weighs less, in units of the mean, so that none starves.
+    """
+
+    def __init__(
+        self, *, difficulty: bool = False, tasks: Sequence[str] = (), loss_ratio: bool = False, floor: float = 0.5
+    ) -> None:
+        self._difficulty, self._loss_ratio, self._floor = difficulty, loss_ratio, floor
+        self._tasks = tuple(tasks)
+        self._weights = torch.ones(len(self._tasks))
+        self._sums, self._counts = torch.zeros(len(self._tasks)), torch.zeros(len(self._tasks))
+        self._epochs: list[Tensor] = []
+
+    def weigh(self, batch: Batch, student: Outputs) -> Batch:
+        """The batch with what its labels and its teacher's answers weigh now."""
+        labels, teacher = batch.label_weights, batch.teacher_weights
+        if self._difficulty and batch.teacher is not None:
+            teacher = _times(teacher, by_difficulty(student, batch.teacher))
+        if self._loss_ratio and batch.tasks is not None:
+            ones = torch.ones_like(student.logits[:, 0]).detach()
+            task = self._weights.to(ones)[batch.tasks]
+            labels, teacher = _times(labels, task), _times(teacher, task)
+        return replace(batch, label_weights=labels, teacher_weights=teacher)
+
+    def observe(self, batch: Batch, values: Tensor) -> None:
+        """Add up each task's losses [n] of a step."""
+        if batch.tasks is not None and self._tasks:
+            tasks = batch.tasks.cpu()
+            self._sums.index_add_(0, tasks, values.detach().float().cpu())
+            self._counts.index_add_(0, tasks, torch.ones(len(tasks)))
+
+    def close_epoch(self) -> dict[str, float]:
+        """Weigh the tasks anew; each task's mean loss as `task/NAME` and the weight it had as `weight/NAME`."""
+        known = self._epochs[-1] if self._epochs else torch.zeros_like(self._sums)
+        means = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), known)
+        self._epochs = [*self._epochs[-1:], means]
+        told = {f"task/{name}": float(mean) for name, mean in zip(self._tasks, means, strict=True)}
+        if self._loss_ratio:
+            told |= {f"weight/{name}": float(w) for name, w in zip(self._tasks, self._weights, strict=True)}
+            if len(self._epochs) == 2:
+                before, last = self._epochs
+                self._weights = loss_ratio_weights(before, last, self._floor)
+        self._sums.zero_()
+        self._counts.zero_()
+        return told
+
+    def state(self) -> dict[str, Any]:
+        return {"weights": self._weights, "sums": self._sums, "counts": self._counts, "epochs": self._epochs}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self._weights, self._epochs = saved["weights"], saved["epochs"]
+        self._sums, self._counts = saved["sums"], saved["counts"]
+
+
+def loss_ratio_weights(before: Tensor, last: Tensor, floor: float) -> Tensor:
+    """Weights [tasks] of mean one from the mean losses of the last two epochs, none under `floor`. A task of which
+    nothing was known before neither rose nor fell."""
+    ratios = torch.where(before > 0, last / before.clamp(min=1e-12), 1.0)
+    weights = len(last) * torch.softmax(ratios / SMOOTHNESS, dim=0)
+    spare = (weights - floor).clamp(min=0)
+    return floor + spare * (1 - floor) * len(last) / spare.sum().clamp(min=1e-12)
+
+
+def _times(weights: Tensor | None, factor: Tensor) -> Tensor:
+    return factor if weights is None else weights.to(factor) * factor
