@@ -38,13 +38,17 @@ def reference() -> str:
 
 
 def commands() -> dict[str, Any]:
-    """Every verb that can be typed, by its words: `deploy`, `site init`, ..."""
-    group: Any = typer.main.get_command(build_app())
-    found: dict[str, Any] = {}
+    """Every verb that can be typed, by its words: `deploy`, `site init`, `teachers cache ls`, ..."""
+    return dict(_leaves(typer.main.get_command(build_app())))
+
+
+def _leaves(group: Any, words: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
-        for inner, leaf in getattr(command, "commands", {"": command}).items():
-            found[f"{name} {inner}".strip()] = leaf
-    return found
+        inner = getattr(command, "commands", None)
+        if inner is None or command.invoke_without_command:
+            yield f"{words} {name}".strip(), command
+        if inner is not None:
+            yield from _leaves(command, f"{words} {name}".strip())
 
 
 def plan_keys(domain: str = "industry") -> dict[str, FieldInfo]:

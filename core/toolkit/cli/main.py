@@ -62,14 +62,14 @@ def build_app() -> typer.Typer:
     app.callback()(_common)
     verbs = {
         DISTIL: (deploy.deploy, plan.plan, evaluate.evaluate, report.report, runs.runs),
-        LOOK: (teachers.teachers, targets.targets, plugins.plugins, doctor.doctor),
+        LOOK: (targets.targets, plugins.plugins, doctor.doctor),
         SEAL: (grant.grant, verify.verify),
         SITE: (install.install, rollback.rollback, serve.serve, status.status),
     }
     for panel, functions in verbs.items():
         for function in functions:
             app.command(rich_help_panel=panel)(function)
-    groups = {LOOK: (data, new), SEAL: (keys, bundle), SITE: (site, audit, access)}
+    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, access)}
     for panel, modules in groups.items():
         for module in modules:
             app.add_typer(module.app, name=module.__name__.rpartition(".")[2], rich_help_panel=panel)

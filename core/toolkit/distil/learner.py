@@ -19,7 +19,7 @@ class Learner(nn.Module):
     def __init__(self, student: nn.Module, head: str = "", width: int = 0) -> None:
         super().__init__()
         self.student = student
-        self.head = last_layer(student, head) if width else ""
+        self.head = last_layer(student, head) if width or head else ""
         self.projection = nn.Linear(_feature_width(student, self.head), width) if width else None
 
     def forward(self, inputs: Tensor) -> Outputs:

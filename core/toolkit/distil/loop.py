@@ -6,8 +6,9 @@ Everything random is a pure function of (seed, epoch, step), so the position in 
 from __future__ import annotations
 
 import copy
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,9 +16,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
 from toolkit.distil.objectives import Batch, pulls, weighted_terms
+from toolkit.distil.precision import Precision, Rehearse, Wanted
 from toolkit.distil.weighting import Weighting
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
@@ -81,12 +84,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The weights validation picked, its score, and one record an epoch for the curves."""
+    """The weights validation picked, its score, one record an epoch for the curves, and what it was trained in."""
 
     weights: dict[str, Tensor]
     score: Score
     epoch: int
     history: Sequence[dict[str, float]]
+    precision: Precision
 
 
 def fit(
@@ -100,6 +104,7 @@ def fit(
     folder: Path,
     report: Callable[[int, int], None],
     weighting: Weighting | None = None,
+    precision: Wanted | Precision = "fp32",
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
 
@@ -109,10 +114,17 @@ def fit(
         folder: where the checkpoint lies; a state found there is taken up at its exact position.
         report: told (steps done, steps in all).
         weighting: what rows and tasks weigh; None: all alike.
+        precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
     """
-    state = _State(learner, list(groups), schedule, weighting or Weighting())
+    parts = _Parts(learner, [group | {"params": list(group["params"])} for group in groups], weighting or Weighting())
     checkpoints = Checkpoints(folder)
-    state.restore(checkpoints.load())
+    saved = checkpoints.load()
+    if saved is not None:
+        precision = Precision.of(saved["precision"])
+    elif isinstance(precision, str):
+        precision = formats.choose(precision, learner, _rehearsal(parts, batches, objectives, schedule))
+    state = _State(parts, schedule, precision)
+    state.restore(saved)
     total = schedule.epochs * batches.steps
     while state.epoch < schedule.epochs:
         while state.step < batches.steps:
@@ -127,19 +139,47 @@ def fit(
             checkpoints.save(state.snapshot())
     report(total, total)
     assert state.best is not None
-    return Fitted(state.best_weights, state.best, state.best_epoch, state.history)
+    return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a training changes that was there before it."""
+
+    learner: Learner
+    groups: list[dict[str, Any]]
+    weighting: Weighting
+
+
+def _rehearsal(parts: _Parts, batches: Batches, objectives: Sequence[Objective], schedule: Schedule) -> Rehearse:
+    """The first steps of that training, on copies of all that it changes."""
+    total = schedule.epochs * batches.steps
+
+    @functools.cache
+    def seen(step: int) -> Batch:
+        return batches.batch(0, step)
+
+    def rehearse(precision: Precision) -> Iterator[float]:
+        first = [seen(step) for step in range(min(formats.STEPS, batches.steps))]
+        # One copy of the three together, so that the groups hold the copied learner's parameters.
+        state = _State(copy.deepcopy(parts), schedule, precision)
+        for done in range(formats.STEPS):
+            torch.manual_seed(schedule.seed * 1_000_003 + done)
+            yield state.learn(first[done % len(first)], objectives, schedule, min(done, total - 1), total)
+
+    return rehearse
 
 
 class _State:
     """All that changes while training: what a checkpoint holds, and nothing else."""
 
-    def __init__(
-        self, learner: Learner, groups: list[dict[str, Any]], schedule: Schedule, weighting: Weighting
-    ) -> None:
-        self.learner, self.weighting = learner, weighting
-        self.average = copy.deepcopy(learner).requires_grad_(False)
+    def __init__(self, parts: _Parts, schedule: Schedule, precision: Precision) -> None:
+        self.learner, self.weighting, self.precision = parts.learner, parts.weighting, precision
+        self.average = copy.deepcopy(parts.learner).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            [{"scale": 1.0} | group for group in groups], lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+            [{"scale": 1.0} | group for group in parts.groups],
+            lr=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
         )
         self.epoch = self.step = 0
         self.highest: Score | None = None
@@ -149,15 +189,18 @@ class _State:
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
-    def learn(self, batch: Batch, objectives: Sequence[Objective], schedule: Schedule, done: int, total: int) -> None:
+    def learn(self, batch: Batch, objectives: Sequence[Objective], schedule: Schedule, done: int, total: int) -> float:
+        """One step; its loss."""
         rate = schedule.learning_rate * schedule.factor(done, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.learner.train()
-        outputs = self.learner(batch.inputs)
+        said = self.precision.outputs(self.learner, batch.inputs)
+        outputs = formats.in_float32(said)
         batch = self.weighting.weigh(batch, outputs)
         terms = weighted_terms(objectives, outputs, batch, done / total)
-        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, outputs)
+        # The pulls are taken where the learner's own graph runs through, which a converted copy of the features is not.
+        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said)
         loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
         self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,9 +213,11 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        for name, value in (told | {"loss": float(loss.detach()), "gradient_norm": norm}).items():
+        value_of = told | {"loss": float(loss.detach()), "gradient_norm": norm}
+        for name, value in value_of.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
+        return value_of["loss"]
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
@@ -205,6 +250,7 @@ class _State:
             "history": self.history,
             "sums": self.sums,
             "weighting": self.weighting.state(),
+            "precision": self.precision.facts(),
         }
 
     def restore(self, saved: dict[str, Any] | None) -> None:

@@ -32,7 +32,7 @@ def load(context: Context, stored: Stored) -> Student:
 STAGE = Stage(
     name="distil",
     kind="student",
-    keys=("recipe", "student", "compute.seed", "compute.device"),
+    keys=("recipe", "student", "compute.seed", "compute.device", "compute.precision"),
     needs=("prepare", "label"),
     code=("toolkit.distil", "toolkit.tasks"),
     run=run,

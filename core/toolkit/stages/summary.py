@@ -127,6 +127,7 @@ def _student(student: Student, which: str) -> dict[str, Any]:
         "parameters": fitted["parameters"],
         "validation_accuracy": fitted["validation_accuracy"],
         "picked_epoch": fitted["picked_epoch"],
+        "precision": fitted["precision"],
         "history": fitted["history"],
     }
 

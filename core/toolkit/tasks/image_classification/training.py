@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
+from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.distil.weighting import Weighting
 from toolkit.plan import Plan
@@ -80,6 +82,7 @@ def train_student(
     device: torch.device,
     folder: Path,
     report: Callable[[int, int], None],
+    precision: Wanted | Precision,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
     torch.manual_seed(plan.compute.seed)
@@ -116,6 +119,7 @@ def train_student(
             loss_ratio=recipe.task_weighting == "loss-ratio",
             floor=recipe.task_floor,
         ),
+        precision=precision,
     )
 
 
@@ -161,14 +165,19 @@ def train_pair(
     if plan.recipe.baseline:
         wanted["baseline"] = (LABELS_ALONE, None)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
+    precision: Wanted | Precision = plan.compute.precision
     for name, (terms, known) in wanted.items():
         if not (folder / f"{name}.json").exists():
             tell = functools.partial(report, f"train the {name}")
-            fitted = train_student(plan, data, spec, terms, known, dataset.classes, device, folder / name, tell)
+            fitted = train_student(
+                plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision
+            )
             write_file(folder / f"{name}.pt", serialise(fitted.weights))
             write_file(folder / f"{name}.json", canonical_json(_record(fitted)))
             Checkpoints(folder / name).clear()
         facts[name] = json.loads((folder / f"{name}.json").read_bytes())
+        # The two are compared: the baseline takes over what was chosen for the student.
+        precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
 
 
@@ -180,4 +189,5 @@ def _record(fitted: Fitted) -> dict[str, Any]:
         "validation_accuracy": fitted.score.accuracy,
         "picked_epoch": fitted.epoch,
         "history": list(fitted.history),
+        "precision": fitted.precision.facts(),
     }

@@ -1,0 +1,155 @@
+"""The losses of some tokens over a vocabulary, together with their slope in the student's logits, in closed form.
+
+The values are those of `sequences.generalised_jsd`, `sequences.top_k_kl` and the cross-entropy; the tests hold both to
+one another. Nothing here records a gradient: of what autograd would keep of every step nothing is held, and the logits
+given are written over.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolkit.distil.sequences import FLOOR, LOWEST, TopK, bucket_divergence
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much each of c tokens' hard label and its response count in the loss, [c, 1] each; None: not at all."""
+
+    hard_label: Tensor | None
+    response: Tensor | None
+
+    def rows(self, part: slice) -> Share:
+        """Some of the tokens."""
+        return Share(*(None if one is None else one[part] for one in (self.hard_label, self.response)))
+
+    def of(self, hard_label: Tensor, response: Tensor) -> Tensor:
+        """The loss: both values [c] as they count, summed."""
+        total = hard_label.new_zeros(())
+        for share, value in ((self.hard_label, hard_label), (self.response, response)):
+            if share is not None:
+                total = total + share.squeeze(-1) @ value
+        return total
+
+
+@dataclass(frozen=True)
+class Sloped:
+    """Of c tokens the hard-label loss [c] and the response loss [c], neither weighted, and the slope [c, v] in the
+    logits of their weighted sum."""
+
+    hard_label: Tensor
+    response: Tensor
+    slope: Tensor
+
+
+def hard_label_slopes(logits: Tensor, labels: Tensor, share: Share) -> Sloped:
+    """Cross-entropy alone: softmax - one-hot."""
+    logs = _log_softmax(logits)
+    hard = -logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    slope = _less_label(logs.exp_(), labels, share.hard_label)
+    return Sloped(hard, torch.zeros_like(hard), slope)
+
+
+def full_slopes(
+    logits: Tensor, teacher_logits: Tensor, labels: Tensor, share: Share, beta: float, temperature: float
+) -> Sloped:
+    """The response over the whole vocabulary, T^2 JSD(beta), and the cross-entropy.
+
+    With q the student's and p the teacher's probabilities at T, and m their mixture, the slope of the response is
+    T (q - p) for beta 0, T q (log q/p - KL(q || p)) for beta 1, and T (1 - beta) q (log q/m - KL(q || m)) between.
+
+    Args:
+        logits, teacher_logits: [c, v], both written over.
+        labels: int64 [c].
+    """
+    student = _log_softmax(logits if temperature == 1 else logits / temperature)
+    plain = student if temperature == 1 else _log_softmax(logits)
+    hard = -plain.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    teacher = _log_softmax(teacher_logits.div_(temperature))
+    value, slope = _response(student, teacher, beta)
+    slope.mul_(temperature * (0.0 if share.response is None else share.response))
+    if share.hard_label is not None:
+        slope.addcmul_(plain.exp_(), share.hard_label)
+        slope.scatter_add_(-1, labels.unsqueeze(-1), -share.hard_label)
+    return Sloped(hard, temperature**2 * value, slope)
+
+
+def top_k_slopes(
+    logits: Tensor, teacher: TopK, labels: Tensor, share: Share, beta: float, temperature: float
+) -> Sloped:
+    """The response over the teacher's k best tokens and the bucket of all others, and the cross-entropy.
+
+    The slope in the k + 1 buckets is small enough for autograd; that of the last is shared out over its tokens by
+    their probability.
+
+    Args:
+        logits: [c, v], written over.
+        labels: int64 [c].
+    """
+    label, best = labels.unsqueeze(-1), logits.gather(-1, teacher.indices)
+    peak, of_label = logits.amax(dim=-1, keepdim=True), logits.gather(-1, label)
+    odds = logits.sub_(peak).exp_()
+    best_odds = odds.gather(-1, teacher.indices)
+    odds.scatter_(-1, teacher.indices, 0.0)
+    rest = odds.sum(dim=-1, keepdim=True)
+    total = rest + best_odds.sum(dim=-1, keepdim=True)
+    least = best.logsumexp(dim=-1, keepdim=True) + FLOOR
+    log_rest = torch.maximum(peak + rest.log(), least)
+    value, pull = _bucket_response(torch.cat([best, log_rest], dim=-1), teacher, beta, temperature)
+    pull = torch.zeros_like(pull) if share.response is None else pull.mul_(share.response)
+    # Below the floor the bucket is a constant: nothing pulls on its tokens
+    rest_pull = torch.where(log_rest > least, pull[:, -1:] / rest, 0.0)
+    of_hard = torch.zeros_like(total) if share.hard_label is None else share.hard_label / total
+    slope = odds.mul_(rest_pull + of_hard)
+    slope.scatter_(-1, teacher.indices, pull[:, :-1] + of_hard * best_odds)
+    if share.hard_label is not None:
+        slope.scatter_add_(-1, label, -share.hard_label)
+    return Sloped((peak + total.log() - of_label).squeeze(-1), value, slope)
+
+
+def _response(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """JSD(beta) [c] of log-probabilities [c, v], and T times its slope in the student's logits. `teacher` is written
+    over."""
+    if beta == 0:
+        wanted = teacher.exp()
+        value = torch.linalg.vecdot(wanted, teacher.sub_(student))
+        return value, torch.exp(student, out=teacher).sub_(wanted)
+    mine = student.exp()
+    if beta == 1:
+        against, of_teacher = teacher, torch.zeros_like(student[:, 0])
+    else:
+        against = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
+        of_teacher = torch.linalg.vecdot(teacher.exp(), teacher.sub_(against))
+    ratio = torch.sub(student, against, out=against)
+    of_student = torch.linalg.vecdot(mine, ratio)
+    kept = 1.0 if beta == 1 else 1 - beta
+    slope = ratio.sub_(of_student.unsqueeze(-1)).mul_(mine).mul_(kept)
+    return beta * of_teacher + kept * of_student, slope
+
+
+def _bucket_response(student: Tensor, teacher: TopK, beta: float, temperature: float) -> tuple[Tensor, Tensor]:
+    """T^2 JSD(beta) [c] between buckets, and its slope in the student's [c, k + 1]."""
+    with torch.enable_grad():
+        at = student.requires_grad_()
+        value = bucket_divergence(at, teacher.buckets(), temperature, beta)
+        (slope,) = torch.autograd.grad(value.sum(), at)
+    return value.detach(), slope
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the logits [c, v], in place; a token that cannot come (minus infinity) stays a number.
+
+    By torch's own kernel and a copy: less its log-sum-exp, a row would not sum to 1 as closely.
+    """
+    return logits.copy_(torch.log_softmax(logits, dim=-1)).clamp_(min=LOWEST)
+
+
+def _less_label(probabilities: Tensor, labels: Tensor, share: Tensor | None) -> Tensor:
+    """share (softmax - one-hot), over the probabilities."""
+    if share is None:
+        return probabilities.zero_()
+    return probabilities.mul_(share).scatter_add_(-1, labels.unsqueeze(-1), -share)
