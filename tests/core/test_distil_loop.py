@@ -168,6 +168,27 @@ def test_the_moving_average_is_the_recurrence_by_hand(tmp_path: Path) -> None:
             assert fitted.weights[name] == seen[-1][name], "a counter is not averaged"
 
 
+def test_a_weight_that_two_layers_share_is_averaged_once(tmp_path: Path) -> None:
+    """average <- d average + (1 - d) weights, one step from the first weights: with d = 1/10, 9/10 of the way."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.narrow = nn.Linear(parts.FEATURES, parts.CLASSES, bias=False)
+            self.again = nn.Linear(parts.FEATURES, parts.CLASSES, bias=False)
+            self.again.weight = self.narrow.weight
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.narrow(inputs) + self.again(inputs))
+
+    module = Tied()
+    before = module.narrow.weight.detach().clone()
+    fitted = simple_fit(tmp_path, Schedule(1, 0.05, 0.0), steps=1, module=module, validate=lambda _: Score(0.5, 1.0))
+    wanted = 0.1 * before + 0.9 * module.narrow.weight.detach()
+    torch.testing.assert_close(fitted.weights["narrow.weight"], wanted)
+    assert not torch.equal(before, module.narrow.weight)
+
+
 def test_adams_first_step_is_the_learning_rate_by_hand(tmp_path: Path) -> None:
     """Kingma and Ba 2015: after bias correction the first update of every weight is the rate times its gradient's
     sign. One epoch of one step is all warm-up: the full rate, times the group's scale."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.tasks.image_classification.splits import Member, Splits, split_rows
+from toolkit.tasks.splits import Member, Splits, split_rows
 
 
 def split(members: list[Member], *, seed: int = 0, calibration_rows: int = 50) -> Splits:

@@ -221,7 +221,10 @@ class _State:
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        for mean, value in zip(self.average.state_dict().values(), self.learner.state_dict().values(), strict=True):
+        # Parameters and buffers, not the state dict: that names a tied weight once for each layer that shares it.
+        means = [*self.average.parameters(), *self.average.buffers()]
+        values = [*self.learner.parameters(), *self.learner.buffers()]
+        for mean, value in zip(means, values, strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.tasks.image_classification.findings import Finding, listed
+from toolkit.tasks.findings import Finding, listed
 from toolkit.tasks.image_classification.fingerprints import Fingerprint, fingerprint, reduction_for
 from toolkit.tasks.image_classification.images import NOT_AN_IMAGE, UnreadableImage, decode, stored_size, to_channels
 from toolkit.tasks.image_classification.layout import Entry

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.errors import DataError
-from toolkit.tasks.image_classification.findings import Finding, listed
+from toolkit.tasks.findings import Finding, listed
 from toolkit.workspace import digest_of, file_digest
 
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}

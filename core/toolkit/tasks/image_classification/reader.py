@@ -18,10 +18,10 @@ import numpy as np
 from toolkit.artifacts import SPLITS
 from toolkit.errors import DataError
 from toolkit.plan import DataPlan
+from toolkit.tasks.findings import Finding, listed
 from toolkit.tasks.image_classification import checks
 from toolkit.tasks.image_classification.checks import Inspected
 from toolkit.tasks.image_classification.duplicates import group_near_duplicates, near_duplicates
-from toolkit.tasks.image_classification.findings import Finding, listed
 from toolkit.tasks.image_classification.layout import (
     UNLABELLED,
     Layout,
@@ -31,8 +31,8 @@ from toolkit.tasks.image_classification.layout import (
     source_digest,
 )
 from toolkit.tasks.image_classification.rows import RowRecord, load_rows, write_rows
-from toolkit.tasks.image_classification.splits import Member, Splits, split_rows
 from toolkit.tasks.image_classification.unlabelled import join_unlabelled
+from toolkit.tasks.splits import Member, Splits, split_rows
 from toolkit.workspace import write_file
 
 __all__ = ["load_rows", "prepare_image_folder", "source_digest"]

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from toolkit.tasks.findings import Finding, listed
 from toolkit.tasks.image_classification import checks
 from toolkit.tasks.image_classification.checks import Inspected
 from toolkit.tasks.image_classification.duplicates import group_near_duplicates, near_duplicates_of_new
-from toolkit.tasks.image_classification.findings import Finding, listed
 
 _HELD_OUT = ("validation", "test")
 

@@ -1,0 +1,126 @@
+"""The student of a language teacher: from a checkpoint, from a config alone, or pruned from the teacher itself; kept as
+`save_pretrained` keeps it. It never trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from toolkit.errors import PlanError
+from toolkit.tasks.text_generation.pruning import pruned
+from toolkit.tasks.text_generation.shapes import Target, built, described, parameters_of, shape_for, shape_of
+
+
+@dataclass(frozen=True)
+class Student:
+    """A causal language model, and where it comes from, for the report."""
+
+    model: PreTrainedModel
+    origin: Mapping[str, Any]
+
+    @property
+    def parameters(self) -> int:
+        """Tied ones count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+
+def from_checkpoint(folder: Path) -> Student:
+    """The student that lies in a folder, in single precision, with attention that packed samples can be given to.
+
+    Raises:
+        PlanError: there is none, or it is damaged.
+    """
+    check_checkpoint(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise PlanError(
+            f"{folder} cannot be loaded as a language model: {str(error).splitlines()[0]}",
+            hint="Save it again with save_pretrained.",
+        ) from error
+    return Student(model, {"from": "checkpoint", "folder": folder.name})
+
+
+def from_config(config: PretrainedConfig | Path, *, seed: int) -> Student:
+    """A student with weights by chance, the same for the same seed.
+
+    Args:
+        config: or the config.json that states it, or the folder it lies in.
+
+    Raises:
+        PlanError: there is none, or it is damaged.
+    """
+    stated = _stated(config) if isinstance(config, Path) else config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = built(stated, dtype=torch.float32, attn_implementation="sdpa")
+    return Student(model, {"from": "config", "type": stated.model_type, "seed": seed})
+
+
+def _stated(path: Path) -> PretrainedConfig:
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"{path} states no language model: {str(error).splitlines()[0]}", hint="Name a config.json, or its folder."
+        ) from error
+    return config
+
+
+def from_teacher(teacher: PreTrainedModel, target: Target, calibration: Iterable[Tensor]) -> Student:
+    """The teacher's most important parts, no more parameters than `target` says. Nothing is left to chance.
+
+    Args:
+        calibration: token ids, as `pruning.pruned` takes them.
+
+    Raises:
+        PlanError: the teacher cannot be pruned, or not so far. DataError: there is no calibration text.
+    """
+    shape_of(teacher.config)
+    shape = shape_for(teacher.config, target)
+    model, kept = pruned(teacher, shape, calibration)
+    whole = parameters_of(teacher.config)
+    return Student(model, {"from": "teacher", "teacher_parameters": whole} | described(shape, kept.layers))
+
+
+def cut_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:
+    """Cut the padded rows of embeddings and head, as `preflight.Fit` says.
+
+    Raises:
+        PlanError: the model has fewer rows.
+    """
+    if vocabulary > model.config.vocab_size:
+        raise PlanError(
+            f"a vocabulary of {model.config.vocab_size:,} cannot be cut to {vocabulary:,}", hint="Choose fewer rows."
+        )
+    if vocabulary < model.config.vocab_size:
+        model.resize_token_embeddings(vocabulary)
+
+
+def save(student: Student, folder: Path, tokenizer: Any = None) -> None:
+    """As safetensors with its config, and the tokenizer beside it where one is given."""
+    student.model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse what is no folder of save_pretrained.
+
+    Raises:
+        PlanError: the config or the weights are missing.
+    """
+    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")] if folder.is_dir() else []
+    if not weights or not (folder / "config.json").is_file():
+        raise PlanError(
+            f"{folder} is no Hugging Face checkpoint: config.json or the weights are missing",
+            hint="Name a folder as save_pretrained writes it.",
+        )
