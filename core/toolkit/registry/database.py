@@ -6,8 +6,9 @@ SQLite and PostgreSQL. Knows nothing of the tables. A URL may hold a password: n
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,4 +191,7 @@ def _said(error: DBAPIError, url: URL) -> tuple[str, bool]:
 
 def _pragmas(connection: Any, _: Any) -> None:
     connection.execute("pragma foreign_keys = on")
-    connection.execute("pragma journal_mode = wal")
+    # Write-ahead logging is a property of the file and stays. SQLite does not wait to switch to it: where another first
+    # start has the file open, the next connection does.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("pragma journal_mode = wal")
