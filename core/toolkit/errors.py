@@ -5,6 +5,9 @@ The class decides the exit code of the command line; nothing else in the house k
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class ToolkitError(Exception):
     """Base of every error a user may see.
@@ -43,6 +46,13 @@ class PlanError(UsageError):
     """A plan that cannot be: an unknown key, a value out of range, parts that do not fit together (exit 2)."""
 
     code = "plan"
+
+
+def unknown_name(kind: str, name: str, known: Collection[str], *, listed: str = "Offered") -> PlanError:
+    """What is said of a name that nobody knows: the nearest that somebody does, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    suggestion = f"Did you mean {near[0]}? " if near else ""
+    return PlanError(f"no {kind} is named {name}", hint=f"{suggestion}{listed}: {', '.join(known) or 'none'}.")
 
 
 class DataError(UsageError):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from toolkit.artifacts import Artifact, Evaluation
 from toolkit.distil.recipes import carriers, objectives_of
-from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.errors import EnvironmentUnfit, PlanError, unknown_name
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.report.page import write_report
@@ -158,10 +157,6 @@ def _publish_report(context: Context, made: Artifact | None, results: Sequence[S
     write_report(context.run.folder, measured | {"run": run_facts(context, measured), "stages": stages})
 
 
-def _known(kind: str, name: str, offered: Mapping[str, object]) -> None:
+def _known(kind: str, name: str, offered: Collection[str]) -> None:
     if name not in offered:
-        near = difflib.get_close_matches(name, offered, n=1)
-        suggestion = f"Did you mean {near[0]}? " if near else ""
-        raise PlanError(
-            f"no {kind} is named {name}", hint=f"{suggestion}Offered: {', '.join(sorted(offered)) or 'none'}."
-        )
+        raise unknown_name(kind, name, sorted(offered))

@@ -124,6 +124,14 @@ def tensor(values: object) -> Tensor:
     return torch.tensor(np.asarray(values), dtype=torch.float64)
 
 
+def assert_same(one: Fitted, other: Fitted) -> None:
+    """Bit for bit."""
+    assert one.weights.keys() == other.weights.keys()
+    for name, weight in one.weights.items():
+        assert torch.equal(weight, other.weights[name]), name
+    assert (one.score, one.epoch, list(one.history)) == (other.score, other.epoch, list(other.history))
+
+
 def die_at(step: int) -> Callable[[int], None]:
     def before(reached: int) -> None:
         if reached == step:

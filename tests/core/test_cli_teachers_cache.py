@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import subprocess
@@ -11,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cli_parts import Run, Said
 
 from toolkit.artifacts import TeacherLabels
 from toolkit.cli.main import main
@@ -26,22 +25,6 @@ from toolkit.workspace import Workspace, folder_lock
 
 DAY = 86_400
 VIEWS, TOKENS, OPEN_VIEWS, OPEN_TOKENS = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
-
-
-class Said(NamedTuple):
-    """How a verb ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-Run = Callable[..., Said]
 
 
 @pytest.fixture

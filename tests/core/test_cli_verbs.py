@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import typer
+from cli_parts import Run, Said
 from image_parts import put
 from line_parts import small_lot
 
@@ -23,22 +24,6 @@ from toolkit.cli.progress import ProgressReporter
 from toolkit.errors import GateRefused, IntegrityError
 from toolkit.plan import STAGES
 from toolkit.workspace import folder_lock
-
-
-class Said(NamedTuple):
-    """How a verb ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-
-Run = Callable[..., Said]
 
 
 @pytest.fixture

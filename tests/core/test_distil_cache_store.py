@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tracemalloc
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crash_parts import killed_at
 from scipy.special import log_softmax, logsumexp
 
 from toolkit.distil.cache.codecs import HiddenCodec, TopKCodec
@@ -205,29 +205,6 @@ def test_labelling_that_gives_up_keeps_what_it_got_and_goes_on_with_the_next(tmp
     assert fill(cache, again) == SAMPLES - until
     assert again.asked == IDS[until:]
     assert_all_there(cache)
-
-
-def killed_at(point: int, action: Callable[[], object]) -> bool:
-    """Run `action` in a child that kills itself at its `point`-th touch of the file system; False where it ended
-    first."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def hook(event: str, _: object) -> None:
-            nonlocal count
-            if event == "open" or event.startswith("os."):
-                count += 1
-                if count == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            action()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WIFSIGNALED(status)
 
 
 def test_killed_anywhere_finished_shards_stay_and_the_rest_is_taken_up(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import distil_parts as parts
 import numpy as np
 import pytest
 import torch
-from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, one_thread, tiny_module, train
+from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, assert_same, one_thread, tiny_module, train
 from torch import nn
 
 from toolkit.distil import checkpoints
@@ -47,14 +47,6 @@ def interrupt_at(step: int) -> Callable[[int], None]:
             raise Interrupted
 
     return before
-
-
-def assert_same(one: Fitted, other: Fitted) -> None:
-    """Bit for bit."""
-    assert one.weights.keys() == other.weights.keys()
-    for name, weight in one.weights.items():
-        assert torch.equal(weight, other.weights[name]), name
-    assert (one.score, one.epoch, list(one.history)) == (other.score, other.epoch, list(other.history))
 
 
 @pytest.mark.usefixtures("every_step")

@@ -22,6 +22,7 @@ from distil_parts import (
     WIDTH,
     Interrupted,
     TinyBatches,
+    assert_same,
     held_out,
     one_thread,
     validate,
@@ -89,14 +90,6 @@ def stop_at(step: int, of: int = 0) -> Callable[[int], None]:
             raise Interrupted
 
     return before
-
-
-def assert_same(one: Fitted, other: Fitted) -> None:
-    """Bit for bit."""
-    assert one.weights.keys() == other.weights.keys()
-    for name, weight in one.weights.items():
-        assert torch.equal(weight, other.weights[name]), name
-    assert (one.score, one.epoch, list(one.history)) == (other.score, other.epoch, list(other.history))
 
 
 @pytest.mark.usefixtures("every_step")

@@ -296,6 +296,17 @@ def test_an_artifact_is_there_after_a_run_that_only_kept_it(place: Place) -> Non
     assert registry.runs()[0].stages[0].artifact_digest == "d" * 64
 
 
+def test_an_artifact_was_last_used_by_the_last_run_that_had_to_do_with_it(place: Place) -> None:
+    registry = place.open()
+    assert registry.last_used() == {}
+    for run, digest in (("first", "d" * 64), ("other", "e" * 64), ("last", "d" * 64)):
+        registry.start(run, "tiny", {})
+        registry.finish_stage(run, "compile", "CompiledModel", artifact(digest), kept=run == "last", seconds=1)
+    finished = {run.id: run.stages[0].finished for run in registry.runs()}
+    assert registry.last_used() == {"d" * 64: finished["last"], "e" * 64: finished["other"]}
+    assert all(moment.utcoffset() == timedelta(0) for moment in registry.last_used().values())
+
+
 def test_moments_come_out_in_utc_whatever_zone_they_went_in_with(place: Place) -> None:
     registry = place.open()
     before = datetime.now(UTC)

@@ -18,7 +18,6 @@ from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
     from toolkit.distil.cache.shelf import Cache, Old
-    from toolkit.registry.store import Registry
 
 app = typer.Typer(
     help="List the teachers that plugins offer; under `cache`, what teachers have said already.",
@@ -26,9 +25,6 @@ app = typer.Typer(
 )
 cache = typer.Typer(help="Answers of teachers that are kept: labels of views and of tokens.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
-
-EVERY = 2**31 - 1
-"""More runs than a registry has."""
 
 UNKNOWN = "-"
 
@@ -62,8 +58,7 @@ def ls(as_json: JsonFlag = False) -> None:
     complete."""
     from toolkit.distil.cache import shelf
 
-    home = toolkit_home()
-    record = {"caches": [_cache_record(one, home) for one in shelf.caches(home)]}
+    record = {"caches": [_cache_record(one) for one in shelf.caches(toolkit_home())]}
     emit(record, as_json=as_json, text=lambda console: _show_caches(console, record["caches"]))
 
 
@@ -106,7 +101,7 @@ def gc(
     """Remove labels that no run has used for long, and unfinished ones that none goes on with; none that is in use."""
     from toolkit.distil.cache import shelf
 
-    home, used = toolkit_home(), _last_used(open_registry())
+    home, used = toolkit_home(), open_registry().last_used()
     found = (shelf.remove if yes else shelf.old)(home, used, timedelta(days=older_than), datetime.now(UTC))
     record = {
         "removed": yes,
@@ -115,16 +110,6 @@ def gc(
         "caches": [_old_record(one) for one in found],
     }
     emit(record, as_json=as_json, text=lambda console: _show_old(console, record))
-
-
-def _last_used(registry: Registry) -> dict[str, datetime]:
-    """When each artifact was last made or used, by digest."""
-    used: dict[str, datetime] = {}
-    for run in registry.runs(limit=EVERY):
-        for stage in run.stages:
-            seen = used.setdefault(stage.artifact_digest, stage.finished)
-            used[stage.artifact_digest] = max(seen, stage.finished)
-    return used
 
 
 def _chosen(artifacts: Sequence[Path], which: str) -> Sequence[Path]:
@@ -139,13 +124,12 @@ def _name(artifact: Path) -> str:
     return artifact.name.strip(".").partition(".")[0]
 
 
-def _cache_record(one: Cache, home: Path) -> dict[str, Any]:
-    artifact = home / "store" / "labels" / one.path.relative_to(home / "store" / "labels").parts[0]
+def _cache_record(one: Cache) -> dict[str, Any]:
     age = (datetime.now(UTC) - one.changed).total_seconds() / 86_400
     return {
-        "cache": _name(artifact), "holds": one.holds, "teacher": one.teacher, "rows": one.rows, "tokens": one.tokens,
-        "bytes": one.size_bytes, "age_days": round(max(age, 0.0), 3), "complete": one.complete, "codec": one.codec,
-        "mass_at_k": one.mass_at_k, "path": str(one.path),
+        "cache": _name(one.artifact), "holds": one.holds, "teacher": one.teacher, "rows": one.rows,
+        "tokens": one.tokens, "bytes": one.size_bytes, "age_days": round(max(age, 0.0), 3), "complete": one.complete,
+        "codec": one.codec, "mass_at_k": one.mass_at_k, "path": str(one.path),
     }  # fmt: skip
 
 

@@ -213,11 +213,11 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        value_of = told | {"loss": float(loss.detach()), "gradient_norm": norm}
-        for name, value in value_of.items():
+        told |= {"loss": float(loss.detach()), "gradient_norm": norm}
+        for name, value in told.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
-        return value_of["loss"]
+        return told["loss"]
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

@@ -56,11 +56,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A loss [n] between what the student and what the teacher says, each a field of Outputs."""
+    """A loss [n] between the student's features or projection, by the field of Outputs, and the teacher's features."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     student: str
-    teacher: str = "features"
 
 
 COMPARISONS: Mapping[str, Comparison] = {
@@ -83,14 +82,14 @@ def row_losses(objective: Objective, student: Outputs, batch: Batch) -> Tensor:
     if objective.name == "response" and batch.teacher is not None:
         return losses.response(student.logits, batch.teacher.logits, objective.temperature)
     comparison = COMPARISONS.get(objective.name)
-    mine = getattr(student, comparison.student) if comparison else None
-    wanted = getattr(batch.teacher, comparison.teacher) if comparison and batch.teacher else None
-    if comparison is None or mine is None or wanted is None:
-        raise PlanError(
-            f"the objective {objective.name} cannot be computed from what this teacher gives",
-            hint="Choose another teacher, or leave it out of [[recipe.objective]].",
-        )
-    return comparison.loss(mine, wanted)
+    if comparison is not None and batch.teacher is not None and batch.teacher.features is not None:
+        mine: Tensor | None = getattr(student, comparison.student)
+        if mine is not None:
+            return comparison.loss(mine, batch.teacher.features)
+    raise PlanError(
+        f"the objective {objective.name} cannot be computed from what this teacher gives",
+        hint="Choose another teacher, or leave it out of [[recipe.objective]].",
+    )
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@ before anything heavy is imported."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from toolkit.errors import PlanError
+from toolkit.errors import PlanError, unknown_name
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Recipe
 
@@ -65,11 +64,7 @@ def objectives_of(plan: Plan, recipe: Recipe) -> Sequence[Objective]:
     objectives = own or recipe.objectives(plan)
     for objective in objectives:
         if objective.name not in CARRIERS:
-            near = difflib.get_close_matches(objective.name, CARRIERS, n=1)
-            suggestion = f"Did you mean {near[0]}? " if near else ""
-            raise PlanError(
-                f"no objective is named {objective.name}", hint=f"{suggestion}Objectives: {', '.join(CARRIERS)}."
-            )
+            raise unknown_name("objective", objective.name, CARRIERS, listed="Objectives")
     if len({objective.name for objective in objectives}) < len(objectives):
         raise PlanError("an objective stands twice in [[recipe.objective]]", hint="Give each one weight.")
     if not any(objective.weight for objective in objectives):

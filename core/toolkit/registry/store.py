@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, selectinload
 
@@ -108,6 +108,12 @@ class Registry:
         with self._session() as session:
             query = select(Run).order_by(Run.started.desc()).limit(limit).options(selectinload(Run.stages))
             return session.scalars(query).all()
+
+    def last_used(self) -> dict[str, datetime]:
+        """When a run of any home last made or used each artifact, by digest."""
+        with self._session() as session:
+            query = select(Stage.artifact_digest, func.max(Stage.finished)).group_by(Stage.artifact_digest)
+            return dict(iter(session.execute(query)))
 
     def seconds_of(self, domain: str) -> dict[str, float]:
         """What each stage last took for this domain in this home when it was not kept: the base of `toolkit plan`'s

@@ -30,8 +30,10 @@ REMOVED = ".removed"
 
 @dataclass(frozen=True)
 class Cache:
-    """One store of labels. `rows` are answers: a row under a view, or a sample; what is not known is None."""
+    """One store of labels, at `path` in its artifact's folder. `rows` are answers: a row under a view, or a sample;
+    what is not known is None."""
 
+    artifact: Path
     path: Path
     holds: Literal["views", "tokens", "nothing yet"]
     teacher: str | None
@@ -148,25 +150,33 @@ def _caches_of(artifact: Path) -> Iterator[Cache]:
         index = _json(artifact / VIEWS / labels.INDEX)
         rows = index["views"] * index["rows"] if {"views", "rows"} <= set(index) else None
         yield Cache(
-            artifact / VIEWS, "views", facts.get("name"), rows, None, _size(artifact / VIEWS), _changed(artifact),
-            finished and rows is not None,
+            artifact, artifact / VIEWS, "views", facts.get("name"), rows, None, _size(artifact / VIEWS),
+            _changed(artifact), finished and rows is not None,
         )  # fmt: skip
     for folder in _token_folders(artifact):
-        yield _token_cache(folder, finished)
+        yield _token_cache(artifact, folder, finished)
     if not (artifact / VIEWS).is_dir() and not _token_folders(artifact):
         yield Cache(
-            artifact, "nothing yet", facts.get("name"), None, None, _size(artifact), _changed(artifact), finished
+            artifact,
+            artifact,
+            "nothing yet",
+            facts.get("name"),
+            None,
+            None,
+            _size(artifact),
+            _changed(artifact),
+            finished,
         )
 
 
-def _token_cache(folder: Path, finished: bool) -> Cache:
+def _token_cache(artifact: Path, folder: Path, finished: bool) -> Cache:
     size, changed = _size(folder), _changed(folder)
     try:
         cache = TokenCache.at(folder)
     except IntegrityError:
-        return Cache(folder, "tokens", None, None, None, size, changed, False)
+        return Cache(artifact, folder, "tokens", None, None, None, size, changed, False)
     return Cache(
-        folder, "tokens", str(cache.origin.get("teacher")), len(cache), cache.tokens, size, changed,
+        artifact, folder, "tokens", str(cache.origin.get("teacher")), len(cache), cache.tokens, size, changed,
         finished and cache.complete, cache.codec.name, cache.quality.mass,
     )  # fmt: skip
 
