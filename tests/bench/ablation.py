@@ -33,15 +33,27 @@ TOOLKIT = [sys.executable, "-m", "toolkit.cli.main"]
 LABELS_A_CLASS = 5
 DRAWS = 10_000
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "hard labels": {"objective": [{"name": "hard-label"}]},
-    "+ response": {"name": "soft-labels"},
-    "+ feature": {"name": "white-box"},
-    "+ relation": {"name": "white-box", "relation_weight": 3.0},
-    "+ difficulty": {"name": "white-box", "weighting": "difficulty"},
-    "+ task weights": {"name": "white-box", "task_weighting": "loss-ratio"},
+
+@dataclass(frozen=True)
+class Variant:
+    """Changes to the recipe and to the precision, and the variant whose figures it is compared to."""
+
+    recipe: Mapping[str, Any]
+    precision: str = "fp32"
+    beside: str = "hard labels"
+
+
+VARIANTS: Mapping[str, Variant] = {
+    "hard labels": Variant({"objective": [{"name": "hard-label"}]}),
+    "+ response": Variant({"name": "soft-labels"}),
+    "+ feature": Variant({"name": "white-box"}),
+    "+ relation": Variant({"name": "white-box", "relation_weight": 3.0}),
+    "+ difficulty": Variant({"name": "white-box", "weighting": "difficulty"}),
+    "+ task weights": Variant({"name": "white-box", "task_weighting": "loss-ratio"}),
+    "fp8 (emulated)": Variant({"name": "white-box"}, "fp8", "+ feature"),
 }
-"""Changes to the recipe. Each has what the one before it has, but the last two, which weigh `+ feature` anew."""
+"""Each of the first four has what the one before it has; the next two weigh `+ feature` anew, the last is `+ feature`
+trained in another number format."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +88,14 @@ def main() -> None:
 
 
 def carriers(data: Path, seeds: Sequence[int], epochs: int | None) -> list[dict[str, Any]]:
-    """A row a variant: its students' figures, and the difference to hard labels over all of them."""
+    """A row a variant: its students' figures, and the difference to what it is compared to, over all of them."""
     with tempfile.TemporaryDirectory() as home:
         toolkit(home, "deploy", "--domain", "industry", "--data", str(data), "--until", "label")
         jobs = [Job(variant, seed, home, epochs) for variant in VARIANTS for seed in seeds]
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             scored = dict(zip(jobs, pool.map(train_and_score, jobs), strict=True))
-    by_variant = {variant: [scores for job, scores in scored.items() if job.variant == variant] for variant in VARIANTS}
-    alone = by_variant["hard labels"]
-    return [summary(variant, students, alone, seeds) for variant, students in by_variant.items()]
+    students = {name: [scores for job, scores in scored.items() if job.variant == name] for name in VARIANTS}
+    return [summary(name, students[name], students[VARIANTS[name].beside], seeds) for name in VARIANTS]
 
 
 def train_and_score(job: Job) -> dict[str, list[float]]:
@@ -99,10 +110,10 @@ def train_and_score(job: Job) -> dict[str, list[float]]:
     from toolkit.plugins import load_plugins
     from toolkit.tasks.base import task_of
 
-    changes = dict(VARIANTS[job.variant]) | ({"epochs": job.epochs} if job.epochs else {}) | {"baseline": False}
-    plan = Plan(
-        domain="industry", recipe=RecipePlan.model_validate(changes), compute=ComputePlan(seed=job.seed, threads=1)
-    )
+    variant = VARIANTS[job.variant]
+    changes = dict(variant.recipe) | ({"epochs": job.epochs} if job.epochs else {}) | {"baseline": False}
+    compute = ComputePlan(seed=job.seed, threads=1, precision=variant.precision)
+    plan = Plan(domain="industry", recipe=RecipePlan.model_validate(changes), compute=compute)
     task, recipes = task_of(plan), load_plugins("industry", defaults).recipes()
     data, labels = stored(job.home, "dataset"), stored(job.home, "labels")
     dataset = task.open_dataset(data.path, data.digest, data.facts)
@@ -132,17 +143,17 @@ def stored(home: str, kind: str) -> Any:
 
 
 def summary(
-    variant: str, students: Sequence[Mapping[str, list[float]]], alone: Sequence[Mapping[str, list[float]]],
+    name: str, students: Sequence[Mapping[str, list[float]]], others: Sequence[Mapping[str, list[float]]],
     seeds: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
-    """Means over seeds; differences to hard labels with 95% intervals by bootstrap over the test rows."""
-    row: dict[str, Any] = {"part": "carriers", "variant": variant, "seeds": list(seeds)}
-    for name in ("right", "log_loss"):
-        mine, theirs = (np.mean([scores[name] for scores in group], axis=0) for group in (students, alone))
+    """Means over seeds; differences to the other students with 95% intervals by bootstrap over the test rows."""
+    row: dict[str, Any] = {"part": "carriers", "variant": name, "beside": VARIANTS[name].beside, "seeds": list(seeds)}
+    for figure in ("right", "log_loss"):
+        mine, theirs = (np.mean([scores[figure] for scores in group], axis=0) for group in (students, others))
         drawn = np.random.default_rng(0).integers(0, len(mine), (DRAWS, len(mine)))
         low, high = np.quantile((mine - theirs)[drawn].mean(axis=1), (0.025, 0.975))
-        row[name] = {
-            "each": [float(np.mean(scores[name])) for scores in students],
+        row[figure] = {
+            "each": [float(np.mean(scores[figure])) for scores in students],
             "mean": float(mine.mean()),
             "difference": {"value": float((mine - theirs).mean()), "low": float(low), "high": float(high)},
         }
@@ -200,13 +211,15 @@ def record(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    print(f"\n{'':16} {'accuracy':>9} {'to hard labels, points':>28} {'log loss':>10} {'to hard labels':>26}")
+    print(f"\n{'':16} {'beside':>12} {'accuracy':>9} {'points':>28} {'log loss':>10} {'nats':>26}")
     for row in rows:
         right, loss = row["right"], row["log_loss"]
         gain, fall = right["difference"], loss["difference"]
         points = f"{100 * gain['value']:+.2f} ({100 * gain['low']:+.2f} to {100 * gain['high']:+.2f})"
         nats = f"{fall['value']:+.3f} ({fall['low']:+.3f} to {fall['high']:+.3f})"
-        print(f"{row['variant']:16} {right['mean']:9.2%} {points:>28} {loss['mean']:10.3f} {nats:>26}")
+        print(
+            f"{row['variant']:16} {row['beside']:>12} {right['mean']:9.2%} {points:>28} {loss['mean']:10.3f} {nats:>26}"
+        )
 
 
 def show_few(rows: Sequence[Mapping[str, Any]]) -> None:

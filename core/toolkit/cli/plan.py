@@ -53,7 +53,7 @@ def _record(planned: Planned) -> dict[str, Any]:
         "memory_mb": round(memory),
         "cost": total / 3600 * chosen.cost.server_hour,
         "currency": chosen.cost.currency,
-        "last_run_seconds": round(sum(last.values()), 1) if last else None,
+        "last_run_seconds": round(sum(last.values()), 3) if last else None,
     }
     return {
         "keys": custody_of(toolkit_home() / "keys"),
