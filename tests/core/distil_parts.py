@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from toolkit.distil import checkpoints
 from toolkit.distil.learner import Learner
+from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.objectives import Batch, Outputs
 from toolkit.distil.weighting import Weighting
@@ -90,11 +91,12 @@ def train(
     folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False
 ) -> Fitted:
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
-    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else None
+    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else Weighting()
+    batches = TinyBatches(before=before, everything=everything)
     return fit(
-        learner, TinyBatches(before=before, everything=everything), EVERYTHING if everything else OBJECTIVES,
+        learner, BatchLesson(batches, EVERYTHING if everything else OBJECTIVES, weighting),
         Schedule(epochs, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,
-        folder=folder, report=lambda *_: None, weighting=weighting,
+        folder=folder, report=lambda *_: None,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from distil_parts import CLASSES, EVERYTHING, FEATURES, WIDTH, TinyBatches, one_
 from torch import nn
 
 from toolkit.distil.learner import Learner, WithFeatures, last_layer, with_features
+from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Schedule, fit
 from toolkit.errors import PlanError
 
@@ -146,7 +147,7 @@ def test_the_projection_is_trained_and_never_among_the_weights_that_are_picked(t
         return validate(module)
 
     fitted = fit(
-        learner, TinyBatches(everything=True), EVERYTHING, Schedule(2, 0.02, 0.0),
+        learner, BatchLesson(TinyBatches(everything=True), EVERYTHING), Schedule(2, 0.02, 0.0),
         groups=[{"params": list(learner.parameters())}], validate=looked_at,  # type: ignore[arg-type]
         folder=tmp_path, report=lambda *_: None,
     )  # fmt: skip

@@ -21,9 +21,11 @@ from torch import nn
 from toolkit.distil import checkpoints
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
+from toolkit.distil.lessons import BatchLesson, Taught
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.losses import hard_label, response
 from toolkit.distil.objectives import Batch, Outputs
+from toolkit.distil.precision import Precision
 from toolkit.distil.recipes import LABELS_ALONE
 from toolkit.distil.weighting import Weighting, by_difficulty
 from toolkit.errors import PlanError
@@ -133,7 +135,7 @@ def simple_fit(
 ) -> Fitted:  # fmt: skip
     module = module or tiny_module()
     return fit(
-        Learner(module), TinyBatches(steps, before), parts.OBJECTIVES, schedule,
+        Learner(module), BatchLesson(TinyBatches(steps, before), parts.OBJECTIVES), schedule,
         groups=[{"params": list(module.parameters()), "scale": scale}],
         validate=validate, folder=folder, report=report,
     )  # fmt: skip
@@ -316,7 +318,7 @@ def test_a_weight_that_rises_or_falls_does_so_by_the_steps_done(
 ) -> None:
     learner = Learner(tiny_module())
     fitted = fit(
-        learner, TinyBatches(steps=1), [Objective("hard-label", 2.0, schedule=schedule)],  # type: ignore[arg-type]
+        learner, BatchLesson(TinyBatches(1), [Objective("hard-label", 2.0, schedule=schedule)]),  # type: ignore[arg-type]
         Schedule(4, 0.01, 0.0), groups=[{"params": list(learner.parameters())}], validate=parts.validate,
         folder=tmp_path, report=lambda *_: None,
     )  # fmt: skip
@@ -334,8 +336,9 @@ def test_what_rows_weigh_is_what_is_learnt_from(tmp_path: Path) -> None:
     learner = Learner(tiny_module())
     before = copy.deepcopy(learner.state_dict())
     fitted = fit(
-        learner, Unlabelled(), LABELS_ALONE, Schedule(1, 0.05, 0.0), groups=[{"params": list(learner.parameters())}],
-        validate=parts.validate, folder=tmp_path, report=lambda *_: None,
+        learner, BatchLesson(Unlabelled(), LABELS_ALONE), Schedule(1, 0.05, 0.0),
+        groups=[{"params": list(learner.parameters())}], validate=parts.validate, folder=tmp_path,
+        report=lambda *_: None,
     )  # fmt: skip
     assert fitted.history[0]["gradient_norm"] == 0
     for name, parameter in learner.named_parameters():
@@ -354,10 +357,11 @@ def test_the_weighting_is_asked_what_rows_weigh_and_told_what_tasks_lose(tmp_pat
     hard, soft = hard_label(said.logits, batch.labels), response(said.logits, batch.teacher.logits, 2.0)
     counted = by_difficulty(said, batch.teacher) * batch.teacher_weights
     learner = Learner(student)
+    weighting = Weighting(difficulty=True, tasks=parts.TASKS)
     fitted = fit(
-        learner, TinyBatches(1, everything=True), parts.OBJECTIVES, Schedule(1, 0.01, 0.0),
+        learner, BatchLesson(TinyBatches(1, everything=True), parts.OBJECTIVES, weighting), Schedule(1, 0.01, 0.0),
         groups=[{"params": list(learner.parameters())}], validate=parts.validate, folder=tmp_path,
-        report=lambda *_: None, weighting=Weighting(difficulty=True, tasks=parts.TASKS),
+        report=lambda *_: None,
     )  # fmt: skip
     (record,) = fitted.history
     assert record["response"] == pytest.approx(float((soft * counted).sum() / counted.sum()), rel=1e-5)
@@ -374,3 +378,38 @@ def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
             tmp_path, Schedule(3, 1e30, 0.0), module=nn.Sequential(nn.Linear(parts.FEATURES, 9), nn.Linear(9, 3))
         )
     assert "learning_rate" in caught.value.hint
+
+
+def test_a_step_in_parts_is_the_same_step(tmp_path: Path) -> None:
+    """Gradients add up over the parts of a step, and so do the figures that they tell."""
+
+    class InTwo(BatchLesson):
+        """Each batch in two halves, each half of the loss."""
+
+        def parts(self, epoch: int, step: int) -> list[Batch]:
+            whole = self.batches.batch(epoch, step)
+            assert whole.teacher is not None
+            return [
+                Batch(whole.inputs[half], whole.labels[half], Outputs(whole.teacher.logits[half]))
+                for half in (slice(0, 4), slice(4, 8))
+            ]
+
+        def teach(self, learner: Learner, part: Batch, progress: float, precision: Precision) -> Taught:
+            taught = super().teach(learner, part, progress, precision)
+            return Taught(taught.loss / 2, {name: value / 2 for name, value in taught.told.items()})
+
+    fitted = []
+    for lesson in (BatchLesson, InTwo):
+        torch.manual_seed(0)
+        learner = Learner(nn.Linear(parts.FEATURES, parts.CLASSES))
+        fitted.append(fit(
+            learner, lesson(TinyBatches(), parts.OBJECTIVES), Schedule(3, 0.01, 0.0),
+            groups=[{"params": list(learner.parameters())}], validate=parts.validate, folder=tmp_path / lesson.__name__,
+            report=lambda *_: None,
+        ))  # fmt: skip
+    whole, halves = fitted
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(weight, halves.weights[name], rtol=1e-4, atol=1e-6)
+    for one, other in zip(whole.history, halves.history, strict=True):
+        for name in ("loss", "hard-label", "response", "gradient_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-4), name

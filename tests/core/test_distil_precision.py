@@ -36,6 +36,7 @@ from toolkit.compile.export import export_network
 from toolkit.distil import checkpoints
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
+from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, fit
 from toolkit.distil.precision import Name, Precision, Rehearse, Wanted, choose, has_bfloat16, probe
 from toolkit.distil.weighting import Weighting
@@ -74,10 +75,12 @@ def train(
 ) -> Fitted:  # fmt: skip
     """With all that has a state: weights of samples and tasks, a projection, dropout, batch norm."""
     learner = Learner(module or wide_module(), width=WIDTH)
+    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3)
+    lesson = BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting)
     return fit(
-        learner, TinyBatches(before=before, everything=True), EVERYTHING, Schedule(epochs, rate, 0.01, seed=7),
+        learner, lesson, Schedule(epochs, rate, 0.01, seed=7),
         groups=[{"params": learner.parameters()}], validate=validate, folder=folder, report=lambda *_: None,
-        weighting=Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3), precision=precision,
+        precision=precision,
     )  # fmt: skip
 
 
@@ -278,7 +281,7 @@ def test_eight_and_sixteen_bits_reach_float32s_accuracy(tmp_path: Path) -> None:
     for (name, scores), seed in itertools.product(reached.items(), range(3)):
         module = wide_module(seed)
         fitted = fit(
-            Learner(module), TinyBatches(), OBJECTIVES, Schedule(16, 0.02, 0.01, seed=seed),
+            Learner(module), BatchLesson(TinyBatches(), OBJECTIVES), Schedule(16, 0.02, 0.01, seed=seed),
             groups=[{"params": module.parameters()}], validate=validate, folder=tmp_path / f"{name}{seed}",
             report=lambda *_: None, precision=name,  # type: ignore[arg-type]
         )  # fmt: skip
@@ -310,7 +313,8 @@ def test_a_student_trained_in_eight_bits_exports_as_before() -> None:
     pixels = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     precision = choose("fp8", Learner(network), lambda _: iter([]))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    precision.outputs(Learner(network), pixels).logits.square().sum().backward()
+    with precision.products(Learner(network)):
+        network(pixels).square().sum().backward()
     optimizer.step()
     network.eval()
     session = onnxruntime.InferenceSession(export_network(network, 1, 16), providers=["CPUExecutionProvider"])

@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +19,9 @@ from torch import Tensor, nn
 from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
-from toolkit.distil.objectives import Batch, pulls, weighted_terms
+from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
-from toolkit.distil.weighting import Weighting
 from toolkit.errors import PlanError
-from toolkit.protocols import Objective
-
-
-class Batches(Protocol):
-    """Training data as the loop asks for it."""
-
-    @property
-    def steps(self) -> int:
-        """Batches in one epoch."""
-        ...
-
-    def batch(self, epoch: int, step: int) -> Batch:
-        """The same batch for the same arguments, whenever it is asked for."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -95,15 +80,13 @@ class Fitted:
 
 def fit(
     learner: Learner,
-    batches: Batches,
-    objectives: Sequence[Objective],
+    lesson: Lesson,
     schedule: Schedule,
     *,
     groups: Iterable[dict[str, Any]],
     validate: Callable[[nn.Module], Score],
     folder: Path,
     report: Callable[[int, int], None],
-    weighting: Weighting | None = None,
     precision: Wanted | Precision = "fp32",
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
@@ -113,25 +96,24 @@ def fit(
         validate: scores the averaged student, in evaluation mode.
         folder: where the checkpoint lies; a state found there is taken up at its exact position.
         report: told (steps done, steps in all).
-        weighting: what rows and tasks weigh; None: all alike.
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
     """
-    parts = _Parts(learner, [group | {"params": list(group["params"])} for group in groups], weighting or Weighting())
+    trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
     checkpoints = Checkpoints(folder)
     saved = checkpoints.load()
     if saved is not None:
         precision = Precision.of(saved["precision"])
     elif isinstance(precision, str):
-        precision = formats.choose(precision, learner, _rehearsal(parts, batches, objectives, schedule))
-    state = _State(parts, schedule, precision)
+        precision = formats.choose(precision, learner, _rehearsal(trained, lesson, schedule))
+    state = _State(trained, lesson, schedule, precision)
     state.restore(saved)
-    total = schedule.epochs * batches.steps
+    total = schedule.epochs * lesson.steps
     while state.epoch < schedule.epochs:
-        while state.step < batches.steps:
-            done = state.epoch * batches.steps + state.step
+        while state.step < lesson.steps:
+            done = state.epoch * lesson.steps + state.step
             report(done, total)
             torch.manual_seed(schedule.seed * 1_000_003 + done)
-            state.learn(batches.batch(state.epoch, state.step), objectives, schedule, done, total)
+            state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
             if checkpoints.due:
                 checkpoints.save(state.snapshot())
         state.close_epoch(validate(state.average.eval().student))
@@ -143,29 +125,27 @@ def fit(
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What a training changes that was there before it."""
+class _Trained:
+    """What the optimiser changes. Copied together, the groups of the copy hold the copied learner's parameters."""
 
     learner: Learner
     groups: list[dict[str, Any]]
-    weighting: Weighting
 
 
-def _rehearsal(parts: _Parts, batches: Batches, objectives: Sequence[Objective], schedule: Schedule) -> Rehearse:
+def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule) -> Rehearse:
     """The first steps of that training, on copies of all that it changes."""
-    total = schedule.epochs * batches.steps
+    total = schedule.epochs * lesson.steps
 
     @functools.cache
-    def seen(step: int) -> Batch:
-        return batches.batch(0, step)
+    def seen(step: int) -> Sequence[Any]:
+        return lesson.parts(0, step)
 
     def rehearse(precision: Precision) -> Iterator[float]:
-        first = [seen(step) for step in range(min(formats.STEPS, batches.steps))]
-        # One copy of the three together, so that the groups hold the copied learner's parameters.
-        state = _State(copy.deepcopy(parts), schedule, precision)
+        first = [seen(step) for step in range(min(formats.STEPS, lesson.steps))]
+        state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision)
         for done in range(formats.STEPS):
             torch.manual_seed(schedule.seed * 1_000_003 + done)
-            yield state.learn(first[done % len(first)], objectives, schedule, min(done, total - 1), total)
+            yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)
 
     return rehearse
 
@@ -173,11 +153,11 @@ def _rehearsal(parts: _Parts, batches: Batches, objectives: Sequence[Objective],
 class _State:
     """All that changes while training: what a checkpoint holds, and nothing else."""
 
-    def __init__(self, parts: _Parts, schedule: Schedule, precision: Precision) -> None:
-        self.learner, self.weighting, self.precision = parts.learner, parts.weighting, precision
-        self.average = copy.deepcopy(parts.learner).requires_grad_(False)
+    def __init__(self, trained: _Trained, lesson: Lesson, schedule: Schedule, precision: Precision) -> None:
+        self.learner, self.lesson, self.precision = trained.learner, lesson, precision
+        self.average = copy.deepcopy(trained.learner).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            [{"scale": 1.0} | group for group in parts.groups],
+            [{"scale": 1.0} | group for group in trained.groups],
             lr=schedule.learning_rate,
             weight_decay=schedule.weight_decay,
         )
@@ -189,22 +169,19 @@ class _State:
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
-    def learn(self, batch: Batch, objectives: Sequence[Objective], schedule: Schedule, done: int, total: int) -> float:
+    def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> float:
         """One step; its loss."""
         rate = schedule.learning_rate * schedule.factor(done, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.learner.train()
-        said = self.precision.outputs(self.learner, batch.inputs)
-        outputs = formats.in_float32(said)
-        batch = self.weighting.weigh(batch, outputs)
-        terms = weighted_terms(objectives, outputs, batch, done / total)
-        # The pulls are taken where the learner's own graph runs through, which a converted copy of the features is not.
-        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said)
-        loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
-        self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = 0.0
+        for part in parts:
+            taught = self.lesson.teach(self.learner, part, done / total, self.precision)
+            taught.loss.backward()  # type: ignore[no-untyped-call]
+            loss += float(taught.loss.detach())
+            self._tell(taught.told)
         norm = float(nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0))
         if not math.isfinite(norm):
             raise PlanError(
@@ -213,11 +190,13 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        told |= {"loss": float(loss.detach()), "gradient_norm": norm}
+        self._tell({"loss": loss, "gradient_norm": norm})
+        self.step += 1
+        return loss
+
+    def _tell(self, told: Mapping[str, float]) -> None:
         for name, value in told.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.step += 1
-        return told["loss"]
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
@@ -231,7 +210,7 @@ class _State:
                 mean.copy_(value)
 
     def close_epoch(self, score: Score) -> None:
-        means = {name: value / self.step for name, value in self.sums.items()} | self.weighting.close_epoch()
+        means = {name: value / self.step for name, value in self.sums.items()} | dict(self.lesson.close_epoch())
         self.history.append(means | {"validation_accuracy": score.accuracy, "validation_loss": score.loss})
         if self.highest is None or score.accuracy > self.highest.accuracy:
             self.highest = score
@@ -252,7 +231,7 @@ class _State:
             "best_weights": self.best_weights,
             "history": self.history,
             "sums": self.sums,
-            "weighting": self.weighting.state(),
+            "lesson": self.lesson.state(),
             "precision": self.precision.facts(),
         }
 
@@ -266,7 +245,7 @@ class _State:
         self.highest, self.best = _score(saved["highest"]), _score(saved["best"])
         self.best_epoch = saved["best_epoch"]
         self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]
-        self.weighting.restore(saved["weighting"])
+        self.lesson.restore(saved["lesson"])
 
 
 def _numbers(score: Score | None) -> list[float] | None:

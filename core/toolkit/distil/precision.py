@@ -6,11 +6,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from toolkit.distil import float8
 from toolkit.distil.learner import Learner
@@ -64,15 +64,13 @@ class Precision:
         """What `facts` gave."""
         return cls(**{**facts, "trials": tuple(Trial(**trial) for trial in facts["trials"])})
 
-    def outputs(self, learner: Learner, inputs: Tensor) -> Outputs:
-        """What the learner says of `inputs`, computed in this format; the losses' copy is `in_float32` of it."""
+    def products(self, learner: Learner) -> AbstractContextManager[None]:
+        """Within it the learner's student computes in this format; the losses' copy of what it says is `in_float32`."""
         if self.name == "bf16":
-            with torch.autocast(inputs.device.type, torch.bfloat16):
-                return _asked(learner, inputs)
+            return torch.autocast(next(learner.parameters()).device.type, torch.bfloat16)
         if self.name == "fp8":
-            with float8.float8_products(learner.student, float8.layers(learner.student, learner.head)):
-                return _asked(learner, inputs)
-        return _asked(learner, inputs)
+            return float8.float8_products(learner.student, float8.layers(learner.student, learner.head))
+        return nullcontext()
 
 
 Rehearse = Callable[[Precision], Iterator[float]]
@@ -196,8 +194,3 @@ def _eight_bits(learner: Learner) -> Precision:
         how=f"{len(names)} layers multiply E4M3 in 1x128 and 128x128 blocks, emulated by rounding to it and back; "
         "sums, weights, norms, the last layer, losses and optimiser in float32",
     )
-
-
-def _asked(learner: Learner, inputs: Tensor) -> Outputs:
-    said: Outputs = learner(inputs)
-    return said

@@ -18,6 +18,7 @@ from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
+from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
@@ -52,10 +53,12 @@ def adapt_teacher(
     batch_size = plan.teacher.batch_size
     fitted = fit(
         Learner(module),
-        ImageBatches(
-            data, batch_size, plan.teacher.input_size, device, steps=steps_an_epoch(data.labelled, batch_size)
+        BatchLesson(
+            ImageBatches(
+                data, batch_size, plan.teacher.input_size, device, steps=steps_an_epoch(data.labelled, batch_size)
+            ),
+            LABELS_ALONE,
         ),
-        LABELS_ALONE,
         Schedule(
             epochs=plan.teacher.epochs,
             learning_rate=plan.teacher.learning_rate,
@@ -92,8 +95,7 @@ def train_student(
     decayed = [p for p in learner.parameters() if p.ndim > 1]
     plain = [p for p in learner.parameters() if p.ndim <= 1]
     recipe = plan.recipe
-    return fit(
-        learner,
+    lesson = BatchLesson(
         ImageBatches(
             data,
             recipe.batch_size,
@@ -103,6 +105,16 @@ def train_student(
             answers=answers,
         ),
         objectives,
+        Weighting(
+            difficulty=recipe.weighting == "difficulty",
+            tasks=classes,
+            loss_ratio=recipe.task_weighting == "loss-ratio",
+            floor=recipe.task_floor,
+        ),
+    )
+    return fit(
+        learner,
+        lesson,
         Schedule(
             epochs=recipe.epochs,
             learning_rate=recipe.learning_rate,
@@ -113,12 +125,6 @@ def train_student(
         validate=validator(data, plan.student.input_size, device),
         folder=folder,
         report=report,
-        weighting=Weighting(
-            difficulty=recipe.weighting == "difficulty",
-            tasks=classes,
-            loss_ratio=recipe.task_weighting == "loss-ratio",
-            floor=recipe.task_floor,
-        ),
         precision=precision,
     )
 
