@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from toolkit.errors import PlanError
@@ -89,6 +89,21 @@ def from_teacher(teacher: PreTrainedModel, target: Target, calibration: Iterable
     model, kept = pruned(teacher, shape, calibration)
     whole = parameters_of(teacher.config)
     return Student(model, {"from": "teacher", "teacher_parameters": whole} | described(shape, kept.layers))
+
+
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """The layer that makes logits of the last hidden states, a teacher's or a student's.
+
+    Raises:
+        PlanError: it is none that could be taken apart.
+    """
+    layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not isinstance(layer, nn.Linear):
+        raise PlanError(
+            f"a model of type {model.config.model_type} has no head that could be taken apart",
+            hint="Choose another model, or learn from text alone.",
+        )
+    return layer
 
 
 def cut_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from toolkit.distil.cache.codecs import Codec, HiddenCodec, TopKCodec, bytes_per_token
@@ -28,7 +28,7 @@ from toolkit.distil.sequences import TopK, precise
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.protocols import Report
 from toolkit.tasks.text_generation.preflight import Side, check_disk
-from toolkit.tasks.text_generation.students import check_checkpoint
+from toolkit.tasks.text_generation.students import check_checkpoint, head_of
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, template_digest, tokenizer_digest
 from toolkit.workspace import file_digest
 
@@ -56,7 +56,7 @@ class LanguageTeacher:
     @property
     def head(self) -> tuple[Tensor, Tensor | None]:
         """Weight [vocabulary, width] and bias [vocabulary]: with the last hidden states, all it says."""
-        layer = _head_of(self.model)
+        layer = head_of(self.model)
         bias = None if layer.bias is None else layer.bias[: self.vocabulary]
         return layer.weight.detach()[: self.vocabulary], bias
 
@@ -225,21 +225,11 @@ def _entries(teacher: LanguageTeacher, codec: Codec, states: Tensor) -> Mapping[
     return {name: torch.cat([getattr(part, name) for part in parts]).cpu().numpy() for name in fields}
 
 
-def _head_of(model: PreTrainedModel) -> nn.Linear:
-    layer = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if not isinstance(layer, nn.Linear):
-        raise PlanError(
-            f"a model of type {model.config.model_type} has no head that could be taken apart",
-            hint="Choose another teacher, or learn from its text alone.",
-        )
-    return layer
-
-
 @torch.inference_mode()
 def _check_head(model: PreTrainedModel, source: Path) -> None:
     """Whether the head's product with the last hidden state is all there is: some scale or cap their logits."""
     ids = torch.arange(min(4, model.config.vocab_size), device=model.device).unsqueeze(0)
-    head = _head_of(model)
+    head = head_of(model)
     whole = model(input_ids=ids, use_cache=False).logits
     mine = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
     if not torch.allclose(whole.float(), mine.float(), rtol=1e-3, atol=1e-3):

@@ -1,0 +1,142 @@
+"""What a language student is taught: samples packed into rows, and of each completion token its label and what a
+teacher said of it.
+
+Logits are made for a chunk of completion tokens at a time (`distil.chunks`), and for a prompt never. The teacher is not
+asked: all it has to say is in its cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from toolkit.distil.cache.codecs import TopKCodec
+from toolkit.distil.cache.store import TokenCache
+from toolkit.distil.chunks import CHUNK, HiddenStates, Mix, Tokens, gradient_shares, vocabulary_loss
+from toolkit.distil.learner import Learner
+from toolkit.distil.lessons import Taught
+from toolkit.distil.loop import Score
+from toolkit.distil.precision import Precision
+from toolkit.distil.sequences import Completion, TopK, completion_positions
+from toolkit.tasks.text_generation.packing import Packed, PackedBatches
+from toolkit.tasks.text_generation.students import head_of
+from toolkit.tasks.text_generation.tokens import Tokenised
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a teacher said of samples: its cache and, for one of hidden states, the head's weight [v, width] and bias
+    [v] that make logits of them."""
+
+    cache: TokenCache
+    head: tuple[Tensor, Tensor | None] | None = None
+
+    def of(self, samples: Sequence[Tokenised], device: torch.device) -> TopK | HiddenStates:
+        """Of each completion token of the samples, one after the other."""
+        arrays = self.cache.read_many([sample.digest for sample in samples])
+        if isinstance(self.cache.codec, TopKCodec):
+            best = TopK.of_arrays(arrays)
+            return TopK(best.indices.to(device), best.log_probs.to(device), best.log_rest.to(device))
+        assert self.head is not None
+        weight, bias = self.head
+        states = torch.from_numpy(arrays["hidden"]).to(device)
+        return HiddenStates(states, weight.to(device), None if bias is None else bias.to(device))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch, the completion tokens of its whole step, and whether it is the first of it."""
+
+    batch: Packed
+    total: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class SequenceLesson:
+    """Completions by their labels and their teacher (recipe `sequence`). It has no state: nothing changes on the way.
+
+    Args:
+        mix: what a token's loss is made of.
+        knowledge: what the teacher said; None where labels are all there is.
+        chunk: completion tokens whose logits are held at once.
+    """
+
+    batches: PackedBatches
+    mix: Mix
+    knowledge: Knowledge | None = None
+    chunk: int = CHUNK
+
+    @property
+    def steps(self) -> int:
+        return self.batches.steps
+
+    def parts(self, epoch: int, step: int) -> Sequence[Part]:
+        found = self.batches.step(epoch, step)
+        return [Part(batch, found.total, number == 0) for number, batch in enumerate(found.batches)]
+
+    def teach(self, learner: Learner, part: Part, progress: float, precision: Precision) -> Taught:
+        model = cast(PreTrainedModel, learner.student)
+        with precision.products(learner):
+            states, places = completion_states(model, part.batch)
+            said = None if self.knowledge is None else self.knowledge.of(part.batch.samples, states.device)
+            tokens = Tokens(places.targets, said)
+            found = vocabulary_loss(states, head_of(model), tokens, self.mix, total=part.total, chunk=self.chunk)
+            told = {"hard-label": float(found.hard_label.sum()) / part.total, "tokens": float(len(places.targets))}
+            if said is not None:
+                told["response"] = float(found.response.sum()) / part.total
+                if part.first and self.mix.hard_label and self.mix.response:
+                    shares = gradient_shares(states, head_of(model), tokens, self.mix)
+                    told |= {f"pull/{name}": share for name, share in shares.items()}
+        return Taught(found.loss, told)
+
+    def close_epoch(self) -> Mapping[str, float]:
+        return {}
+
+    def twin(self) -> SequenceLesson:
+        return self
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        del saved
+
+
+def completion_states(model: PreTrainedModel, batch: Packed) -> tuple[Tensor, Completion]:
+    """The last hidden states [n, d] that predict the n completion tokens of packed rows, and those tokens."""
+    device, dtype = model.device, next(model.parameters()).dtype
+    tensors = {name: tensor.to(device) for name, tensor in batch.tensors(dtype).items()}
+    hidden = model.base_model(**tensors, use_cache=False).last_hidden_state
+    places = completion_positions(torch.from_numpy(batch.labels).to(device))
+    return places.take(hidden), places
+
+
+def validator(batches: PackedBatches, chunk: int = CHUNK) -> Callable[[nn.Module], Score]:
+    """Scores a student on the samples of `batches`: the share of completion tokens it would choose itself, and the
+    cross-entropy a token (nats). Tokens of one sample are not independent, so the noise is that of as many samples."""
+    # A step may hold a row more than another, so every one is asked for once, and no sample is left out.
+    packed = [batch for step in range(batches.steps) for batch in batches.step(0, step).batches]
+    samples = sum(len(batch.samples) for batch in packed)
+
+    @torch.inference_mode()
+    def validate(module: nn.Module) -> Score:
+        model = cast(PreTrainedModel, module)
+        right = loss = 0.0
+        tokens = 0
+        for batch in packed:
+            states, places = completion_states(model, batch)
+            for part, targets in zip(torch.split(states, chunk), torch.split(places.targets, chunk), strict=True):
+                logits = head_of(model)(part).float()
+                right += float((logits.argmax(dim=-1) == targets).sum())
+                loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
+            tokens += len(places.targets)
+        return Score(right / tokens, loss / tokens, samples)
+
+    return validate
