@@ -85,16 +85,16 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
 
     Raises:
         PlanError: it is neither, is damaged, or makes logits of more than a head's product.
-        EnvironmentUnfit: a GGUF file, and the package gguf is not installed.
+        EnvironmentUnfit: a GGUF file, and gguf or accelerate, which transformers reads it with, is not installed.
     """
     if source.suffix.lower() == ".gguf":
         folder, files, extra = source.parent, [source], {"gguf_file": source.name}
         if not source.is_file():
             raise PlanError(f"the teacher {source} does not exist", hint="Name a .gguf file or a checkpoint's folder.")
-        if importlib.util.find_spec("gguf") is None:
+        if missing := [name for name in ("gguf", "accelerate") if importlib.util.find_spec(name) is None]:
             raise EnvironmentUnfit(
-                f"{source.name} is a GGUF file, and the package gguf that reads it is not installed",
-                hint="pip install gguf, or give the teacher as a Hugging Face checkpoint.",
+                f"{source.name} is a GGUF file, and what reads it is not installed: {', '.join(missing)}",
+                hint=f"pip install {' '.join(missing)}, or give the teacher as a Hugging Face checkpoint.",
             )
     else:
         check_checkpoint(source)
