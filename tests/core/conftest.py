@@ -22,3 +22,9 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="toolkit-test-", dir=RAM) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training saves its state after each step."""
+    monkeypatch.setattr("toolkit.distil.checkpoints.EVERY_SECONDS", 0.0)

@@ -134,6 +134,14 @@ def assert_same(one: Fitted, other: Fitted) -> None:
     assert (one.score, one.epoch, list(one.history)) == (other.score, other.epoch, list(other.history))
 
 
+def interrupt_at(step: int) -> Callable[[int], None]:
+    def before(reached: int) -> None:
+        if reached == step:
+            raise Interrupted
+
+    return before
+
+
 def die_at(step: int) -> Callable[[int], None]:
     def before(reached: int) -> None:
         if reached == step:

@@ -15,7 +15,17 @@ import distil_parts as parts
 import numpy as np
 import pytest
 import torch
-from distil_parts import EPOCHS, STEPS, Interrupted, TinyBatches, assert_same, one_thread, tiny_module, train
+from distil_parts import (
+    EPOCHS,
+    STEPS,
+    Interrupted,
+    TinyBatches,
+    assert_same,
+    interrupt_at,
+    one_thread,
+    tiny_module,
+    train,
+)
 from torch import nn
 
 from toolkit.distil import checkpoints
@@ -36,19 +46,6 @@ from toolkit.protocols import Objective
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture
-def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
-
-
-def interrupt_at(step: int) -> Callable[[int], None]:
-    def before(reached: int) -> None:
-        if reached == step:
-            raise Interrupted
-
-    return before
 
 
 @pytest.mark.usefixtures("every_step")

@@ -33,7 +33,6 @@ from torch import nn
 
 from toolkit.artifacts import Facts
 from toolkit.compile.export import export_network
-from toolkit.distil import checkpoints
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import BatchLesson
@@ -53,11 +52,6 @@ CPU = torch.device("cpu")
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture
-def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
 
 
 def wide_module(seed: int = 0) -> nn.Sequential:

@@ -26,6 +26,7 @@ from toolkit.text import Message
 
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 WORDS = ["</s>", "<unk>", "###", "Instruction", ":", "Response", *NUMBERS]
+GGUF_READERS = ("gguf", "accelerate")
 
 
 def save_teacher(folder: Path, **config: Any) -> Path:
@@ -203,9 +204,6 @@ def gguf_file(tmp_path: Path) -> Path:
     path = tmp_path / "teacher.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 60)
     return path
-
-
-GGUF_READERS = ("gguf", "accelerate")
 
 
 @pytest.mark.skipif(all(map(importlib.util.find_spec, GGUF_READERS)), reason="what reads a GGUF file is installed")

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distil_parts import Interrupted, one_thread
+from distil_parts import Interrupted, assert_same, interrupt_at, one_thread
 from scipy.special import log_softmax
 from test_text_generation_teacher import WORDS, save_teacher
 from transformers import LlamaConfig, PreTrainedModel
 
-from toolkit.distil import checkpoints
 from toolkit.distil.chunks import Mix
 from toolkit.distil.learner import Learner
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
@@ -162,27 +161,15 @@ def test_a_response_without_a_teacher_is_refused(samples: tuple[Tokenised, ...],
         train(new_student(), SequenceLesson(batches(samples), Mix(0.5, 0.5)), tmp_path)
 
 
+@pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_that_is_broken_off_ends_with_the_same_weights(
-    precision: Wanted, samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(checkpoints, "EVERY_SECONDS", 0.0)
+    precision: Wanted, samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge], tmp_path: Path
+) -> None:
     lesson = SequenceLesson(batches(samples, rows=1, accumulation=2), Mix(0.5, 0.5), knowledge["topk"])
-
-    def broken(at: int) -> Callable[[int], None]:
-        def before(done: int) -> None:
-            if done == at:
-                raise Interrupted
-
-        return before
-
     with one_thread():
         whole = train(new_student(), lesson, tmp_path / "whole", precision=precision)
         for at, seed in ((2, 0), (5, 9)):  # once begun, the first weights come from the checkpoint
             with pytest.raises(Interrupted):
-                train(new_student(seed), lesson, tmp_path / "broken", precision=precision, before=broken(at))
-        ended = train(new_student(9), lesson, tmp_path / "broken", precision=precision)
-    assert ended.history == whole.history
-    for name, weight in whole.weights.items():
-        assert torch.equal(ended.weights[name], weight), name
+                train(new_student(seed), lesson, tmp_path / "broken", precision=precision, before=interrupt_at(at))
+        assert_same(train(new_student(9), lesson, tmp_path / "broken", precision=precision), whole)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.plan import ComputePlan
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def choose_device(compute: ComputePlan) -> torch.device:
@@ -36,3 +43,9 @@ def prepare_torch(compute: ComputePlan) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     return choose_device(compute)
+
+
+def moved(record: Record, device: torch.device) -> Record:
+    """A dataclass of tensors, or of such records, on that device; None stays None."""
+    found = {field.name: getattr(record, field.name) for field in fields(record)}
+    return replace(record, **{name: value.to(device) for name, value in found.items() if value is not None})

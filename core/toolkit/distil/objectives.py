@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from toolkit.distil import features, losses
+from toolkit.distil.devices import moved
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
-
-Record = TypeVar("Record", "Outputs", "Batch")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Outputs:
 
     def to(self, device: torch.device) -> Outputs:
         """The same on that device."""
-        return _moved(self, device)
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on that device."""
-        return _moved(self, device)
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -130,11 +128,6 @@ def pulls(terms: Mapping[str, Term], student: Outputs) -> dict[str, float]:
         norms[name] = term.weight * float(slope.norm())
     total = sum(norms.values()) or 1.0
     return {f"pull/{name}": norm / total for name, norm in norms.items()}
-
-
-def _moved(record: Record, device: torch.device) -> Record:
-    moved = {field.name: getattr(record, field.name) for field in fields(record)}
-    return replace(record, **{name: value.to(device) for name, value in moved.items() if value is not None})
 
 
 def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:

@@ -64,8 +64,8 @@ class Packed:
         """
         import torch
 
-        mask = torch.zeros(self.attends.shape, dtype=dtype)
-        mask.masked_fill_(~torch.from_numpy(self.attends), torch.finfo(dtype).min)
+        unseen = ~torch.from_numpy(self.attends)
+        mask = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)
         return {
             "input_ids": torch.from_numpy(self.ids),
             "position_ids": torch.from_numpy(self.positions),

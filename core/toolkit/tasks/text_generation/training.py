@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from toolkit.distil.cache.codecs import TopKCodec
 from toolkit.distil.cache.store import TokenCache
 from toolkit.distil.chunks import CHUNK, HiddenStates, Mix, Tokens, gradient_shares, vocabulary_loss
+from toolkit.distil.devices import moved
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Taught
 from toolkit.distil.loop import Score
@@ -29,24 +30,26 @@ from toolkit.tasks.text_generation.students import head_of
 from toolkit.tasks.text_generation.tokens import Tokenised
 
 
-@dataclass(frozen=True)
 class Knowledge:
-    """What a teacher said of samples: its cache and, for one of hidden states, the head's weight [v, width] and bias
-    [v] that make logits of them."""
+    """What a teacher said of samples, out of its cache.
 
-    cache: TokenCache
-    head: tuple[Tensor, Tensor | None] | None = None
+    Args:
+        head: for a cache of hidden states, the weight [v, width] and bias [v] that make logits of them. It moves to the
+            student's device with the first batch and stays there.
+    """
+
+    def __init__(self, cache: TokenCache, head: tuple[Tensor, Tensor | None] | None = None) -> None:
+        self._cache, self._head = cache, head
 
     def of(self, samples: Sequence[Tokenised], device: torch.device) -> TopK | HiddenStates:
         """Of each completion token of the samples, one after the other."""
-        arrays = self.cache.read_many([sample.digest for sample in samples])
-        if isinstance(self.cache.codec, TopKCodec):
-            best = TopK.of_arrays(arrays)
-            return TopK(best.indices.to(device), best.log_probs.to(device), best.log_rest.to(device))
-        assert self.head is not None
-        weight, bias = self.head
-        states = torch.from_numpy(arrays["hidden"]).to(device)
-        return HiddenStates(states, weight.to(device), None if bias is None else bias.to(device))
+        arrays = self._cache.read_many([sample.digest for sample in samples])
+        if isinstance(self._cache.codec, TopKCodec):
+            return moved(TopK.of_arrays(arrays), device)
+        assert self._head is not None
+        said = moved(HiddenStates(torch.from_numpy(arrays["hidden"]), *self._head), device)
+        self._head = said.weight, said.bias
+        return said
 
 
 @dataclass(frozen=True)
