@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,9 +33,11 @@ def reply_to(question: str, **more: Any) -> dict[str, Any]:
 
 @dataclass
 class Chat:
-    """What the server does and what it has seen. `faults` are taken one a request, before any good answer."""
+    """What the server does and what it has seen. `faults` are taken one a request as they arrive, before any good
+    answer; `silent` are questions that never get one, in whichever order they arrive."""
 
     faults: list[str] = field(default_factory=list)
+    silent: Collection[str] = ()
     delay: float = 0.0
     journal: Path | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +58,8 @@ class Chat:
             self.headers.append(headers)
             self.busy += 1
             self.busiest = max(self.busiest, self.busy)
+            if asked["messages"][-1]["content"] in self.silent:
+                return "hang"
             return self.faults.pop(0) if self.faults else ""
 
     def end(self) -> None:

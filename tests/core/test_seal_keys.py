@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from seal_parts import canonical, forge, make_home
+from seal_parts import canonical, flipped, forge, make_home
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.keyfile import create_recipient_key, create_signing_key, load_recipient_key, load_signing_key
@@ -195,7 +195,7 @@ def test_a_flipped_bit_in_recipient_json_is_refused(tmp_path: Path) -> None:
     site = make_home(tmp_path).site()
     data = site.recipient_json.read_bytes()
     body = json.loads(data)
-    body["public"] = base64.b64encode(bytes(1) + base64.b64decode(body["public"])[1:]).decode()
+    body["public"] = base64.b64encode(flipped(base64.b64decode(body["public"]), 0)).decode()
     site.recipient_json.write_bytes(canonical(body))
     with pytest.raises(IntegrityError, match="damaged"):
         load_recipient(site.recipient_json)

@@ -219,7 +219,7 @@ def test_leaving_early_keeps_every_answer_that_was_paid_for(tmp_path: Path) -> N
 
 
 def test_leaving_does_not_wait_for_an_answer_that_does_not_come(tmp_path: Path) -> None:
-    chat = Chat(faults=["", "hang", "hang", "hang"])
+    chat = Chat(silent=("question 1", "question 2", "question 3"))
     with chat_server(chat) as url:
         with answered(tmp_path, HttpTeacher(), plan_of(url), prompts(4), grace_s=0.3) as answers:
             next(iter(answers))
