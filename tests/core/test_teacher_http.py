@@ -400,6 +400,16 @@ def test_prompts_are_read_only_as_answers_are_taken(chat: Chat, url: str) -> Non
     assert len(chat.paid) <= len(read) <= 3 + 4
 
 
+def test_no_more_are_paid_for_and_not_done_with_than_are_asked_at_a_time(chat: Chat, url: str) -> None:
+    """A slow consumer is done with an answer when it asks for the next: a kill loses no more than `concurrency`."""
+    answers = HttpTeacher().answers(plan_of(url, concurrency=2), prompts(20))
+    for done_with in range(6):
+        next(answers)
+        time.sleep(0.1)
+        assert len(chat.paid) <= done_with + 2
+    answers.close()
+
+
 def test_closing_ends_what_is_under_way(chat: Chat, url: str) -> None:
     chat.faults = ["", "hang", "hang", "hang"]
     answers = HttpTeacher().answers(plan_of(url, timeout_s=60), prompts(4))

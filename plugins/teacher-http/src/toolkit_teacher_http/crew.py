@@ -1,7 +1,8 @@
 """Many prompts at a time: workers in an event loop of its own thread, prompts in, answers out.
 
-Prompts are read by a thread apart, for reading may block; a prompt is read only while there is room for its answer, so
-no more than twice `concurrency` answers are ever paid for and not yet taken.
+Prompts are read by a thread apart, for reading may block; a prompt is read only while there is room for its answer, and
+who asks for the next answer makes room for one more. So whoever writes an answer down before asking for the next has
+never more than `concurrency` paid for and not written down, whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Crew:
     ) -> None:
         self._settings, self._key, self._spent, self._currency = settings, key, spent, currency
         self._prompts = iter(prompts)
-        self._room = threading.Semaphore(2 * settings.concurrency)
+        self._room = threading.Semaphore(settings.concurrency - 1)  # the first `take` makes it whole
         self._closed = threading.Event()
         self._out: SimpleQueue[Completion | _End] = SimpleQueue()
         self._read = self._answered = 0
@@ -103,13 +104,14 @@ class Crew:
         return self
 
     def take(self) -> Completion:
-        """The next answer. An error comes after what was under way with it. Raises StopIteration at the end."""
+        """The next answer; the one before is done with. An error comes after what was under way with it. Raises
+        StopIteration at the end."""
+        self._room.release()
         item = self._out.get()
         if isinstance(item, _End):
             self._out.put(_End(None))  # whoever asks again is told again
             self.close()
             raise item.error or StopIteration
-        self._room.release()
         return item
 
     def close(self) -> None:
