@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 Facts = Mapping[str, Any]
 """JSON-serialisable description of an artifact: what a report, the registry or a later stage wants to know."""
@@ -49,11 +49,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Row:
-    """One example. `inputs` are named arrays as a predictor takes them, without the batch axis; `group` holds what
-    must not be spread over splits (near-duplicates, a lot, a template)."""
+    """One example. `inputs` are what a predictor takes, by name: arrays without the batch axis, or messages; `group`
+    holds what must not be spread over splits (near-duplicates, a lot, a template)."""
 
     id: str
-    inputs: Mapping[str, np.ndarray]
+    inputs: Mapping[str, Any]
     label: Any
     group: str
 

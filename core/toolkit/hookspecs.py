@@ -33,10 +33,9 @@ from toolkit.protocols import (
     Service,
     Settings,
     Target,
-    Teacher,
     TensorPredictor,
 )
-from toolkit.text import TextTeacher
+from toolkit.text import AnyTeacher, TextPredictor
 
 PROJECT = "toolkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -47,7 +46,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def register_teachers() -> Iterable[Teacher | TextTeacher]:
+def register_teachers() -> Iterable[AnyTeacher]:
     """Offer teachers; `teacher.name` picks one."""
 
 
@@ -90,12 +89,16 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec | None:
 
 
 @hookspec(firstresult=True)
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels | None:
-    """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up."""
+def label(
+    plan: Plan, dataset: Dataset, teacher: AnyTeacher, workspace: Path, journal: Path, report: Report
+) -> TeacherLabels | None:
+    """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up.
+
+    `journal` is a folder of the home where what this teacher writes is kept, for every run."""
 
 
 @hookspec(firstresult=True)
-def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation | None:
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor | TextPredictor) -> Evaluation | None:
     """EVALUATION. Score a model on the test rows: teacher, student, compiled or installed alike."""
 
 

@@ -17,6 +17,7 @@ from toolkit.report.page import write_report
 from toolkit.stages import check, compile, distil, evaluate, gate, install, label, prepare, seal
 from toolkit.stages.context import Context, Stage
 from toolkit.stages.summary import run_facts
+from toolkit.tasks.base import check_end, task_of
 from toolkit.workspace import digest_of, folder_lock
 
 LINE: tuple[Stage, ...] = (
@@ -60,7 +61,9 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
     teacher, recipe = plugins.teachers()[plan.teacher.name], plugins.recipes()[plan.recipe.name]
     if plan.task not in teacher.tasks:
         raise PlanError(f"the teacher {teacher.name} does not teach {plan.task}", hint="See `toolkit teachers`.")
-    if missing := carriers(objectives_of(plan, recipe)) - teacher.gives:
+    objectives = objectives_of(plan, recipe)
+    task_of(plan).check(plan, teacher, objectives)
+    if missing := carriers(objectives) - teacher.gives:
         raise PlanError(
             f"the recipe {recipe.name} needs {', '.join(sorted(missing))}, which {teacher.name} does not give",
             hint="Use --set recipe.name=soft-labels, or another teacher.",
@@ -74,6 +77,7 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
     Raises:
         ToolkitError: what a stage found; the artifacts made so far stay.
     """
+    check_end(context.plan, until)
     hook = context.plugins.hook
     results: list[StageResult] = []
     with folder_lock(context.workspace.home / "store", purpose="run the line"):

@@ -55,6 +55,10 @@ class StudentPlan(Section):
 
     size: Literal["nano", "micro", "small", "medium", "large"] = Field("small", description="About 20 k to 500 k.")
     input_size: int = Field(112, ge=32, le=512, multiple_of=8, description="Pixels a side.")
+    checkpoint: Path | None = Field(
+        None, description="Text: folder of a checkpoint, or of a config alone; none prunes the teacher."
+    )
+    parameters: int = Field(30_000_000, ge=1, description="Text: most that pruning the teacher leaves.")
 
 
 class ObjectivePlan(Section):
@@ -63,6 +67,7 @@ class ObjectivePlan(Section):
     name: str = Field(description="hard-label, response, feature, similarity, relation-distance, ...")
     weight: float = Field(1.0, ge=0, le=1e6, description="What the term is multiplied by.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions, for response.")
+    beta: float = Field(0.0, ge=0, le=1, description="Text, of response: 0 forward KL, 1 reverse KL, JSD between.")
     schedule: Literal["constant", "rise", "fall"] = Field(
         "constant", description="The weight throughout, rising from 0, or falling to 0."
     )
@@ -73,11 +78,13 @@ class RecipePlan(Section):
 
     name: str = Field("white-box", description="A recipe; see `toolkit plugins`.")
     epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(64, ge=2, le=8192, description="Rows in a step.")
+    batch_size: int = Field(64, ge=1, le=8192, description="Rows in a step; of text, packed ones.")
+    accumulation: int = Field(1, ge=1, le=8192, description="Text: parts that a step is taken in, to fit memory.")
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    beta: float = Field(0.0, ge=0, le=1, description="Text: 0 forward KL a token, 1 reverse KL, JSD between.")
     feature_weight: float = Field(3.0, ge=0, le=1e6, description="Of the teacher's features, in white-box.")
     relation_weight: float = Field(0.0, ge=0, le=1e6, description="Of how rows resemble one another, in white-box.")
     objective: tuple[ObjectivePlan, ...] = Field((), description="Own terms of the loss in place of the recipe's.")
@@ -106,6 +113,36 @@ class RecipePlan(Section):
     def _mixed_rows_are_labelled_per_view(self) -> RecipePlan:
         if self.mixup and self.answers != "per-view":
             raise ValueError("mixup needs answers = per-view: a mean over views knows no mixture")
+        return self
+
+
+class TextPlan(Section):
+    """The task text_generation: its samples, and what is kept of what a teacher says of them."""
+
+    system: str = Field("", max_length=20_000, description="Put before every row that has no system message.")
+    max_tokens: int = Field(512, ge=8, le=131_072, description="Longest sample; longer ones are left out, none is cut.")
+    row_tokens: int = Field(0, ge=0, le=131_072, description="Of a packed row; 0: as max_tokens.")
+    completions: Literal["given", "teacher"] = Field(
+        "given", description="given: the teacher answers rows that have no completion; teacher: all of them anew."
+    )
+    samples: int = Field(1, ge=1, le=64, description="Answers that the teacher gives to a prompt; right ones are kept.")
+    answer_tokens: int = Field(256, ge=1, le=131_072, description="Most that a model on this machine writes.")
+    temperature: float = Field(0.0, ge=0, le=10, description="Of a teacher on this machine; 0: the likeliest token.")
+    knowledge: Literal["auto", "topk", "hidden", "none"] = Field(
+        "auto", description="Of each token: the teacher's best ones, its hidden states, or nothing; auto: as needed."
+    )
+    top_k: int = Field(64, ge=1, le=4096, description="Tokens that topk keeps.")
+    vocabulary: int | None = Field(None, ge=1, description="Rows of both heads that count, where one is padded more.")
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of a packed row."""
+        return self.row_tokens or self.max_tokens
+
+    @model_validator(mode="after")
+    def _a_sample_fits_into_a_row(self) -> TextPlan:
+        if self.capacity < self.max_tokens:
+            raise ValueError("row_tokens is less than max_tokens: a sample would not fit into a row")
         return self
 
 
@@ -155,6 +192,7 @@ class Plan(Section):
     teacher: TeacherPlan = TeacherPlan()
     student: StudentPlan = StudentPlan()
     recipe: RecipePlan = RecipePlan()
+    text: TextPlan = TextPlan()
     target: TargetPlan = TargetPlan()
     gate: GatePlan = GatePlan()
     compute: ComputePlan = ComputePlan()

@@ -117,13 +117,15 @@ Schedule = Literal["constant", "rise", "fall"]
 class Objective:
     """One term of a recipe's loss, named as in `toolkit.distil.recipes.CARRIERS`, with its weight.
 
-    `schedule`: the weight is the same throughout, or rises from nothing, or falls to nothing, evenly.
+    `schedule`: the weight is the same throughout, or rises from nothing, or falls to nothing, evenly. `beta`, of
+    `response` in text: the divergence, from 0, forward KL, to 1, reverse KL (`sequences.generalised_jsd`).
     """
 
     name: str
     weight: float
     temperature: float = 1.0
     schedule: Schedule = "constant"
+    beta: float = 0.0
 
     def factor(self, progress: float) -> float:
         """The share of the weight that counts when `progress`, 0..1, of the training is done."""

@@ -103,7 +103,7 @@ def test_hook_register_recipes() -> None:
             return [LabelsOnly()]
 
     recipes = alone("mine", Mine()).recipes()
-    assert set(recipes) == {"labels-only", "soft-labels", "white-box"}
+    assert set(recipes) == {"labels-only", "sequence", "soft-labels", "white-box"}
     assert recipes["labels-only"].objectives(Plan(domain="mine"))[0].weight == 1.0
 
 
@@ -207,8 +207,9 @@ def test_hook_label(dataset: Dataset, tmp_path: Path) -> None:
             return TeacherLabels(workspace, "", facts=facts)
 
     labels = alone("mine", Mine()).hook.label(
-        plan=Plan(domain="mine"), dataset=dataset, teacher=Parrot(), workspace=tmp_path, report=silent
-    )
+        plan=Plan(domain="mine"), dataset=dataset, teacher=Parrot(), workspace=tmp_path, journal=tmp_path,
+        report=silent,
+    )  # fmt: skip
     assert labels.facts == {"name": "parrot", "rows": len(dataset.split("train"))}
 
 

@@ -29,6 +29,7 @@ from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_h
 
 if TYPE_CHECKING:
     from toolkit.pipeline import StageResult
+    from toolkit.tasks.base import Task
 
 Until = Literal["prepare", "label", "distil", "evaluate", "compile", "gate", "seal", "install", "check"]
 
@@ -62,10 +63,11 @@ def _run(
     from toolkit.protocols import RunRecord
     from toolkit.registry.recorder import RegistryRecorder
     from toolkit.stages.context import Context
+    from toolkit.tasks.base import task_of
     from toolkit.workspace import Workspace
 
     plan = planned.resolved.plan
-    workspace = Workspace(toolkit_home())
+    task, workspace = task_of(plan), Workspace(toolkit_home())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.domain}-{secrets.token_hex(2)}"
     run = RunRecord(run_id, plan, workspace.run_folder(run_id))
     planned.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
@@ -83,16 +85,16 @@ def _run(
     def tell(result: StageResult) -> None:
         progress.clear()
         if not quiet:
-            progress.say(_stage_line(result))
+            progress.say(_stage_line(task, result))
             for line in _gate_table(result):
                 progress.say(line)
 
     return run_line(context, until=until, listen=tell), run.folder
 
 
-def _stage_line(result: StageResult) -> str:
+def _stage_line(task: Task, result: StageResult) -> str:
     state = "kept" if result.kept else f"{result.seconds:.1f} s"
-    return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(result)}"
+    return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(task, result)}"
 
 
 def _gate_table(result: StageResult) -> list[str]:
@@ -104,23 +106,14 @@ def _gate_table(result: StageResult) -> list[str]:
     return [f"      {name:<{width}}  {value:>14}  {beside}".rstrip() for name, value, beside in rows]
 
 
-def _headline(result: StageResult) -> str:
+def _headline(task: Task, result: StageResult) -> str:
     """The one figure of a stage that a user wants to see go by."""
     facts = result.artifact.facts
     match result.stage:
-        case "prepare":
-            counts = ", ".join(f"{split} {sum(rows.values()):,}" for split, rows in facts["counts"].items())
-            counts += f", unlabelled {facts['unlabelled']:,}" if facts.get("unlabelled") else ""
-            return f"{len(facts['classes'])} classes; {counts}" + (" (sample)" if facts.get("sample") else "")
-        case "label":
+        case "prepare" | "label" | "distil" | "evaluate":
             mended = () if result.kept else facts.get("mended", ())
             again = f"; labelled again, for they were damaged: {', '.join(mended)}" if mended else ""
-            return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation{again}"
-        case "distil":
-            return f"{facts['student']['parameters']:,} parameters: {facts['student']['validation_accuracy']:.1%}"
-        case "evaluate":
-            shown = {form: metrics["accuracy"]["value"] for form, metrics in facts["metrics"].items()}
-            return ", ".join(f"{form} {value:.1%}" for form, value in shown.items()) + " on test"
+            return task.headline(result.stage, facts) + again
         case "compile":
             return f"{facts['form']} for {facts['profile']}, {facts['size_bytes'] / 1000:.0f} kB, {facts['rung']}"
         case "gate":

@@ -77,6 +77,15 @@ class Fitted:
     history: Sequence[dict[str, float]]
     precision: Precision
 
+    def facts(self) -> dict[str, Any]:
+        """What the report shows of a training."""
+        return {
+            "validation_accuracy": self.score.accuracy,
+            "picked_epoch": self.epoch,
+            "history": list(self.history),
+            "precision": self.precision.facts(),
+        }
+
 
 def fit(
     learner: Learner,

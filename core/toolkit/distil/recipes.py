@@ -54,6 +54,22 @@ class WhiteBox:
         return (*SoftLabels().objectives(plan), *(objective for objective in shown if objective.weight))
 
 
+@dataclass(frozen=True)
+class SequenceLevel:
+    """Fine-tuning on completions, given, written by the teacher or verified chains of thought (DeepSeek-R1, arXiv
+    2501.12948), and response token by token (GKD, arXiv 2306.13649). The default for text."""
+
+    name: str = "sequence"
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        recipe, weight = plan.recipe, plan.recipe.teacher_weight
+        terms = (
+            Objective("hard-label", 1.0 - weight),
+            Objective("response", weight, recipe.temperature, beta=recipe.beta),
+        )
+        return tuple(term for term in terms if term.weight)
+
+
 def objectives_of(plan: Plan, recipe: Recipe) -> Sequence[Objective]:
     """The plan's own [[recipe.objective]], or the recipe's.
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
-from toolkit.protocols import HardwareProfile, Report, RunRecord, Target, Teacher
-from toolkit.text import TextTeacher
+from toolkit.protocols import HardwareProfile, Report, RunRecord, Target
+from toolkit.text import AnyTeacher
 from toolkit.workspace import Stored, Workspace
 
 Kind = TypeVar("Kind", bound=Artifact)
@@ -31,8 +31,13 @@ class Context:
     override: str = ""
 
     @property
-    def teacher(self) -> Teacher | TextTeacher:
+    def teacher(self) -> AnyTeacher:
         return self.plugins.teachers()[self.plan.teacher.name]
+
+    @property
+    def journal(self) -> Path:
+        """Where what this teacher writes is kept, for every run of this home."""
+        return self.workspace.home / "answers" / self.teacher.fingerprint(self.plan)[:32]
 
     def student_spec(self, dataset: Dataset) -> StudentSpec:
         """The student that the domain, or core, builds for this data."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, TeacherLabels
-from toolkit.protocols import PredictorFacts
-from toolkit.serving.sessions import OnnxPredictor
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.evaluations import score
 from toolkit.tasks.base import task_of
@@ -19,7 +17,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     labels, student = take(upstream, "label", TeacherLabels), take(upstream, "distil", Student)
     spec = context.student_spec(dataset)
     predictors = [
-        OnnxPredictor(task.teacher_model(labels), facts=PredictorFacts("teacher", "", labels.digest), threads=0),
+        task.teacher_predictor(context.plan, context.teacher, labels, context.journal),
         task.student_predictor(student, spec, "student"),
     ]
     if "baseline" in student.facts:
@@ -39,7 +37,7 @@ def load(context: Context, stored: Stored) -> Evaluation:
 STAGE = Stage(
     name="evaluate",
     kind="evaluation",
-    keys=("compute.seed",),
+    keys=("compute.seed", "text.answer_tokens"),
     needs=("prepare", "label", "distil"),
     code=("toolkit.score", "toolkit.tasks", "toolkit.stages.evaluate"),
     run=run,

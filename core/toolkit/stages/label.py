@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Artifact, Dataset, Facts, TeacherLabels
-from toolkit.distil import labels as store
+from toolkit.distil.cache import shelf
 from toolkit.errors import Refused
 from toolkit.plan import Plan
-from toolkit.protocols import Teacher
 from toolkit.stages.context import Context, Stage, Upstream, take
-from toolkit.text import TextTeacher
+from toolkit.text import AnyTeacher, TextTeacher
 from toolkit.workspace import Stored
 
 
@@ -25,12 +24,13 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         dataset=take(upstream, "prepare", Dataset),
         teacher=context.teacher,
         workspace=folder,
+        journal=context.journal,
         report=context.report,
     )
     return labels.facts
 
 
-def check_licence(plan: Plan, teacher: Teacher | TextTeacher) -> None:
+def check_licence(plan: Plan, teacher: AnyTeacher) -> None:
     """Refuse a teacher whose licence does not allow its answers to train a model.
 
     Raises:
@@ -58,18 +58,31 @@ def inputs(context: Context) -> Mapping[str, Any]:
 
 
 def stands(context: Context, artifact: Artifact) -> bool:
-    """Whether every shard of the label store is what was written; one that is not is labelled again."""
-    return not store.damaged(artifact.path / "labels")
+    """Whether every shard of the label stores is what was written; one that is not is labelled again."""
+    return not shelf.damaged(artifact.path)
 
 
 def load(context: Context, stored: Stored) -> TeacherLabels:
     return TeacherLabels(stored.path, stored.digest, stored.parents, stored.facts)
 
 
+TEXT_KEYS = (
+    "max_tokens", "completions", "samples", "answer_tokens", "temperature", "knowledge", "top_k", "vocabulary"
+)  # fmt: skip
+"""Of the plan's table for text, what a teacher is asked by."""
+
 STAGE = Stage(
     name="label",
     kind="labels",
-    keys=("teacher", "recipe.views", "recipe.mixup", "student.input_size", "compute.seed", "compute.device"),
+    keys=(
+        "teacher",
+        "recipe.views",
+        "recipe.mixup",
+        "student.input_size",
+        *(f"text.{key}" for key in TEXT_KEYS),
+        "compute.seed",
+        "compute.device",
+    ),
     needs=("prepare",),
     code=("toolkit.distil", "toolkit.tasks", "toolkit.compile.export"),
     run=run,

@@ -45,7 +45,7 @@ def load(context: Context, stored: Stored) -> Dataset:
 STAGE = Stage(
     name="prepare",
     kind="dataset",
-    keys=("domain", "task", "data", "compute.seed"),
+    keys=("domain", "task", "data", "text.system", "compute.seed"),
     needs=(),
     code=("toolkit.tasks", "toolkit.stages.prepare"),
     run=run,

@@ -188,12 +188,6 @@ def train_pair(
 
 
 def _record(fitted: Fitted) -> dict[str, Any]:
-    """What the report shows of a training. Running means and variances are not parameters."""
+    """What the report shows of a student. Running means and variances are not parameters."""
     trained = [w for name, w in fitted.weights.items() if not name.endswith(("running_mean", "running_var", "tracked"))]
-    return {
-        "parameters": sum(weight.numel() for weight in trained),
-        "validation_accuracy": fitted.score.accuracy,
-        "picked_epoch": fitted.epoch,
-        "history": list(fitted.history),
-        "precision": fitted.precision.facts(),
-    }
+    return fitted.facts() | {"parameters": sum(weight.numel() for weight in trained)}

@@ -28,7 +28,7 @@ from toolkit.distil.sequences import TopK, precise
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.protocols import Report
 from toolkit.tasks.text_generation.preflight import Side, check_disk
-from toolkit.tasks.text_generation.students import check_checkpoint, head_of
+from toolkit.tasks.text_generation.students import check_checkpoint, head_of, without_bars
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, template_digest, tokenizer_digest
 from toolkit.workspace import file_digest
 
@@ -102,7 +102,8 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
         weights = sorted(source.glob("*.safetensors")) or sorted(source.glob("pytorch_model*.bin"))
         files = [source / "config.json", *weights]
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **extra)
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **extra)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(

@@ -1,0 +1,146 @@
+"""Labelling text: the teacher writes the completions that are missing, and says of every token what it would.
+
+What was written lies in the home's journal, for every run, whoever wrote it. A teacher on this machine is looked into
+as well: what it says of the tokens goes into the token cache. A student then learns from files alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from toolkit.artifacts import Dataset, TeacherLabels
+from toolkit.distil.answers import answered
+from toolkit.distil.cache.codecs import HiddenCodec
+from toolkit.distil.cache.mass import LowMass
+from toolkit.distil.cache.store import TokenCache
+from toolkit.distil.devices import prepare_torch
+from toolkit.errors import DataError, PlanError
+from toolkit.plan import Plan, TextPlan
+from toolkit.protocols import Report
+from toolkit.tasks.text_generation import completions
+from toolkit.tasks.text_generation.completions import Judged, Learnt, judge, prompts_of
+from toolkit.tasks.text_generation.predictors import LocalWriter
+from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.rows import Row
+from toolkit.tasks.text_generation.teacher import LanguageTeacher, label_as_needed, read_teacher
+from toolkit.tasks.text_generation.teacher import label as label_tokens
+from toolkit.tasks.text_generation.tokens import tokenise
+from toolkit.tasks.text_generation.training import Knowledge
+from toolkit.text import Completion, LocalTeacher, TextTeacher
+
+TOKENS, TOKENIZER, HEAD = "cache", "tokenizer", "head.safetensors"
+
+
+def label(
+    plan: Plan, dataset: Dataset, teacher: TextTeacher | LocalTeacher, workspace: Path, journal: Path, report: Report
+) -> TeacherLabels:
+    """Fill `workspace` with completions and with what the teacher says of their tokens; what is there already is not
+    done again.
+
+    Args:
+        journal: folder of what this teacher has written to anybody.
+
+    Raises:
+        DataError: nothing is left to learn. And what the teacher raises.
+    """
+    facts: dict[str, Any] = {"name": teacher.name, "record": asdict(teacher.record(plan)), "history": []}
+    if isinstance(teacher, TextTeacher):
+        completions.write(workspace, _learnt(plan, dataset, teacher, journal, report, facts))
+        return TeacherLabels(workspace, "", facts=facts)
+    prepare_torch(plan.compute)
+    model = read_teacher(teacher.source(plan), name=teacher.name, vocabulary=plan.text.vocabulary)
+    learnt = _learnt(plan, dataset, LocalWriter(teacher, model), journal, report, facts)
+    completions.write(workspace, learnt)
+    facts |= {
+        "architecture": model.model.config.model_type,
+        "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
+        "vocabulary": model.side.vocabulary,
+        "context": model.side.context,
+    }
+    if plan.text.knowledge != "none":
+        facts["tokens"] = _look_into(plan.text, model, [one.row for one in learnt], workspace, report)
+    return TeacherLabels(workspace, "", facts=facts)
+
+
+def knowledge_of(labels: TeacherLabels) -> Knowledge:
+    """What the teacher said of the tokens."""
+    cache = TokenCache.at(labels.path / TOKENS / labels.facts["tokens"]["cache"])
+    if not isinstance(cache.codec, HiddenCodec):
+        return Knowledge(cache)
+    head = load_file(labels.path / HEAD)
+    return Knowledge(cache, (head["weight"], head.get("bias")))
+
+
+def _learnt(
+    plan: Plan, dataset: Dataset, teacher: TextTeacher, journal: Path, report: Report, facts: dict[str, Any]
+) -> Sequence[Learnt]:
+    """What came with its completion, and what the teacher wrote; `facts` are told how many."""
+    rows = [
+        (row, "train" if split == "unlabelled" else split)
+        for split in ("train", "validation", "unlabelled")
+        for row in load_corpus(dataset.path, split)
+    ]
+    anew = plan.text.completions == "teacher"
+    given = [Learnt(row, split) for row, split in rows if row.labelled and not anew]
+    asked = [(replace(row, completion=""), split) for row, split in rows if anew or not row.labelled]
+    judged = _asked(plan, teacher, asked, journal, report)
+    facts["completions"] = {"given": len(given), "kept": len(judged.learnt), **judged.counts}
+    learnt = [*given, *judged.learnt]
+    for split in ("train", "validation"):
+        if not any(one.split == split for one in learnt):
+            raise DataError(
+                f"no completion of a {split} row is left to learn from",
+                hint="Give more, or let the teacher write.",
+            )
+    return learnt
+
+
+def _asked(plan: Plan, teacher: TextTeacher, asked: Sequence[tuple[Row, str]], journal: Path, report: Report) -> Judged:
+    prompts = prompts_of((row for row, _ in asked), plan.text.samples)
+    if not prompts:
+        return Judged()
+
+    def told(answers: Iterable[Completion]) -> Iterable[Completion]:
+        for done, answer in enumerate(answers, start=1):
+            report("the teacher writes", done, len(prompts))
+            yield answer
+
+    with answered(journal, teacher, plan, prompts) as answers:
+        return judge(asked, plan.text.samples, told(answers), teacher.record(plan).id)
+
+
+def _look_into(
+    text: TextPlan, model: LanguageTeacher, rows: Sequence[Row], workspace: Path, report: Report
+) -> Mapping[str, Any]:
+    """Fill the token cache; keep what it takes to read it without the teacher: its tokenizer and, with hidden states,
+    its head."""
+    samples = tokenise(rows, model.tokenizer, max_tokens=text.max_tokens).samples
+    settings: dict[str, Any] = {"k": text.top_k, "sampling": {"completions": text.completions}, "report": report}
+    if text.knowledge == "topk" or text.knowledge == "hidden":
+        try:
+            cache = label_tokens(model, samples, workspace / TOKENS, codec=text.knowledge, **settings)
+        except LowMass as low:
+            raise PlanError(
+                str(low), hint="Keep more of them (text.top_k), or --set text.knowledge=auto: as many as it takes."
+            ) from low
+    else:
+        cache = label_as_needed(model, samples, workspace / TOKENS, **settings)
+    for other in cache.folder.parent.iterdir():
+        if other != cache.folder:
+            shutil.rmtree(other)  # begun with, and given up for too little mass
+    model.tokenizer.save_pretrained(workspace / TOKENIZER)
+    if isinstance(cache.codec, HiddenCodec):
+        weight, bias = model.head
+        save_file({"weight": weight.contiguous()} | ({} if bias is None else {"bias": bias}), workspace / HEAD)
+    return {
+        "cache": cache.folder.name,
+        "codec": cache.codec.name,
+        "tokens": cache.tokens,
+        "mass": cache.quality.mass,
+    }
