@@ -112,6 +112,8 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
         ) from error
     model.train(False)
     model.requires_grad_(False)
+    if extra:
+        _forget_quantisation(model)
     _check_head(model, source)
     digest = hashlib.sha256("".join(file_digest(path) for path in files).encode()).hexdigest()
     size = model.config.vocab_size if vocabulary is None else vocabulary
@@ -224,6 +226,16 @@ def _entries(teacher: LanguageTeacher, codec: Codec, states: Tensor) -> Mapping[
     parts = [TopK.of_logits(teacher.logits(chunk), codec.k) for chunk in torch.split(states, CHUNK)]
     fields = ("indices", "log_probs", "log_rest")
     return {name: torch.cat([getattr(part, name) for part in parts]).cpu().numpy() for name in fields}
+
+
+def _forget_quantisation(model: PreTrainedModel) -> None:
+    """The weights of a GGUF file are plain numbers once they are read; a copy that said otherwise could not be saved,
+    and a student pruned from it not be read again."""
+    for name in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if name in vars(model):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 @torch.inference_mode()
