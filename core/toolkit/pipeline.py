@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, Evaluation
+from toolkit.artifacts import Artifact, Evaluation, TeacherLabels
 from toolkit.distil.recipes import carriers, objectives_of
 from toolkit.errors import EnvironmentUnfit, PlanError, unknown_name
 from toolkit.plan import Plan
@@ -46,6 +48,16 @@ class StageResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A stage whose artifact is still filling, while the next one works on what has come."""
+
+    stage: Stage
+    artifact: TeacherLabels
+    filling: Generator[Any]
+    started: float
+
+
 Listener = Callable[[StageResult], None]
 
 
@@ -80,24 +92,37 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
     check_end(context.plan, until)
     hook = context.plugins.hook
     results: list[StageResult] = []
-    with folder_lock(context.workspace.home / "store", purpose="run the line"):
+    upstream: dict[str, Artifact] = {}
+
+    def done(result: StageResult) -> None:
+        upstream[result.stage] = result.artifact
+        results.append(result)
+        hook.stage_finished(run=context.run, stage=result.stage, artifact=result.artifact, kept=result.kept)
+        listen(result)
+
+    begun: _Begun | None = None
+    with contextlib.ExitStack() as held:
+        held.enter_context(folder_lock(context.workspace.home / "store", purpose="run the line"))
         hook.run_started(run=context.run)
-        upstream: dict[str, Artifact] = {}
         for stage in LINE:
             if stage.name in HERE_ONLY and not _runs_here(upstream):
                 break
             try:
                 made = {result.stage for result in results if not result.kept}
                 anew = stage.name in HERE_ONLY and not made.isdisjoint(stage.needs)
-                result = _run_stage(context, stage, upstream, anew=anew)
-                upstream[stage.name] = result.artifact
-                results.append(result)
-                hook.stage_finished(run=context.run, stage=stage.name, artifact=result.artifact, kept=result.kept)
-                listen(result)
+                found = _run_stage(context, stage, upstream, anew=anew, last=stage.name == until)
+                if isinstance(found, _Begun):
+                    begun, upstream[stage.name] = found, found.artifact
+                    held.enter_context(contextlib.closing(found.filling))
+                    continue
+                if begun is not None:
+                    done(_complete(context, begun))
+                    begun = None
+                done(found)
                 if stage.name == "gate":
-                    _publish_report(context, result.artifact, results)
-                    assert isinstance(result.artifact, Evaluation)
-                    gate.enforce(context, result.artifact)
+                    _publish_report(context, found.artifact, results)
+                    assert isinstance(found.artifact, Evaluation)
+                    gate.enforce(context, found.artifact)
             except BaseException as error:
                 hook.run_failed(run=context.run, stage=stage.name, error=error)
                 raise
@@ -117,14 +142,17 @@ def stage_digest(context: Context, stage: Stage, upstream: Mapping[str, Artifact
             "stage": stage.name,
             "plan": context.plan.part(stage.keys),
             "sections": context.plugins.section_values(context.plan, stage.name),
-            "parents": [upstream[name].digest for name in stage.needs],
+            "parents": list(_parents(stage, upstream)),
             "inputs": dict(stage.inputs(context)),
             "code": context.plugins.code_version(*stage.code, *offered, *domain),
         }
     )
 
 
-def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact], *, anew: bool) -> StageResult:
+def _run_stage(
+    context: Context, stage: Stage, upstream: Mapping[str, Artifact], *, anew: bool, last: bool
+) -> StageResult | _Begun:
+    """The stage's artifact: kept, made, or, where it is not the `last` and can be completed beside the next, begun."""
     started = time.monotonic()
     digest = stage_digest(context, stage, upstream)
     stored = None if anew else context.workspace.find(stage.kind, digest)
@@ -133,18 +161,44 @@ def _run_stage(context: Context, stage: Stage, upstream: Mapping[str, Artifact],
         if stage.stands(context, artifact):
             return StageResult(stage.name, artifact, True, time.monotonic() - started)
         context.workspace.reopen(stage.kind, digest)
-    folder = context.workspace.scratch(stage.kind, digest)
+    folder, parents = context.workspace.scratch(stage.kind, digest), _parents(stage, upstream)
+    with _on_disk(stage, folder):
+        if stage.begin is None or last:
+            facts = stage.run(context, upstream, folder)
+        else:
+            labels = stage.begin(context, upstream, folder)
+            if labels.filling is not None:
+                artifact = replace(labels, digest=digest, parents=parents)
+                return _Begun(stage, artifact, labels.filling, started)
+            facts = labels.facts
+        stored = context.workspace.commit(stage.kind, digest, parents=parents, facts=facts)
+    return StageResult(stage.name, stage.load(context, stored), False, time.monotonic() - started)
+
+
+def _complete(context: Context, begun: _Begun) -> StageResult:
+    """Wait for what has not come yet, and keep the artifact."""
+    stage, artifact = begun.stage, begun.artifact
+    with _on_disk(stage, artifact.path):
+        for _ in begun.filling:
+            pass
+        stored = context.workspace.commit(stage.kind, artifact.digest, parents=artifact.parents, facts=artifact.facts)
+    return StageResult(stage.name, stage.load(context, stored), False, time.monotonic() - begun.started)
+
+
+def _parents(stage: Stage, upstream: Mapping[str, Artifact]) -> tuple[str, ...]:
+    return tuple(upstream[name].digest for name in stage.needs)
+
+
+@contextlib.contextmanager
+def _on_disk(stage: Stage, folder: Path) -> Iterator[None]:
+    """Say of an error of the file system which stage it kept from its end."""
     try:
-        facts = stage.run(context, upstream, folder)
-        stored = context.workspace.commit(
-            stage.kind, digest, parents=tuple(upstream[name].digest for name in stage.needs), facts=facts
-        )
+        yield
     except OSError as error:
         raise EnvironmentUnfit(
             f"the stage {stage.name} cannot use {error.filename or folder}: {error.strerror}",
             hint="Check free space and rights; what was finished is kept.",
         ) from error
-    return StageResult(stage.name, stage.load(context, stored), False, time.monotonic() - started)
 
 
 def _runs_here(upstream: Mapping[str, Artifact]) -> bool:

@@ -78,7 +78,7 @@ class RecipePlan(Section):
 
     name: str = Field("white-box", description="A recipe; see `toolkit plugins`.")
     epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(64, ge=1, le=8192, description="Rows in a step; of text, packed ones.")
+    batch_size: int = Field(64, ge=1, le=8192, description="Rows in a step.")
     accumulation: int = Field(1, ge=1, le=8192, description="Text: parts that a step is taken in, to fit memory.")
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec
+from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec, TeacherLabels
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import HardwareProfile, Report, RunRecord, Target
@@ -70,6 +70,7 @@ class Stage:
         needs: stages whose artifacts it reads; their digests are its parents.
         code: modules whose sources its digest covers, beside the domain's.
         run: makes the artifact's files in a folder and returns its facts. What lies there after a crash is taken up.
+        begin: as `run`, where the next stage can work on what has been made so far and bring it to its end.
         load: a stored artifact as the record that later stages take.
         uses: what plugins offered for it; the sources of those plugins count too.
         inputs: what else the digest covers: data, checkpoints, the site.
@@ -83,6 +84,7 @@ class Stage:
     code: tuple[str, ...]
     run: Callable[[Context, Upstream, Path], Facts]
     load: Callable[[Context, Stored], Artifact]
+    begin: Callable[[Context, Upstream, Path], TeacherLabels] | None = None
     uses: Callable[[Context], tuple[object, ...]] = field(default=lambda _: ())
     inputs: Callable[[Context], Mapping[str, Any]] = field(default=lambda _: {})
     stands: Callable[[Context, Artifact], bool] = field(default=lambda _, __: True)

@@ -18,6 +18,14 @@ from toolkit.workspace import Stored
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """Label, or take up labelling that was interrupted."""
+    labels = begin(context, upstream, folder)
+    for done, _ in enumerate(labels.filling or ()):
+        context.report("the teacher answers", done, labels.facts["units"])
+    return labels.facts
+
+
+def begin(context: Context, upstream: Upstream, folder: Path) -> TeacherLabels:
+    """Label; a teacher that may answer beside training has only begun when this returns."""
     check_licence(context.plan, context.teacher)
     labels: TeacherLabels = context.plugins.hook.label(
         plan=context.plan,
@@ -27,7 +35,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         journal=context.journal,
         report=context.report,
     )
-    return labels.facts
+    return labels
 
 
 def check_licence(plan: Plan, teacher: AnyTeacher) -> None:
@@ -86,6 +94,7 @@ STAGE = Stage(
     needs=("prepare",),
     code=("toolkit.distil", "toolkit.tasks", "toolkit.compile.export"),
     run=run,
+    begin=begin,
     load=load,
     uses=lambda context: (context.teacher,),
     inputs=inputs,

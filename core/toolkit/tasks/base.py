@@ -23,7 +23,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "text_generation": {
         "teacher": {"name": "transformers"},
         "recipe": {
-            "name": "sequence", "epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "weight_decay": 0.01
+            "name": "sequence", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01
         },
     },
 }  # fmt: skip

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import DataError
 from toolkit.tasks.text_generation.answers import answers_right
@@ -25,27 +26,18 @@ GIVEN = "data"
 
 @dataclass(frozen=True)
 class Learnt:
-    """A row with its completion, the split it lies in, and by whom it was said."""
+    """A row with its completion, and by whom it was said."""
 
     row: Row
-    split: str
     by: str = GIVEN
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is learnt of a teacher's answers; how many there were, were cut off or wrong; and what they cost."""
+class Unit:
+    """What is learnt of one row of a split: one completion, or as many as the teacher's answers are good for."""
 
-    learnt: tuple[Learnt, ...] = ()
-    asked: int = 0
-    cut_off: int = 0
-    wrong: int = 0
-    cost: float = 0.0
-
-    @property
-    def counts(self) -> Mapping[str, float]:
-        """All but what is learnt, for the report."""
-        return {"asked": self.asked, "cut_off": self.cut_off, "wrong": self.wrong, "cost": self.cost}
+    split: str
+    learnt: tuple[Learnt, ...]
 
 
 def prompts_of(rows: Iterable[Row], samples: int) -> Sequence[Prompt]:
@@ -57,32 +49,49 @@ def prompts_of(rows: Iterable[Row], samples: int) -> Sequence[Prompt]:
     ]
 
 
-def judge(rows: Sequence[tuple[Row, str]], samples: int, answers: Iterable[Completion], by: str) -> Judged:
-    """Keep what can be learnt of a teacher's answers to `prompts_of` these (row, split), in that order.
+@dataclass
+class Judge:
+    """Keeps what can be learnt of a teacher's answers; counts those asked for, cut off and wrong, and their cost."""
 
-    Raises:
-        DataError: nothing is left.
-    """
-    kept: list[Learnt] = []
-    asked = cut_off = wrong = 0
-    cost = 0.0
-    asked_of = ((row, split) for row, split in rows for _ in range(samples))
-    seen: set[tuple[str, str]] = set()
-    for (row, split), answer in zip(asked_of, answers, strict=True):
-        asked, cost, text = asked + 1, cost + answer.cost, said(answer)
-        if answer.finish != "stop" or not answer.text.strip():
-            cut_off += 1
-        elif row.answer and not answers_right(answer.text, row.answer):
-            wrong += 1
-        elif (row.id, text) not in seen:
-            seen.add((row.id, text))
-            kept.append(Learnt(replace(row, id=answer.prompt_id, completion=text), split, by))
-    if asked and not kept:
-        raise DataError(
-            f"of {asked:,} answers of the teacher none can be learnt: {cut_off:,} were cut off, {wrong:,} wrong",
-            hint="Let it write more (text.answer_tokens), ask it several times (text.samples), or choose another.",
-        )
-    return Judged(tuple(kept), asked, cut_off, wrong, cost)
+    by: str
+    asked: int = 0
+    kept: int = 0
+    cut_off: int = 0
+    wrong: int = 0
+    cost: float = 0.0
+
+    def unit(self, row: Row, split: str, answers: Iterable[Completion]) -> Unit:
+        """The good ones among the answers to a row, each once."""
+        learnt: dict[str, Learnt] = {}
+        for answer in answers:
+            self.asked += 1
+            self.cost += answer.cost
+            text = said(answer)
+            if answer.finish != "stop" or not answer.text.strip():
+                self.cut_off += 1
+            elif row.answer and not answers_right(answer.text, row.answer):
+                self.wrong += 1
+            else:
+                learnt.setdefault(text, Learnt(replace(row, id=answer.prompt_id, completion=text), self.by))
+        self.kept += len(learnt)
+        return Unit(split, tuple(learnt.values()))
+
+    def counts(self) -> Mapping[str, float]:
+        """For the report."""
+        return {name: value for name, value in asdict(self).items() if name != "by"}
+
+    def check(self) -> None:
+        """Refuse a teacher of whom nothing can be learnt.
+
+        Raises:
+            DataError: nothing was kept.
+        """
+        if self.asked and not self.kept:
+            raise DataError(
+                f"of {self.asked:,} answers of the teacher none can be learnt: {self.cut_off:,} were cut off, "
+                f"{self.wrong:,} wrong",
+                hint="Let it write more (text.answer_tokens), ask it several times (text.samples), or choose another.",
+            )
 
 
 def said(answer: Completion) -> str:
@@ -92,20 +101,18 @@ def said(answer: Completion) -> str:
     return f"<think>\n{answer.reasoning.strip()}\n</think>\n\n{text}" if answer.reasoning.strip() else text
 
 
-def write(folder: Path, learnt: Iterable[Learnt]) -> None:
-    """Into completions.jsonl, one JSON object a line."""
-    lines = (json.dumps(asdict(one.row) | {"split": one.split, "by": one.by}, ensure_ascii=False) for one in learnt)
-    write_file(folder / FILE, "".join(line + "\n" for line in lines).encode())
+def write(folder: Path, units: Iterable[Unit]) -> None:
+    """Into completions.jsonl, one unit a line."""
+    lines = (json.dumps(asdict(unit), ensure_ascii=False) + "\n" for unit in units)
+    write_file(folder / FILE, "".join(lines).encode())
 
 
-def read(folder: Path) -> Sequence[Learnt]:
+def read(folder: Path) -> Sequence[Unit]:
     """What `write` wrote."""
     records = [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").split("\n") if line]
-    return [_learnt(record, record.pop("split"), record.pop("by")) for record in records]
+    return [Unit(one["split"], tuple(_learnt(**learnt) for learnt in one["learnt"])) for one in records]
 
 
-def _learnt(record: dict[str, object], split: str, by: str) -> Learnt:
-    turns = record.pop("messages")
-    assert isinstance(turns, list)
-    messages = tuple(Message(**turn) for turn in turns)
-    return Learnt(Row(messages=messages, **record), split, by)  # type: ignore[arg-type]
+def _learnt(row: dict[str, Any], by: str) -> Learnt:
+    messages = tuple(Message(**turn) for turn in row.pop("messages"))
+    return Learnt(Row(messages=messages, **row), by)

@@ -7,8 +7,10 @@ as well: what it says of the tokens goes into the token cache. A student then le
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from toolkit.errors import DataError, PlanError
 from toolkit.plan import Plan, TextPlan
 from toolkit.protocols import Report
 from toolkit.tasks.text_generation import completions
-from toolkit.tasks.text_generation.completions import Judged, Learnt, judge, prompts_of
+from toolkit.tasks.text_generation.completions import Judge, Learnt, Unit, prompts_of
+from toolkit.tasks.text_generation.packing import drawn_lot
 from toolkit.tasks.text_generation.predictors import LocalWriter
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.rows import Row
@@ -32,16 +35,19 @@ from toolkit.tasks.text_generation.teacher import LanguageTeacher, label_as_need
 from toolkit.tasks.text_generation.teacher import label as label_tokens
 from toolkit.tasks.text_generation.tokens import tokenise
 from toolkit.tasks.text_generation.training import Knowledge
-from toolkit.text import Completion, LocalTeacher, TextTeacher
+from toolkit.text import LocalTeacher, TextTeacher
 
 TOKENS, TOKENIZER, HEAD = "cache", "tokenizer", "head.safetensors"
+
+_Rows = Sequence[tuple[Row, str]]
+"""Rows, and the split that each lies in."""
 
 
 def label(
     plan: Plan, dataset: Dataset, teacher: TextTeacher | LocalTeacher, workspace: Path, journal: Path, report: Report
 ) -> TeacherLabels:
     """Fill `workspace` with completions and with what the teacher says of their tokens; what is there already is not
-    done again.
+    done again. A teacher that is asked writes while who reads `filling` goes on.
 
     Args:
         journal: folder of what this teacher has written to anybody.
@@ -51,12 +57,15 @@ def label(
     """
     facts: dict[str, Any] = {"name": teacher.name, "record": asdict(teacher.record(plan)), "history": []}
     if isinstance(teacher, TextTeacher):
-        completions.write(workspace, _learnt(plan, dataset, teacher, journal, report, facts))
-        return TeacherLabels(workspace, "", facts=facts)
+        return TeacherLabels(
+            workspace, "", facts=facts, filling=_filling(plan, dataset, teacher, workspace, journal, facts)
+        )
     prepare_torch(plan.compute)
     model = read_teacher(teacher.source(plan), name=teacher.name, vocabulary=plan.text.vocabulary)
-    learnt = _learnt(plan, dataset, LocalWriter(teacher, model), journal, report, facts)
-    completions.write(workspace, learnt)
+    units = []
+    for unit in _filling(plan, dataset, LocalWriter(teacher, model), workspace, journal, facts):
+        units.append(unit)
+        report("the teacher writes", len(units), facts["units"])
     facts |= {
         "architecture": model.model.config.model_type,
         "parameters": sum(parameter.numel() for parameter in model.model.parameters()),
@@ -64,7 +73,8 @@ def label(
         "context": model.side.context,
     }
     if plan.text.knowledge != "none":
-        facts["tokens"] = _look_into(plan.text, model, [one.row for one in learnt], workspace, report)
+        rows = [learnt.row for unit in units for learnt in unit.learnt]
+        facts["tokens"] = _look_into(plan.text, model, rows, workspace, report)
     return TeacherLabels(workspace, "", facts=facts)
 
 
@@ -77,42 +87,53 @@ def knowledge_of(labels: TeacherLabels) -> Knowledge:
     return Knowledge(cache, (head["weight"], head.get("bias")))
 
 
-def _learnt(
-    plan: Plan, dataset: Dataset, teacher: TextTeacher, journal: Path, report: Report, facts: dict[str, Any]
-) -> Sequence[Learnt]:
-    """What came with its completion, and what the teacher wrote; `facts` are told how many."""
+def _filling(
+    plan: Plan, dataset: Dataset, teacher: TextTeacher, workspace: Path, journal: Path, facts: dict[str, Any]
+) -> Generator[Unit]:
+    """What came with its completion, then what the teacher writes, as it comes; at the end all of it is in `workspace`,
+    and counted in `facts`. How many units of each split there will be, they are told at once.
+    """
+    given, asked = _rows(plan, dataset)
+    facts["units"] = len(given) + len(asked)
+    facts["of"] = dict(Counter(split for _, split in (*given, *asked)))
+    return _told(plan, given, asked, teacher, workspace, journal, facts)
+
+
+def _told(
+    plan: Plan, given: _Rows, asked: _Rows, teacher: TextTeacher, workspace: Path, journal: Path, facts: dict[str, Any]
+) -> Generator[Unit]:
+    units = [Unit(split, (Learnt(row),)) for row, split in given]
+    yield from units
+    judge, samples = Judge(teacher.record(plan).id), plan.text.samples
+    if asked:
+        with answered(journal, teacher, plan, prompts_of((row for row, _ in asked), samples)) as answers:
+            coming = iter(answers)
+            for row, split in asked:
+                units.append(judge.unit(row, split, list(islice(coming, samples))))
+                yield units[-1]
+    judge.check()
+    for split in ("train", "validation"):
+        if not any(unit.learnt for unit in units if unit.split == split):
+            raise DataError(
+                f"no completion of a {split} row is left to learn from", hint="Give more, or let the teacher write."
+            )
+    completions.write(workspace, units)
+    facts["completions"] = {"given": len(given), **judge.counts()}
+
+
+def _rows(plan: Plan, dataset: Dataset) -> tuple[_Rows, _Rows]:
+    """Rows that came with their completion, and rows that the teacher is to answer, each with its split: those of
+    training first, drawn by lot, since who trains beside takes them in this order."""
     rows = [
         (row, "train" if split == "unlabelled" else split)
-        for split in ("train", "validation", "unlabelled")
+        for split in ("train", "unlabelled", "validation")
         for row in load_corpus(dataset.path, split)
     ]
     anew = plan.text.completions == "teacher"
-    given = [Learnt(row, split) for row, split in rows if row.labelled and not anew]
+    rows.sort(key=lambda pair: (pair[1] != "train", drawn_lot(plan.compute.seed, 0, "label", pair[0].id)))
+    given = [(row, split) for row, split in rows if row.labelled and not anew]
     asked = [(replace(row, completion=""), split) for row, split in rows if anew or not row.labelled]
-    judged = _asked(plan, teacher, asked, journal, report)
-    facts["completions"] = {"given": len(given), "kept": len(judged.learnt), **judged.counts}
-    learnt = [*given, *judged.learnt]
-    for split in ("train", "validation"):
-        if not any(one.split == split for one in learnt):
-            raise DataError(
-                f"no completion of a {split} row is left to learn from",
-                hint="Give more, or let the teacher write.",
-            )
-    return learnt
-
-
-def _asked(plan: Plan, teacher: TextTeacher, asked: Sequence[tuple[Row, str]], journal: Path, report: Report) -> Judged:
-    prompts = prompts_of((row for row, _ in asked), plan.text.samples)
-    if not prompts:
-        return Judged()
-
-    def told(answers: Iterable[Completion]) -> Iterable[Completion]:
-        for done, answer in enumerate(answers, start=1):
-            report("the teacher writes", done, len(prompts))
-            yield answer
-
-    with answered(journal, teacher, plan, prompts) as answers:
-        return judge(asked, plan.text.samples, told(answers), teacher.record(plan).id)
+    return given, asked
 
 
 def _look_into(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +18,30 @@ from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
-from toolkit.distil.loop import Fitted, Schedule, fit
+from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
 from toolkit.tasks.text_generation import completions, students
-from toolkit.tasks.text_generation.completions import GIVEN, Learnt
+from toolkit.tasks.text_generation.coming import Coming
+from toolkit.tasks.text_generation.completions import GIVEN
 from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
-from toolkit.tasks.text_generation.packing import PackedBatches
+from toolkit.tasks.text_generation.packing import PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.shapes import Target
 from toolkit.tasks.text_generation.teacher import read_teacher
-from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, tokenise
+from toolkit.tasks.text_generation.tokens import Tokenizer, tokenise
 from toolkit.tasks.text_generation.training import Knowledge, Mixture, SequenceLesson, validator
 from toolkit.workspace import canonical_json, write_file
 
 CALIBRATION = 64
 """Training rows whose tokens tell what of a teacher matters, where a student is pruned from it."""
+
+VALIDATED = 8
+"""Packed rows that are validated with at once."""
 
 
 def build(plan: Plan, dataset: Dataset) -> PreTrainedModel:
@@ -70,25 +75,23 @@ def train_pair(
     folder: Path,
     report: Report,
 ) -> dict[str, Any]:
-    """Train both into `folder`; the facts of a Student. There is no baseline where no row came with its completion."""
-    device = prepare_torch(plan.compute)
-    learnt, tokenizer = completions.read(labels.path), tokenizer_of(plan, labels)
-    knowledge = knowledge_of(labels) if "response" in carriers(objectives) else None
-    wanted: dict[str, tuple[Sequence[Objective], Knowledge | None]] = {"student": (objectives, knowledge)}
-    given = [one for one in learnt if one.by == GIVEN]
-    if plan.recipe.baseline and {"train", "validation"} <= {one.split for one in given}:
-        wanted["baseline"] = (LABELS_ALONE, None)
+    """Train both into `folder`; the facts of a Student. There is no baseline where no row came with its completion.
+
+    Where the teacher still answers, the student learns beside it: its first epoch takes rows as they come.
+    """
+    device, tokenizer = prepare_torch(plan.compute), tokenizer_of(plan, labels)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
-    for name, (terms, known) in wanted.items():
+    for name, terms in (("student", objectives), ("baseline", LABELS_ALONE)):
+        units = _units(plan, labels, tokenizer, name)
+        if units is None:
+            continue
         if not (folder / f"{name}.json").exists():
             model: PreTrainedModel = spec.build()
-            splits = _samples(plan, given if name == "baseline" else learnt, tokenizer)
-            if known is not None:
-                _check_fit(plan, labels, model, tokenizer, learnt, splits["train"])
-            tell = functools.partial(report, f"train the {name}")
+            known = _knowledge(plan, labels, model, tokenizer, units) if "response" in carriers(terms) else None
             nn.Module.to(model, device)
-            fitted = _fit(plan, model, splits, Mixture(terms), known, folder / f"{name}-training", tell, precision)
+            tell = functools.partial(report, f"train the {name}")
+            fitted = _fit(plan, model, units, Mixture(terms), known, folder / f"{name}-training", tell, precision)
             model.load_state_dict(fitted.weights)
             students.save(students.Student(model.cpu(), {}), folder / name, tokenizer)
             parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -117,58 +120,69 @@ def tokenizer_of(plan: Plan, labels: TeacherLabels) -> Tokenizer:
     )
 
 
-def _samples(plan: Plan, learnt: Sequence[Learnt], tokenizer: Tokenizer) -> dict[str, Sequence[Tokenised]]:
-    return {
-        split: tokenise(
-            [one.row for one in learnt if one.split == split], tokenizer, max_tokens=plan.text.max_tokens
-        ).samples
-        for split in ("train", "validation")
-    }
+def _units(plan: Plan, labels: TeacherLabels, tokenizer: Tokenizer, name: str) -> Coming | None:
+    """What is learnt: the student takes all, as it comes; the baseline what came with its row, None where there is too
+    little or nobody wants it."""
+    if name == "student":
+        coming = completions.read(labels.path) if labels.filling is None else labels.filling
+        return Coming(coming, labels.facts["of"], tokenizer, plan.text.max_tokens)
+    for _ in labels.filling or ():
+        pass  # whoever begins with the baseline waits for the rest
+    given = [unit for unit in completions.read(labels.path) if any(one.by == GIVEN for one in unit.learnt)]
+    of = Counter(unit.split for unit in given)
+    if not plan.recipe.baseline or not all(of[split] for split in ("train", "validation")):
+        return None
+    return Coming(given, of, tokenizer, plan.text.max_tokens)
 
 
-def _check_fit(
-    plan: Plan,
-    labels: TeacherLabels,
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    learnt: Sequence[Learnt],
-    samples: Sequence[Tokenised],
-) -> None:
-    """Teacher and student count in the same tokens; what either head is padded with is cut."""
+def _knowledge(
+    plan: Plan, labels: TeacherLabels, model: PreTrainedModel, tokenizer: Tokenizer, units: Coming
+) -> Knowledge:
+    """What the teacher said of the tokens, once it is sure that the two count in the same ones; what either head is
+    padded with is cut."""
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    theirs = AutoTokenizer.from_pretrained(labels.path / TOKENIZER, local_files_only=True)
-    fit_ = preflight(
+    theirs: Tokenizer = AutoTokenizer.from_pretrained(labels.path / TOKENIZER, local_files_only=True)
+    rows = [one.row for unit in completions.read(labels.path) for one in unit.learnt]
+    found = preflight(
         Side("teacher", theirs, labels.facts["vocabulary"], labels.facts["context"]),
         Side("student", tokenizer, model.config.vocab_size, int(context)),
-        [one.row for one in learnt],
-        samples,
+        rows,
+        units.all("train"),
         vocabulary=plan.text.vocabulary,
     )
-    students.cut_vocabulary(model, fit_.vocabulary)
+    students.cut_vocabulary(model, found.vocabulary)
+    return knowledge_of(labels)
 
 
 def _fit(
     plan: Plan,
     model: PreTrainedModel,
-    splits: dict[str, Sequence[Tokenised]],
+    units: Coming,
     mix: Mixture,
     knowledge: Knowledge | None,
     folder: Path,
-    report: Any,
+    report: Callable[[int, int], None],
     precision: Wanted | Precision,
 ) -> Fitted:
     recipe, capacity, seed = plan.recipe, plan.text.capacity, plan.compute.seed
-    rows = max(1, recipe.batch_size // recipe.accumulation)
-    train = PackedBatches(splits["train"], capacity=capacity, rows=rows, accumulation=recipe.accumulation, seed=seed)
-    watched = PackedBatches(splits["validation"], capacity=capacity, rows=rows)
+    train = UnitBatches(
+        units.split("train"), capacity=capacity, taken=recipe.batch_size, parts=recipe.accumulation, seed=seed
+    )
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
+
+    @functools.cache
+    def validate() -> Callable[[nn.Module], Score]:
+        """Validation rows may come last, so they are not asked for before the first epoch is over."""
+        units.all("train")
+        return validator(PackedBatches(units.all("validation"), capacity=capacity, rows=VALIDATED))
+
     return fit(
         Learner(model, last_layer(model)),
         SequenceLesson(train, mix, knowledge),
         Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, seed=seed),
         groups=[{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
-        validate=validator(watched),
+        validate=lambda module: validate()(module),
         folder=folder,
         report=report,
         precision=precision,

@@ -98,6 +98,20 @@ class Encoded:
 
 
 def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> Encoded:
+    """As `encoded`, where something must be left.
+
+    Raises:
+        PlanError, DataError: as `encoded`; DataError also where no row is left.
+    """
+    rows = list(rows)
+    found = encoded(rows, tokenizer, max_tokens=max_tokens)
+    if not found.samples:
+        why = f": {found.findings[0].message}" if found.findings else ""
+        raise DataError(f"no row of {len(rows)} is left{why}", hint="Raise the most tokens of a sample.")
+    return found
+
+
+def encoded(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> Encoded:
     """Tokenise rows that have a completion.
 
     A row of more than `max_tokens` tokens is dropped with a finding, and so is one whose text spells a special token of
@@ -105,14 +119,13 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
 
     Raises:
         PlanError: the tokenizer has no end-of-sequence token, or its template refuses every row.
-        DataError: a row has no completion, or no row is left.
+        DataError: a row has no completion.
     """
     check_end(tokenizer)
     samples: list[Tokenised] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     beyond: Counter[str] = Counter()
     special = [token for token in _special(tokenizer) if token.strip()]
-    rows = list(rows)
     for row in rows:
         if not row.labelled:
             raise DataError(f"the row {row.id} has no completion", hint="Have the teacher answer it first.")
@@ -126,9 +139,6 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
         else:
             samples.append(sample)
     findings = _findings(dropped, beyond, max_tokens)
-    if not samples:
-        why = f": {findings[0].message}" if findings else ""
-        raise DataError(f"no row of {len(rows)} is left{why}", hint="Raise the most tokens of a sample.")
     return Encoded(tuple(samples), "chat" if tokenizer.chat_template else "plain", tuple(findings))
 
 

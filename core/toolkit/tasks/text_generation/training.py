@@ -27,7 +27,7 @@ from toolkit.distil.precision import Precision
 from toolkit.distil.sequences import Completion, TopK, completion_positions
 from toolkit.protocols import Objective
 from toolkit.tasks.text_generation.objectives import check_objectives
-from toolkit.tasks.text_generation.packing import Packed, PackedBatches
+from toolkit.tasks.text_generation.packing import Packed, PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.students import head_of
 from toolkit.tasks.text_generation.tokens import Tokenised
 
@@ -98,7 +98,7 @@ class SequenceLesson:
         chunk: completion tokens whose logits are held at once.
     """
 
-    batches: PackedBatches
+    batches: PackedBatches | UnitBatches
     mix: Mix | Mixture
     knowledge: Knowledge | None = None
     chunk: int = CHUNK
