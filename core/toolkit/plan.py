@@ -59,6 +59,9 @@ class StudentPlan(Section):
         None, description="Text: folder of a checkpoint, or of a config alone; none prunes the teacher."
     )
     parameters: int = Field(30_000_000, ge=1, description="Text: most that pruning the teacher leaves.")
+    lora_rank: int = Field(
+        0, ge=0, le=4096, description="Text: train adapters of this rank beside frozen weights (LoRA); 0: all weights."
+    )
 
 
 class ObjectivePlan(Section):
@@ -80,6 +83,9 @@ class RecipePlan(Section):
     epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
     batch_size: int = Field(64, ge=1, le=8192, description="Rows in a step.")
     accumulation: int = Field(1, ge=1, le=8192, description="Text: parts that a step is taken in, to fit memory.")
+    gradient_checkpointing: bool = Field(
+        False, description="Text: compute activations twice rather than keep them: slower, in less memory."
+    )
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
@@ -89,7 +95,7 @@ class RecipePlan(Section):
     relation_weight: float = Field(0.0, ge=0, le=1e6, description="Of how rows resemble one another, in white-box.")
     objective: tuple[ObjectivePlan, ...] = Field((), description="Own terms of the loss in place of the recipe's.")
     weighting: Literal["even", "difficulty"] = Field(
-        "even", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
+        "difficulty", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
     )
     task_weighting: Literal["even", "loss-ratio"] = Field(
         "even", description="loss-ratio: more of the classes whose loss falls slowly (DWA, Liu 2019)."

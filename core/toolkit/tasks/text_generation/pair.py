@@ -25,6 +25,7 @@ from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
 from toolkit.tasks.text_generation import completions, students
+from toolkit.tasks.text_generation.adapters import Adapted
 from toolkit.tasks.text_generation.coming import Coming
 from toolkit.tasks.text_generation.completions import GIVEN
 from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
@@ -89,10 +90,13 @@ def train_pair(
         if not (folder / f"{name}.json").exists():
             model: PreTrainedModel = spec.build()
             known = _knowledge(plan, labels, model, tokenizer, units) if "response" in carriers(terms) else None
+            adapted = _adapted(plan, model)
             nn.Module.to(model, device)
             tell = functools.partial(report, f"train the {name}")
             fitted = _fit(plan, model, units, Mixture(terms), known, folder / f"{name}-training", tell, precision)
             model.load_state_dict(fitted.weights)
+            if adapted is not None:
+                model = adapted.merged()
             students.save(students.Student(model.cpu(), {}), folder / name, tokenizer)
             parameters = sum(parameter.numel() for parameter in model.parameters())
             write_file(folder / f"{name}.json", canonical_json(fitted.facts() | {"parameters": parameters}))
@@ -154,6 +158,11 @@ def _knowledge(
     return knowledge_of(labels)
 
 
+def _adapted(plan: Plan, model: PreTrainedModel) -> Adapted | None:
+    rank = plan.student.lora_rank
+    return Adapted(model, rank, plan.compute.seed) if rank else None
+
+
 def _fit(
     plan: Plan,
     model: PreTrainedModel,
@@ -168,8 +177,10 @@ def _fit(
     train = UnitBatches(
         units.split("train"), capacity=capacity, taken=recipe.batch_size, parts=recipe.accumulation, seed=seed
     )
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+    if recipe.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    decayed, plain = [p for p in learnt if p.ndim > 1], [p for p in learnt if p.ndim <= 1]
 
     @functools.cache
     def validate() -> Callable[[nn.Module], Score]:
