@@ -150,7 +150,7 @@ def encode(row: Row, tokenizer: Tokenizer) -> Tokenised:
     joint = tuple(_begun(_ids(text + row.completion, tokenizer), tokenizer))
     # A tokenizer may merge across the border; then the completion is tokenised by itself, as a server never merges
     learnt = joint[len(prompt) :] if joint[: len(prompt)] == prompt else _ids(row.completion, tokenizer)
-    ids = (*prompt, *learnt, *_end(row.messages, tokenizer))
+    ids = (*prompt, *learnt, *end_ids(row.messages, tokenizer))
     return Tokenised(row.id, ids, max(1, len(prompt)), row.task)
 
 
@@ -209,6 +209,19 @@ def check_end(tokenizer: Tokenizer) -> int:
     return tokenizer.eos_token_id
 
 
+def end_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """What follows an answer: in the template up to its last special token (a line feed after it is never generated),
+    without one the end-of-sequence token. At least one token."""
+    ids: list[int] = []
+    if tokenizer.chat_template:
+        closed = rendered(messages, tokenizer, answer=_MARK)
+        ids = _ids(closed.rpartition(_MARK)[2], tokenizer)
+        ends = set(_special(tokenizer).values())
+        while ids and ids[-1] not in ends:
+            ids.pop()
+    return ids or [check_end(tokenizer)]
+
+
 def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -219,18 +232,6 @@ def _begun(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     if tokenizer.chat_template or begin is None or ids[:1] == [begin]:
         return ids
     return [begin, *ids] if list(tokenizer("a")["input_ids"])[:1] == [begin] else ids
-
-
-def _end(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """What follows an answer in the template up to its last special token (a line feed after it is never generated)."""
-    ids: list[int] = []
-    if tokenizer.chat_template:
-        closed = rendered(messages, tokenizer, answer=_MARK)
-        ids = _ids(closed.rpartition(_MARK)[2], tokenizer)
-        ends = set(_special(tokenizer).values())
-        while ids and ids[-1] not in ends:
-            ids.pop()
-    return ids or [check_end(tokenizer)]
 
 
 def _special(tokenizer: Tokenizer) -> dict[str, int]:
