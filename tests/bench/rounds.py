@@ -24,6 +24,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -72,6 +73,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of a round")
     parser.add_argument("--grpo-steps", type=int, default=120)
     arguments = parser.parse_args()
+    if not find_spec("reasoning_gym") or not find_spec("toolkit_teacher_program"):
+        sys.exit("this needs the teacher program: pip install -c constraints.txt ./plugins/teacher-program")
     jobs = [(seed, arguments.beginning, arguments.epochs, arguments.grpo_steps) for seed in arguments.seeds]
     with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(one_seed, *zip(*jobs, strict=True)) for row in found]
