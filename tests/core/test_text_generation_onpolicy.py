@@ -153,6 +153,9 @@ def test_a_step_in_parts_is_the_same_step(teacher: LanguageTeacher, samples: tup
         lesson = lesson_of(samples, teacher, exposure, rows=rows, chunk=chunk)
         found.append(taught(lesson, student, lesson.parts(0, 0)))
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+    apart = [lesson_of(samples, teacher, exposure, rows=3) for _ in range(2)]  # as two processes would share a step
+    each = [taught(one, student, [one.parts(0, 0)[number]]) for number, one in enumerate(apart)]
+    assert sum(one["loss"] for one in each) == pytest.approx(found[0]["loss"], rel=1e-4)
 
 
 def test_lambda_is_the_share_of_steps_that_the_student_writes(

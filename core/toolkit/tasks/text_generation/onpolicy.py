@@ -120,7 +120,7 @@ class OnPolicyLesson:
         self._samples, self._exposure, self._teacher, self._drawing = samples, exposure, teacher, drawing
         self._given, self._stops = given or teacher, frozenset(stops)
         self._rows, self._seed, self._chunk, self._pad = rows, seed, chunk, pad
-        self._written: Sequence[Tokenised] = ()
+        self._written: tuple[int, Sequence[Tokenised]] | None = None
 
     @property
     def steps(self) -> int:
@@ -136,14 +136,18 @@ class OnPolicyLesson:
     def teach(self, learner: Learner, part: Part, progress: float, precision: Precision) -> Taught:
         model = cast(PreTrainedModel, learner.student)
         own = part.lot < self._exposure.own.at(progress)
-        if own and not part.places.start:  # the student is the same for all parts of a step
-            self._written = self._write(model, part)
-        samples = self._written if own else part.step
+        samples = self._own(model, part) if own else part.step
         batch = snug(samples[part.places], self._pad)
         total = sum(sample.learnt for sample in samples)
         says, mix = (self._teacher if own else self._given), self._exposure.mix(progress, own=own)
         taught = self._taught(learner, batch, says, mix, total, precision, first=not part.places.start)
         return Taught(taught.loss, {**taught.told, **self._figures(samples[part.places], len(samples), own=own)})
+
+    def _own(self, model: PreTrainedModel, part: Part) -> Sequence[Tokenised]:
+        """What the student writes to the prompts of the step, once: it is the same for all parts."""
+        if self._written is None or self._written[0] != part.seed or not part.places.start:
+            self._written = part.seed, self._write(model, part)
+        return self._written[1]
 
     def _write(self, model: PreTrainedModel, part: Part) -> Sequence[Tokenised]:
         prompts = [sample.ids[: sample.prompt] for sample in part.step]
