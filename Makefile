@@ -6,7 +6,7 @@ DISTRIBUTIONS := -e '.[distil,serve,postgres,test,lint]' -e domains/industry \
 	-e plugins/teacher-http -e plugins/teacher-recorded
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry bench-ablation clean
+.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds clean
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -23,13 +23,16 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation
+bench: bench-industry bench-ablation bench-rounds
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
 
 bench-ablation: .venv/.installed
 	$(BIN)/python tests/bench/ablation.py
+
+bench-rounds: .venv/.installed
+	$(BIN)/python tests/bench/rounds.py
 
 .venv/.installed: $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -224,6 +224,14 @@ def packed(rows: Sequence[Sequence[Tokenised]], capacity: int, pad: int = 0) -> 
     return Packed(ids, labels, positions, segments, tuple(sample for samples in rows for sample in samples))
 
 
+def snug(samples: Sequence[Tokenised], pad: int = 0) -> Packed:
+    """Samples in rows as long as the longest of them, as few as first-fit-decreasing needs: at most one a sample."""
+    lengths = [len(sample) for sample in samples]
+    order = sorted(range(len(samples)), key=lambda index: -lengths[index])
+    rows = _first_fit(order, lengths, max(lengths))
+    return packed([[samples[index] for index in row] for row in rows], max(lengths), pad)
+
+
 def drawn_lot(seed: int, epoch: int, what: str, number: int | str) -> bytes:
     """The lot that a number draws: sorting by it shuffles, the same everywhere."""
     return hashlib.sha256(f"{seed}\0{epoch}\0{what}\0{number}".encode()).digest()

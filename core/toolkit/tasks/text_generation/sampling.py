@@ -76,7 +76,7 @@ def write(
     check_room(model, max(map(len, prompts), default=0), drawing)
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     written: list[tuple[int, ...]] = [()] * len(prompts)
-    with _asked(model):
+    with asked(model):
         for number, start in enumerate(range(0, len(order), drawing.rows)):
             places = order[start : start + drawing.rows]
             drawn = _drawn(model, [prompts[place] for place in places], drawing, stops, seed_of(seed, number))
@@ -100,6 +100,21 @@ def check_room(model: PreTrainedModel, longest: int, drawing: Drawing) -> None:
         )
 
 
+@contextmanager
+def asked(model: PreTrainedModel) -> Iterator[None]:
+    """The student in evaluation mode, with nothing of its own to say about how it is asked."""
+    modes = [(module, module.training) for module in model.modules()]
+    config = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.generation_config = config
+        for module, mode in modes:
+            module.training = mode
+
+
 @torch.no_grad()
 def _drawn(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], drawing: Drawing, stops: Collection[int], seed: int
@@ -109,18 +124,11 @@ def _drawn(
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     seen = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     device = model.device
-    if drawing.temperature:
-        chosen: dict[str, Any] = {"do_sample": True, "temperature": drawing.temperature, "top_p": drawing.top_p}
-    else:
-        chosen = {"do_sample": False}
-    config = GenerationConfig(
-        max_new_tokens=drawing.max_tokens,
-        eos_token_id=sorted(stops),
-        pad_token_id=pad,
-        top_k=0,
-        use_cache=True,
-        **chosen,
-    )
+    chosen = {"temperature": drawing.temperature, "top_p": drawing.top_p, "top_k": 0} if drawing.temperature else {}
+    config = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=drawing.max_tokens, eos_token_id=sorted(stops), pad_token_id=pad, use_cache=True,
+        do_sample=drawing.temperature > 0, **chosen,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         whole: Tensor = cast(Any, model).generate(
@@ -132,18 +140,3 @@ def _drawn(
 def _ended(tokens: Sequence[int], stops: Collection[int]) -> tuple[int, ...]:
     end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
     return tuple(tokens[: end + 1])
-
-
-@contextmanager
-def _asked(model: PreTrainedModel) -> Iterator[None]:
-    """The student in evaluation mode, with nothing of its own to say about how it is asked."""
-    modes = [(module, module.training) for module in model.modules()]
-    config = model.generation_config
-    model.generation_config = GenerationConfig()
-    model.train(False)
-    try:
-        yield
-    finally:
-        model.generation_config = config
-        for module, mode in modes:
-            module.training = mode
