@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
-from toolkit.distil.recipes import SequenceLevel, SoftLabels, WhiteBox
+from toolkit.distil.recipes import OnPolicy, SequenceLevel, SoftLabels, Verified, WhiteBox
 from toolkit.errors import DataError
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
@@ -18,8 +18,8 @@ from toolkit.text import AnyTeacher, TextPredictor
 
 @hookimpl
 def register_recipes() -> Iterable[Recipe]:
-    """Offer `soft-labels`, `white-box` and `sequence`."""
-    return [SoftLabels(), WhiteBox(), SequenceLevel()]
+    """Offer `soft-labels` and `white-box`; for text `sequence`, `on-policy`, `self` and `grpo`."""
+    return [SoftLabels(), WhiteBox(), SequenceLevel(), OnPolicy(), Verified("self"), Verified("grpo")]
 
 
 @hookimpl(trylast=True)

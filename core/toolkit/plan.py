@@ -152,6 +152,28 @@ class TextPlan(Section):
         return self
 
 
+class PracticePlan(Section):
+    """Text that the student writes itself and learns from: the recipes on-policy, self and grpo."""
+
+    own_first: float = Field(0.0, ge=0, le=1, description="on-policy: share of steps on its own text, at first.")
+    own_last: float = Field(1.0, ge=0, le=1, description="on-policy: the same, at the end.")
+    beta_first: float = Field(0.0, ge=0, le=1, description="on-policy: 0 forward KL, 1 reverse KL, at first.")
+    beta_last: float = Field(1.0, ge=0, le=1, description="on-policy: the same, at the end.")
+    rounds: int = Field(3, ge=1, le=100, description="self: times that it writes, is verified and trained.")
+    answers: int = Field(8, ge=2, le=1024, description="self, grpo: answers to a problem.")
+    learnt: int = Field(4, ge=1, le=1024, description="self: most answers of a problem that are learnt.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Of what it writes.")
+    epochs: int = Field(1, ge=1, le=1000, description="grpo: passes over the problems, after the fine-tuning.")
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="grpo: highest, after the warm-up.")
+    updates: int = Field(1, ge=1, le=64, description="grpo: steps made from the same answers.")
+    clip: float = Field(0.2, gt=0, lt=1, description="grpo: how far the odds of a token may move in a step.")
+    norm: Literal["answer", "token", "constant"] = Field(
+        "answer", description="grpo: what a token's loss is divided by: its answer's length, all tokens, or the most."
+    )
+    scaled: bool = Field(True, description="grpo: advantages in units of their group's deviation.")
+    kl: float = Field(0.0, ge=0, le=100, description="grpo: weight of the divergence from the student it began as.")
+
+
 class TargetPlan(Section):
     """The hardware the student is compiled for."""
 
@@ -199,6 +221,7 @@ class Plan(Section):
     student: StudentPlan = StudentPlan()
     recipe: RecipePlan = RecipePlan()
     text: TextPlan = TextPlan()
+    practice: PracticePlan = PracticePlan()
     target: TargetPlan = TargetPlan()
     gate: GatePlan = GatePlan()
     compute: ComputePlan = ComputePlan()

@@ -70,6 +70,24 @@ class SequenceLevel:
         return tuple(term for term in terms if term.weight)
 
 
+@dataclass(frozen=True)
+class OnPolicy(SequenceLevel):
+    """As `sequence`, ever more on what the student writes itself, scored by its teacher (GKD, arXiv 2306.13649)."""
+
+    name: str = "on-policy"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Fine-tuning on completions, and then on what the student writes itself and a verifier passes: as completions,
+    round after round (`self`: STaR, arXiv 2203.14465), or by its rewards (`grpo`: DeepSeekMath, arXiv 2402.03300)."""
+
+    name: str
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        return LABELS_ALONE
+
+
 def objectives_of(plan: Plan, recipe: Recipe) -> Sequence[Objective]:
     """The plan's own [[recipe.objective]], or the recipe's.
 

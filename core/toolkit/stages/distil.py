@@ -42,7 +42,16 @@ def load(context: Context, stored: Stored) -> Student:
 STAGE = Stage(
     name="distil",
     kind="student",
-    keys=("recipe", "student", "text.row_tokens", "compute.seed", "compute.device", "compute.precision"),
+    keys=(
+        "recipe",
+        "student",
+        "practice",
+        "text.row_tokens",
+        "text.answer_tokens",
+        "compute.seed",
+        "compute.device",
+        "compute.precision",
+    ),
     needs=("prepare", "label"),
     code=("toolkit.distil", "toolkit.tasks"),
     run=run,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
-from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
@@ -24,11 +24,12 @@ from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
-from toolkit.tasks.text_generation import completions, students
+from toolkit.tasks.text_generation import completions, practice, students
 from toolkit.tasks.text_generation.adapters import Adapted
 from toolkit.tasks.text_generation.coming import Coming
 from toolkit.tasks.text_generation.completions import GIVEN
 from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
+from toolkit.tasks.text_generation.onpolicy import OnPolicyLesson
 from toolkit.tasks.text_generation.packing import PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
 from toolkit.tasks.text_generation.reader import load_corpus
@@ -70,6 +71,7 @@ def build(plan: Plan, dataset: Dataset) -> PreTrainedModel:
 
 def train_pair(
     plan: Plan,
+    dataset: Dataset,
     labels: TeacherLabels,
     spec: StudentSpec,
     objectives: Sequence[Objective],
@@ -80,31 +82,151 @@ def train_pair(
 
     Where the teacher still answers, the student learns beside it: its first epoch takes rows as they come.
     """
-    device, tokenizer = prepare_torch(plan.compute), tokenizer_of(plan, labels)
+    pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, labels), folder, report)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
     for name, terms in (("student", objectives), ("baseline", LABELS_ALONE)):
-        units = _units(plan, labels, tokenizer, name)
+        units = pair.units(name)
         if units is None:
             continue
         if not (folder / f"{name}.json").exists():
-            model: PreTrainedModel = spec.build()
-            known = _knowledge(plan, labels, model, tokenizer, units) if "response" in carriers(terms) else None
-            adapted = _adapted(plan, model)
-            nn.Module.to(model, device)
-            tell = functools.partial(report, f"train the {name}")
-            fitted = _fit(plan, model, units, Mixture(terms), known, folder / f"{name}-training", tell, precision)
-            model.load_state_dict(fitted.weights)
-            if adapted is not None:
-                model = adapted.merged()
-            students.save(students.Student(model.cpu(), {}), folder / name, tokenizer)
-            parameters = sum(parameter.numel() for parameter in model.parameters())
-            write_file(folder / f"{name}.json", canonical_json(fitted.facts() | {"parameters": parameters}))
-            Checkpoints(folder / f"{name}-training").clear()
+            pair.train(name, terms, units, precision)
         facts[name] = json.loads((folder / f"{name}.json").read_bytes())
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What both are trained with."""
+
+    plan: Plan
+    dataset: Dataset
+    labels: TeacherLabels
+    spec: StudentSpec
+    tokenizer: Tokenizer
+    folder: Path
+    report: Report
+
+    def units(self, name: str) -> Coming | None:
+        """What is learnt: the student takes all, as it comes; the baseline what came with its row, None where there is
+        too little or nobody wants it."""
+        most = self.plan.text.max_tokens
+        if name == "student":
+            coming = completions.read(self.labels.path) if self.labels.filling is None else self.labels.filling
+            return Coming(coming, self.labels.facts["of"], self.tokenizer, most)
+        for _ in self.labels.filling or ():
+            pass  # whoever begins with the baseline waits for the rest
+        units = completions.read(self.labels.path)
+        given = [unit for unit in units if any(one.by == GIVEN for one in unit.learnt)]
+        of = Counter(unit.split for unit in given)
+        if not self.plan.recipe.baseline or not all(of[split] for split in ("train", "validation")):
+            return None
+        return Coming(given, of, self.tokenizer, most)
+
+    def train(self, name: str, terms: Sequence[Objective], units: Coming, precision: Wanted | Precision) -> None:
+        """Into `folder`/`name`, with its facts beside it."""
+        device = prepare_torch(self.plan.compute)
+        model: PreTrainedModel = self.spec.build()
+        known = self._knowledge(model, units) if "response" in carriers(terms) else None
+        rank = self.plan.student.lora_rank
+        adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
+        nn.Module.to(model, device)
+        fitted = self._fit(name, model, units, self._lesson(name, terms, units, known), precision)
+        model.load_state_dict(fitted.weights)
+        facts = fitted.facts()
+        if name == "student":
+            facts |= self._practised(model, units, fitted.precision)
+        if adapted is not None:
+            model = adapted.merged()
+        students.save(students.Student(model.cpu(), {}), self.folder / name, self.tokenizer)
+        facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        write_file(self.folder / f"{name}.json", canonical_json(facts))
+        shutil.rmtree(self._training(name), ignore_errors=True)
+
+    def _lesson(
+        self, name: str, terms: Sequence[Objective], units: Coming, known: Knowledge | None
+    ) -> SequenceLesson | OnPolicyLesson:
+        plan = self.plan
+        if plan.recipe.name == "on-policy" and name == "student":
+            assert known is not None
+            return practice.on_policy(plan, self.dataset, units.all("train"), terms, known, self.tokenizer)
+        batches = UnitBatches(
+            units.split("train"),
+            capacity=plan.text.capacity,
+            taken=plan.recipe.batch_size,
+            parts=plan.recipe.accumulation,
+            seed=plan.compute.seed,
+        )
+        return SequenceLesson(batches, Mixture(terms), known)
+
+    def _fit(
+        self,
+        name: str,
+        model: PreTrainedModel,
+        units: Coming,
+        lesson: SequenceLesson | OnPolicyLesson,
+        precision: Wanted | Precision,
+    ) -> Fitted:
+        recipe, capacity = self.plan.recipe, self.plan.text.capacity
+        if recipe.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+
+        @functools.cache
+        def validate() -> Callable[[nn.Module], Score]:
+            """Validation rows may come last, so they are not asked for before the first epoch is over."""
+            units.all("train")
+            return validator(PackedBatches(units.all("validation"), capacity=capacity, rows=VALIDATED))
+
+        return fit(
+            Learner(model, last_layer(model)),
+            lesson,
+            Schedule(recipe.epochs, recipe.learning_rate, recipe.weight_decay, seed=self.plan.compute.seed),
+            groups=_groups(model),
+            validate=lambda module: validate()(module),
+            folder=self._training(name) / "completions",
+            report=functools.partial(self.report, f"train the {name}"),
+            precision=precision,
+        )
+
+    def _practised(self, model: PreTrainedModel, units: Coming, precision: Precision) -> Mapping[str, Any]:
+        """What the student gained by its own verified answers, where the recipe has it write some."""
+        work = self.plan, self.dataset, model, self.tokenizer
+        folder = self._training("student") / "practice"
+        if self.plan.recipe.name == "self":
+            return practice.improve(*work, units.all("train"), _groups, folder, self.report, precision)
+        if self.plan.recipe.name == "grpo":
+            return practice.reinforce(*work, _groups, folder, self.report, precision)
+        return {}
+
+    def _knowledge(self, model: PreTrainedModel, units: Coming) -> Knowledge:
+        """What the teacher said of the tokens, once it is sure that the two count in the same ones; what either head is
+        padded with is cut."""
+        facts, context = self.labels.facts, getattr(model.config, "max_position_embeddings", None) or 2**31
+        theirs: Tokenizer = AutoTokenizer.from_pretrained(self.labels.path / TOKENIZER, local_files_only=True)
+        found = preflight(
+            Side("teacher", theirs, facts["vocabulary"], facts["context"]),
+            Side("student", self.tokenizer, model.config.vocab_size, int(context)),
+            [one.row for unit in completions.read(self.labels.path) for one in unit.learnt],
+            units.all("train"),
+            vocabulary=self.plan.text.vocabulary,
+        )
+        students.cut_vocabulary(model, found.vocabulary)
+        return knowledge_of(self.labels)
+
+    def _training(self, name: str) -> Path:
+        """What a training that is broken off leaves; gone at its end."""
+        return self.folder / f"{name}-training"
+
+
+def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
+    """Matrices decay, vectors do not; what is frozen is neither."""
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learnt if p.ndim > 1]},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def tokenizer_of(plan: Plan, labels: TeacherLabels) -> Tokenizer:
@@ -121,80 +243,4 @@ def tokenizer_of(plan: Plan, labels: TeacherLabels) -> Tokenizer:
     raise PlanError(
         "neither the student's checkpoint nor its teacher has a tokenizer",
         hint="Save one beside the student: tokenizer.save_pretrained(student.checkpoint).",
-    )
-
-
-def _units(plan: Plan, labels: TeacherLabels, tokenizer: Tokenizer, name: str) -> Coming | None:
-    """What is learnt: the student takes all, as it comes; the baseline what came with its row, None where there is too
-    little or nobody wants it."""
-    if name == "student":
-        coming = completions.read(labels.path) if labels.filling is None else labels.filling
-        return Coming(coming, labels.facts["of"], tokenizer, plan.text.max_tokens)
-    for _ in labels.filling or ():
-        pass  # whoever begins with the baseline waits for the rest
-    given = [unit for unit in completions.read(labels.path) if any(one.by == GIVEN for one in unit.learnt)]
-    of = Counter(unit.split for unit in given)
-    if not plan.recipe.baseline or not all(of[split] for split in ("train", "validation")):
-        return None
-    return Coming(given, of, tokenizer, plan.text.max_tokens)
-
-
-def _knowledge(
-    plan: Plan, labels: TeacherLabels, model: PreTrainedModel, tokenizer: Tokenizer, units: Coming
-) -> Knowledge:
-    """What the teacher said of the tokens, once it is sure that the two count in the same ones; what either head is
-    padded with is cut."""
-    context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    theirs: Tokenizer = AutoTokenizer.from_pretrained(labels.path / TOKENIZER, local_files_only=True)
-    rows = [one.row for unit in completions.read(labels.path) for one in unit.learnt]
-    found = preflight(
-        Side("teacher", theirs, labels.facts["vocabulary"], labels.facts["context"]),
-        Side("student", tokenizer, model.config.vocab_size, int(context)),
-        rows,
-        units.all("train"),
-        vocabulary=plan.text.vocabulary,
-    )
-    students.cut_vocabulary(model, found.vocabulary)
-    return knowledge_of(labels)
-
-
-def _adapted(plan: Plan, model: PreTrainedModel) -> Adapted | None:
-    rank = plan.student.lora_rank
-    return Adapted(model, rank, plan.compute.seed) if rank else None
-
-
-def _fit(
-    plan: Plan,
-    model: PreTrainedModel,
-    units: Coming,
-    mix: Mixture,
-    knowledge: Knowledge | None,
-    folder: Path,
-    report: Callable[[int, int], None],
-    precision: Wanted | Precision,
-) -> Fitted:
-    recipe, capacity, seed = plan.recipe, plan.text.capacity, plan.compute.seed
-    train = UnitBatches(
-        units.split("train"), capacity=capacity, taken=recipe.batch_size, parts=recipe.accumulation, seed=seed
-    )
-    if recipe.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    decayed, plain = [p for p in learnt if p.ndim > 1], [p for p in learnt if p.ndim <= 1]
-
-    @functools.cache
-    def validate() -> Callable[[nn.Module], Score]:
-        """Validation rows may come last, so they are not asked for before the first epoch is over."""
-        units.all("train")
-        return validator(PackedBatches(units.all("validation"), capacity=capacity, rows=VALIDATED))
-
-    return fit(
-        Learner(model, last_layer(model)),
-        SequenceLesson(train, mix, knowledge),
-        Schedule(epochs=recipe.epochs, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, seed=seed),
-        groups=[{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
-        validate=lambda module: validate()(module),
-        folder=folder,
-        report=report,
-        precision=precision,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -19,12 +19,6 @@ from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, prompt_id
 from toolkit.text import Prompt, Verdict
 
 Verify = Callable[[Prompt, str], Verdict]
-
-
-class ReadingTokenizer(Tokenizer, Protocol):
-    """A tokenizer that reads tokens too."""
-
-    def decode(self, token_ids: Any, *, skip_special_tokens: bool = False) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class Attempt:
 class Solver:
     """How problems are put to a student, and its answers read and checked."""
 
-    tokenizer: ReadingTokenizer
+    tokenizer: Tokenizer
     verify: Verify
     drawing: Drawing
 

@@ -113,7 +113,7 @@ def train(
     """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
     from toolkit.tasks.text_generation import pair
 
-    return pair.train_pair(plan, labels, spec, objectives, folder, report)
+    return pair.train_pair(plan, dataset, labels, spec, objectives, folder, report)
 
 
 def student_predictor(student: Student, spec: StudentSpec, which: str) -> TextPredictor:
