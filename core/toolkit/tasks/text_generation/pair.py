@@ -137,7 +137,7 @@ class _Pair:
         model.load_state_dict(fitted.weights)
         facts = fitted.facts()
         if name == "student":
-            facts |= self._practised(model, units, fitted.precision)
+            facts |= {"practice": self._practised(model, units, fitted.precision)}
         if adapted is not None:
             model = adapted.merged()
         students.save(students.Student(model.cpu(), {}), self.folder / name, self.tokenizer)
