@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.distil.answers import answered
+from toolkit.distil.cache import shelf
 from toolkit.distil.cache.codecs import HiddenCodec
 from toolkit.distil.cache.mass import LowMass
 from toolkit.distil.cache.store import TokenCache
@@ -64,6 +65,7 @@ def label(
         "context": model.side.context,
     }
     if plan.text.knowledge != "none":
+        facts["mended"] = _mended(workspace)
         facts["tokens"] = _look_into(plan.text, model, [one.row for one in learnt], workspace, report)
     return TeacherLabels(workspace, "", facts=facts)
 
@@ -113,6 +115,14 @@ def _asked(plan: Plan, teacher: TextTeacher, asked: Sequence[tuple[Row, str]], j
 
     with answered(journal, teacher, plan, prompts) as answers:
         return judge(asked, plan.text.samples, told(answers), teacher.record(plan).id)
+
+
+def _mended(workspace: Path) -> Sequence[str]:
+    """The shards that are not what was written, by name. They are removed, so that what they held is asked again."""
+    names = shelf.damaged(workspace)
+    for name in names:
+        (workspace / name).unlink(missing_ok=True)
+    return list(names)
 
 
 def _look_into(
