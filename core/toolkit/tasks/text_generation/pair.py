@@ -29,6 +29,7 @@ from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
 from toolkit.tasks.text_generation.packing import PackedBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
 from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.sampling import Drawing, check_room
 from toolkit.tasks.text_generation.shapes import Target
 from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, tokenise
@@ -84,8 +85,7 @@ def train_pair(
         if not (folder / f"{name}.json").exists():
             model: PreTrainedModel = spec.build()
             splits = _samples(plan, given if name == "baseline" else learnt, tokenizer)
-            if known is not None:
-                _check_fit(plan, labels, model, tokenizer, learnt, splits["train"])
+            _check_fit(plan, model, tokenizer, learnt, splits, labels if known is not None else None)
             tell = functools.partial(report, f"train the {name}")
             nn.Module.to(model, device)
             fitted = _fit(plan, model, splits, Mixture(terms), known, folder / f"{name}-training", tell, precision)
@@ -128,23 +128,23 @@ def _samples(plan: Plan, learnt: Sequence[Learnt], tokenizer: Tokenizer) -> dict
 
 def _check_fit(
     plan: Plan,
-    labels: TeacherLabels,
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     learnt: Sequence[Learnt],
-    samples: Sequence[Tokenised],
+    splits: dict[str, Sequence[Tokenised]],
+    labels: TeacherLabels | None,
 ) -> None:
-    """Teacher and student count in the same tokens; what either head is padded with is cut."""
+    """The student has room for its tokens, its samples and its answers. Teacher and student count in the same tokens,
+    where it is looked into; what a head is padded with is cut."""
+    samples = [sample for split in splits.values() for sample in split]
     context = getattr(model.config, "max_position_embeddings", None) or 2**31
-    theirs = AutoTokenizer.from_pretrained(labels.path / TOKENIZER, local_files_only=True)
-    fit_ = preflight(
-        Side("teacher", theirs, labels.facts["vocabulary"], labels.facts["context"]),
-        Side("student", tokenizer, model.config.vocab_size, int(context)),
-        [one.row for one in learnt],
-        samples,
-        vocabulary=plan.text.vocabulary,
-    )
-    students.cut_vocabulary(model, fit_.vocabulary)
+    student = teacher = Side("student", tokenizer, model.config.vocab_size, int(context))
+    if labels is not None:
+        theirs = AutoTokenizer.from_pretrained(labels.path / TOKENIZER, local_files_only=True)
+        teacher = Side("teacher", theirs, labels.facts["vocabulary"], labels.facts["context"])
+    found = preflight(teacher, student, [one.row for one in learnt], samples, vocabulary=plan.text.vocabulary)
+    check_room(model, max(sample.prompt for sample in samples), Drawing(plan.text.answer_tokens))
+    students.cut_vocabulary(model, found.vocabulary)
 
 
 def _fit(

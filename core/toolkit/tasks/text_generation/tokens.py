@@ -128,7 +128,9 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
     findings = _findings(dropped, beyond, max_tokens)
     if not samples:
         why = f": {findings[0].message}" if findings else ""
-        raise DataError(f"no row of {len(rows)} is left{why}", hint="Raise the most tokens of a sample.")
+        raise DataError(
+            f"no row of {len(rows)} is left{why}", hint="Raise text.max_tokens, the most tokens of a sample."
+        )
     return Encoded(tuple(samples), "chat" if tokenizer.chat_template else "plain", tuple(findings))
 
 
