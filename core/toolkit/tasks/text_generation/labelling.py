@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.distil.answers import answered
+from toolkit.distil.cache import shelf
 from toolkit.distil.cache.codecs import HiddenCodec
 from toolkit.distil.cache.mass import LowMass
 from toolkit.distil.cache.store import TokenCache
@@ -73,6 +74,7 @@ def label(
         "context": model.side.context,
     }
     if plan.text.knowledge != "none":
+        facts["mended"] = _mended(workspace)
         rows = [learnt.row for unit in units for learnt in unit.learnt]
         facts["tokens"] = _look_into(plan.text, model, rows, workspace, report)
     return TeacherLabels(workspace, "", facts=facts)
@@ -134,6 +136,14 @@ def _rows(plan: Plan, dataset: Dataset) -> tuple[_Rows, _Rows]:
     given = [(row, split) for row, split in rows if row.labelled and not anew]
     asked = [(replace(row, completion=""), split) for row, split in rows if anew or not row.labelled]
     return given, asked
+
+
+def _mended(workspace: Path) -> Sequence[str]:
+    """The shards that are not what was written, by name. They are removed, so that what they held is asked again."""
+    names = shelf.damaged(workspace)
+    for name in names:
+        (workspace / name).unlink(missing_ok=True)
+    return list(names)
 
 
 def _look_into(

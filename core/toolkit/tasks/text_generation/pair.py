@@ -33,9 +33,10 @@ from toolkit.tasks.text_generation.onpolicy import OnPolicyLesson
 from toolkit.tasks.text_generation.packing import PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
 from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.sampling import Drawing, check_room
 from toolkit.tasks.text_generation.shapes import Target
 from toolkit.tasks.text_generation.teacher import read_teacher
-from toolkit.tasks.text_generation.tokens import Tokenizer, tokenise
+from toolkit.tasks.text_generation.tokens import Tokenizer, prompt_ids, tokenise
 from toolkit.tasks.text_generation.training import Knowledge, Mixture, SequenceLesson, validator
 from toolkit.workspace import canonical_json, write_file
 
@@ -129,6 +130,7 @@ class _Pair:
         """Into `folder`/`name`, with its facts beside it."""
         device = prepare_torch(self.plan.compute)
         model: PreTrainedModel = self.spec.build()
+        self._check_room(model)
         known = self._knowledge(model, units) if "response" in carriers(terms) else None
         rank = self.plan.student.lora_rank
         adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
@@ -144,6 +146,27 @@ class _Pair:
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         write_file(self.folder / f"{name}.json", canonical_json(facts))
         shutil.rmtree(self._training(name), ignore_errors=True)
+
+    def _check_room(self, model: PreTrainedModel) -> None:
+        """The student has room for its tokens, its samples and its answers, before anybody waits for it.
+
+        Raises:
+            PlanError: it has not, with what would help.
+        """
+        text, context, known = self.plan.text, _context(model), model.config.vocab_size
+        if len(self.tokenizer) > known:
+            raise PlanError(
+                f"the student's tokenizer has {len(self.tokenizer):,} tokens, its model only {known:,}",
+                hint="Use the tokenizer it was saved with, or enlarge it with model.resize_token_embeddings.",
+            )
+        if text.max_tokens > context:
+            raise PlanError(
+                f"samples may have {text.max_tokens:,} tokens, and the student takes {context:,}",
+                hint=f"Leave longer ones out: --set text.max_tokens={context}",
+            )
+        rows = [row for split in ("train", "validation", "test") for row in load_corpus(self.dataset.path, split)]
+        longest = max(len(prompt_ids(row.messages, self.tokenizer)) for row in rows)
+        check_room(model, longest, Drawing(text.answer_tokens))
 
     def _lesson(
         self, name: str, terms: Sequence[Objective], units: Coming, known: Knowledge | None
@@ -203,11 +226,11 @@ class _Pair:
     def _knowledge(self, model: PreTrainedModel, units: Coming) -> Knowledge:
         """What the teacher said of the tokens, once it is sure that the two count in the same ones; what either head is
         padded with is cut."""
-        facts, context = self.labels.facts, getattr(model.config, "max_position_embeddings", None) or 2**31
+        facts = self.labels.facts
         theirs: Tokenizer = AutoTokenizer.from_pretrained(self.labels.path / TOKENIZER, local_files_only=True)
         found = preflight(
             Side("teacher", theirs, facts["vocabulary"], facts["context"]),
-            Side("student", self.tokenizer, model.config.vocab_size, int(context)),
+            Side("student", self.tokenizer, model.config.vocab_size, _context(model)),
             [one.row for unit in completions.read(self.labels.path) for one in unit.learnt],
             units.all("train"),
             vocabulary=self.plan.text.vocabulary,
@@ -218,6 +241,11 @@ class _Pair:
     def _training(self, name: str) -> Path:
         """What a training that is broken off leaves; gone at its end."""
         return self.folder / f"{name}-training"
+
+
+def _context(model: PreTrainedModel) -> int:
+    """The longest sequence it takes."""
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:

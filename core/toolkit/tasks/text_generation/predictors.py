@@ -18,7 +18,7 @@ from toolkit.errors import Unsupported
 from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts, TeacherRecord
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.sampling import Drawing, stops_of, write
+from toolkit.tasks.text_generation.sampling import Drawing, seed_of, stops_of, write
 from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of
 from toolkit.tasks.text_generation.tokens import encode, prompt_ids
 from toolkit.text import (
@@ -117,12 +117,15 @@ class LocalWriter:
         """Nothing can be said before it writes."""
 
     def answers(self, plan: Plan, prompts: Iterable[Prompt], *, spent: float = 0.0) -> Generator[Completion]:
-        """Batch by batch, as prompts may be read; the same prompts in the same batches give the same answers."""
+        """Batch by batch, as prompts may be read; the same prompts in the same batches give the same answers, and two
+        batches of one prompt's samples are drawn apart."""
         waiting = iter(prompts)
         drawing = Drawing(plan.text.answer_tokens, plan.text.temperature, rows=BATCH)
         while batch := list(islice(waiting, BATCH)):
             requests = [
-                GenerationRequest(p.id, p.messages, drawing.max_tokens, drawing.temperature, seed=plan.compute.seed)
+                GenerationRequest(
+                    p.id, p.messages, drawing.max_tokens, drawing.temperature, seed=seed_of(plan.compute.seed, p.id)
+                )
                 for p in batch
             ]
             for delta, usage in _written(self.model, requests, drawing):

@@ -60,7 +60,7 @@ def prepare_rows(
             validation_share=settings.validation_share,
             calibration_rows=settings.calibration_rows,
         )
-        _check_enough(source, placed)
+        _check_enough(source, corpus, placed)
     else:
         placed = Placed({row.id: "test" for row in corpus.rows}, frozenset(), ())
     findings, licence = [*corpus.findings, *placed.findings], licence_of(_licence_file(source), settings.licence)
@@ -171,14 +171,14 @@ def _row(record: Mapping[str, Any]) -> Row:
     return Row(record["id"], messages, *(record[name] for name in names))
 
 
-def _check_enough(source: Path, placed: Placed) -> None:
+def _check_enough(source: Path, corpus: Corpus, placed: Placed) -> None:
     found = Counter(placed.of.values())
     if found["train"] + found["unlabelled"] < LEAST:
         raise DataError(
             f"{source} has {found['train'] + found['unlabelled']} rows to train on, of which {LEAST} are needed",
             hint="Give more rows in train.jsonl.",
         )
-    if not found["test"]:
+    if not any(placed.of.get(row.id) == "test" and (row.labelled or row.answer) for row in corpus.rows):
         raise DataError(
             f"{source} has no row to test with", hint="Give test.jsonl, or rows with a completion or an answer."
         )

@@ -107,7 +107,9 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
     found = encoded(rows, tokenizer, max_tokens=max_tokens)
     if not found.samples:
         why = f": {found.findings[0].message}" if found.findings else ""
-        raise DataError(f"no row of {len(rows)} is left{why}", hint="Raise the most tokens of a sample.")
+        raise DataError(
+            f"no row of {len(rows)} is left{why}", hint="Raise text.max_tokens, the most tokens of a sample."
+        )
     return found
 
 

@@ -17,6 +17,9 @@ from toolkit.protocols import Teacher, TeacherRecord, TeacherSpec
 from toolkit.workspace import file_digest
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+SPEECH = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja")
+"""Beside the weights, what decides which tokens a language model reads and writes."""
+
 ALLOWED_LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0")
 
 
@@ -46,7 +49,11 @@ class TransformersTeacher:
     def fingerprint(self, plan: Plan) -> str:
         source = _source(plan)
         digest = hashlib.sha256()
-        for path in sorted([source / "config.json", *_weights(source)]) if source.is_dir() else [source]:
+        files = [source]
+        if source.is_dir():
+            files = [source / "config.json", *_weights(source)]
+            files += _speech(source) if plan.task == "text_generation" else []
+        for path in sorted(files):
             digest.update(path.name.encode() + file_digest(path).encode())
         return digest.hexdigest()
 
@@ -81,14 +88,26 @@ def _source(plan: Plan) -> Path:
     folder = plan.teacher.checkpoint
     if folder is None:
         raise PlanError("the teacher transformers needs a checkpoint", hint="--set teacher.checkpoint=FOLDER")
-    if folder.suffix.lower() == ".gguf" and folder.is_file() and plan.task == "text_generation":
-        return folder
+    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
+        return _gguf(folder, plan.task)
     if not (folder / "config.json").is_file() or not _weights(folder):
         raise PlanError(
             f"{folder} is no Hugging Face checkpoint: config.json or the weights are missing",
             hint="teacher.checkpoint names a folder as save_pretrained writes it.",
         )
     return folder
+
+
+def _gguf(file: Path, task: str) -> Path:
+    if task != "text_generation":
+        raise PlanError(f"{file.name} is a GGUF file: a language model", hint="Name the folder of a checkpoint.")
+    if not file.is_file():
+        raise PlanError(f"the teacher {file} does not exist", hint="Name a .gguf file or a checkpoint's folder.")
+    return file
+
+
+def _speech(folder: Path) -> list[Path]:
+    return [path for pattern in SPEECH for path in folder.glob(pattern) if path.is_file()]
 
 
 def _weights(folder: Path) -> list[Path]:
