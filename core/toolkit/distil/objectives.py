@@ -115,17 +115,21 @@ def weighted_terms(
     return terms
 
 
-def pulls(terms: Mapping[str, Term], student: Outputs) -> dict[str, float]:
+def pulls(terms: Mapping[str, Term], student: Outputs, norm: Callable[[float], float] = float) -> dict[str, float]:
     """Each objective's share of the pull on the student, as `pull/NAME`: the norm of its weighted gradient at the
     student's features, or at its logits where nothing looks at features, over the sum of all norms. A term whose share
-    is a hundredth does nothing, whatever its weight says (EasyDistill issue 34)."""
+    is a hundredth does nothing, whatever its weight says (EasyDistill issue 34).
+
+    Args:
+        norm: makes a norm over all rows of the norm over this process's.
+    """
     if len(terms) < 2:
         return {}
     at = student.logits if student.features is None else student.features
     norms = {}
     for name, term in terms.items():
         (slope,) = torch.autograd.grad(term.mean, at, retain_graph=True)
-        norms[name] = term.weight * float(slope.norm())
+        norms[name] = term.weight * norm(float(slope.norm()))
     total = sum(norms.values()) or 1.0
     return {f"pull/{name}": norm / total for name, norm in norms.items()}
 
