@@ -53,7 +53,7 @@ def lost(folder: Path, processes: Processes, before: Before) -> Fitted:
     try:
         return rows(folder, processes, before if processes.first else die_at(5))
     except EnvironmentUnfit as error:
-        sys.exit(error.exit_code if "process of this training is gone" in error.message else 1)
+        sys.exit(error.exit_code if "lost touch" in error.message else 1)
 
 
 def apart(folder: Path, processes: Processes, before: Before) -> Fitted:

@@ -104,7 +104,7 @@ def test_one_alone_has_it_all() -> None:
     assert ALONE.mine([1, 2, 3]) == [1, 2, 3]
     assert ALONE.rows(7) == slice(0, 7)
     assert ALONE.seed(5) == 5
-    assert ALONE.norm(3.0) == 3.0
+    assert ALONE.norms([3.0]) == [3.0]
     assert ALONE.summed({"a": 1.0}) == {"a": 1.0}
 
 

@@ -106,7 +106,7 @@ class BatchLesson:
         batch = self.weighting.weigh(part, outputs)
         terms = weighted_terms(self.objectives, outputs, batch, progress)
         # The pulls are taken where the learner's own graph runs through, which a converted copy of the features is not.
-        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said, processes.norm)
+        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said, processes.norms)
         self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))
         loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
         # Each process has the loss of the whole batch: the first one's counts. The others give their gradients.

@@ -7,7 +7,6 @@ and torch is imported only where there are several.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,9 +103,13 @@ class Processes:
                 total[name] = total.get(name, 0.0) + value
         return total
 
-    def norm(self, value: float) -> float:
-        """The norm of a vector of which each process has a piece with the norm `value`."""
-        return math.sqrt(sum(one**2 for one in self.everyone(value))) if self.several else value
+    def norms(self, norms: Sequence[float]) -> Sequence[float]:
+        """The norms of vectors of which each process has pieces with these norms."""
+        if not self.several:
+            return norms
+        import torch
+
+        return self.add_up(torch.tensor(norms, dtype=torch.float64).square()).sqrt().tolist()
 
     def add_up(self, tensor: Tensor) -> Tensor:
         """The sum of the processes' tensors of the same shape, in place; the same bits in each."""
@@ -158,8 +161,8 @@ def _others() -> Iterator[None]:
         yield
     except RuntimeError as error:  # gloo raises nothing narrower
         raise EnvironmentUnfit(
-            f"another process of this training is gone: {str(error).splitlines()[0]}",
-            hint="See what it said, or what killed it; the same command takes up where it was.",
+            f"this training lost touch with its other processes: {str(error).splitlines()[0]}",
+            hint="See what they said, or what ended them; the same command takes up where it was.",
         ) from error
 
 

@@ -27,7 +27,10 @@ def whole(outputs: Outputs, count: int, processes: Processes) -> Outputs:
     if not processes.several:
         return outputs
     parts = (outputs.logits, outputs.features, outputs.projected)
-    return Outputs(*(None if part is None else _Whole.apply(part, count, processes) for part in parts))  # type: ignore
+    there = [part for part in parts if part is not None]
+    rows: Tensor = _Whole.apply(torch.cat(there, dim=1), count, processes)  # type: ignore[no-untyped-call]
+    columns = iter(torch.split(rows, [part.shape[1] for part in there], dim=1))
+    return Outputs(*(None if part is None else next(columns) for part in parts))  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -82,15 +85,19 @@ def _remember(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
 
 
 def _statistics(inputs: Tensor, processes: Processes) -> tuple[Tensor, Tensor, int]:
-    """Mean and variance [channels] over the rows and places of all processes, and how many values that is. Squares are
-    taken around the common mean: around zero they would cancel."""
-    dims = _all_but_channels(inputs)
-    values = inputs.numel() // inputs.shape[1]
-    sums = processes.add_up(torch.cat([inputs.sum(dims), inputs.new_tensor([float(values)])]))
-    count = sums[-1]
-    mean = sums[:-1] / count
-    squares = processes.add_up((inputs - _along(mean, inputs)).square().sum(dims))
-    return mean, squares / count, int(count)
+    """Mean and variance [channels] over the rows and places of all processes, and how many values that is, from each
+    one's own (Chan, Golub and LeVeque 1983): sums of squares around zero would cancel."""
+    channels = inputs.shape[1]
+    values = inputs.numel() // channels
+    told = inputs.new_zeros(processes.size, 1 + 2 * channels)
+    if values:
+        variances, means = torch.var_mean(inputs, _all_but_channels(inputs), correction=0)
+        told[processes.rank] = torch.cat([means.new_tensor([float(values)]), means, variances])
+    counts, means, variances = torch.split(processes.add_up(told), [1, channels, channels], dim=1)
+    count = counts.sum()
+    mean = (counts * means).sum(dim=0) / count
+    variance = (counts * (variances + (means - mean).square())).sum(dim=0) / count
+    return mean, variance, int(count)
 
 
 class _Norm(torch.autograd.Function):

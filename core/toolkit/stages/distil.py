@@ -22,6 +22,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         objectives_of(plan, context.plugins.recipes()[plan.recipe.name]),
         folder,
         context.report,
+        context.processes,
     )
 
 
@@ -37,4 +38,5 @@ STAGE = Stage(
     code=("toolkit.distil", "toolkit.tasks"),
     run=run,
     load=load,
+    together=True,
 )
