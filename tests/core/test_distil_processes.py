@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def test_processes_that_die_are_taken_up_by_the_next_bit_for_bit(
     assert (tmp_path / f"2-{job}" / "checkpoint.pt").exists()
     found = together(tmp_path, 2, job)
     assert_same(found[job][0], two[job][0])
+
+
+def test_one_process_takes_up_what_two_began(two: Mapping[str, Sequence[Fitted]], tmp_path: Path) -> None:
+    together(tmp_path, 2, "rows@7", codes=(9, 9))
+    shutil.copytree(tmp_path / "2-rows", tmp_path / "alone-rows")
+    assert_close(alone(tmp_path, "rows"), two["rows"][0])
 
 
 @pytest.mark.parametrize(("job", "codes"), [("lost", (5, 9)), ("apart", (5, 5))])
