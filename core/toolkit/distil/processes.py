@@ -7,6 +7,7 @@ and torch is imported only where there are several.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,9 +162,14 @@ def _others() -> Iterator[None]:
         yield
     except RuntimeError as error:  # gloo raises nothing narrower
         raise EnvironmentUnfit(
-            f"this training lost touch with its other processes: {str(error).splitlines()[0]}",
+            f"this training lost touch with its other processes: {_said(error)}",
             hint="See what they said, or what ended them; the same command takes up where it was.",
         ) from error
+
+
+def _said(error: RuntimeError) -> str:
+    """The first sentence of it, without the place in torch's sources."""
+    return re.sub(r"^\[\S+\] ", "", str(error).splitlines()[0]).partition(". ")[0]
 
 
 def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
