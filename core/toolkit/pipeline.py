@@ -61,6 +61,15 @@ class _Begun:
 Listener = Callable[[StageResult], None]
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What the first of several processes asks the others to run with it; artifacts by stage and digest."""
+
+    stage: str
+    digest: str
+    upstream: Mapping[str, str]
+
+
 def check_plan(plan: Plan, plugins: Plugins) -> None:
     """Refuse a plan whose names nobody offers, or whose parts do not fit, before anything runs.
 
@@ -84,7 +93,8 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
 
 
 def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[StageResult]:
-    """Run every stage up to `until`; one process a home at a time.
+    """Run every stage up to `until`; one process a home at a time. Of several that work together this is the first, and
+    the others `follow_line`.
 
     Raises:
         ToolkitError: what a stage found; the artifacts made so far stay.
@@ -130,7 +140,41 @@ def run_line(context: Context, *, until: str, listen: Listener) -> Sequence[Stag
                 break
         _publish_report(context, upstream.get("gate"), results)
         hook.run_finished(run=context.run)
+    _ordered(context)
     return results
+
+
+def follow_line(context: Context) -> None:
+    """Take part in what the first of several processes runs, until it has done. Nothing is stored, nobody is told.
+
+    Raises:
+        EnvironmentUnfit: the first process is gone, or works in another home or by another plan.
+    """
+    while (order := _ordered(context)) is not None:
+        stages = {stage.name: stage for stage in LINE}
+        upstream = {name: _made(context, stages[name], digest) for name, digest in order.upstream.items()}
+        stage = stages[order.stage]
+        if stage_digest(context, stage, upstream) != order.digest:
+            raise EnvironmentUnfit(
+                "the processes of this run were given different plans or code",
+                hint="Start all of them by one command, from the same installation.",
+            )
+        stage.run(context, upstream, context.workspace.scratch(stage.kind, order.digest))
+
+
+def _ordered(context: Context, order: _Order | None = None) -> _Order | None:
+    """What the first process orders, which it gives and the others wait for."""
+    return context.processes.decide(lambda: order)
+
+
+def _made(context: Context, stage: Stage, digest: str) -> Artifact:
+    stored = context.workspace.find(stage.kind, digest)
+    if stored is None:
+        raise EnvironmentUnfit(
+            f"the {stage.kind} that another process of this run made is not in {context.workspace.home}",
+            hint="Point TOOLKIT_HOME at one folder that all machines share.",
+        )
+    return stage.load(context, stored)
 
 
 def stage_digest(context: Context, stage: Stage, upstream: Mapping[str, Artifact]) -> str:
@@ -152,7 +196,8 @@ def stage_digest(context: Context, stage: Stage, upstream: Mapping[str, Artifact
 def _run_stage(
     context: Context, stage: Stage, upstream: Mapping[str, Artifact], *, anew: bool, last: bool
 ) -> StageResult | _Begun:
-    """The stage's artifact: kept, made, or, where it is not the `last` and can be completed beside the next, begun."""
+    """The stage's artifact: kept, made, or, where it is not the `last` and can be completed beside the next, begun; not
+    where several processes take that one together, which read what is complete."""
     started = time.monotonic()
     digest = stage_digest(context, stage, upstream)
     stored = None if anew else context.workspace.find(stage.kind, digest)
@@ -162,8 +207,10 @@ def _run_stage(
             return StageResult(stage.name, artifact, True, time.monotonic() - started)
         context.workspace.reopen(stage.kind, digest)
     folder, parents = context.workspace.scratch(stage.kind, digest), _parents(stage, upstream)
+    if stage.together:
+        _ordered(context, _Order(stage.name, digest, {name: upstream[name].digest for name in stage.needs}))
     with _on_disk(stage, folder):
-        if stage.begin is None or last:
+        if stage.begin is None or last or context.processes.several:
             facts = stage.run(context, upstream, folder)
         else:
             labels = stage.begin(context, upstream, folder)

@@ -25,10 +25,14 @@ from toolkit.cli.planning import (
     make_plan,
 )
 from toolkit.cli.progress import ProgressReporter
+from toolkit.cli.torchrun import join
 from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_home
 
 if TYPE_CHECKING:
+    from toolkit.distil.processes import Processes
     from toolkit.pipeline import StageResult
+    from toolkit.protocols import Report
+    from toolkit.stages.context import Context
     from toolkit.tasks.base import Task
 
 Until = Literal["prepare", "label", "distil", "evaluate", "compile", "gate", "seal", "install", "check"]
@@ -50,37 +54,47 @@ def deploy(
 ) -> None:
     """Distil, measure, compile, seal, install and check a student. What was done before is kept."""
     planned = make_plan(Options(domain, data, teacher, target), assignments or [], config)
+    processes = join()
+    if not processes.first:
+        _follow(planned, site_folder(site), processes)
+        return
     with ProgressReporter() as progress:
-        results, run_folder = _run(planned, site_folder(site), until, override, progress, quiet=as_json)
+        context = _context(planned, site_folder(site), progress, processes, override)
+        results = _run(context, until, progress, quiet=as_json)
+    run_folder = context.run.folder
     record = _record(results, run_folder)
     emit(record, as_json=as_json, text=lambda console: _show(console, record, results, site_folder(site)))
 
 
-def _run(
-    planned: Planned, site: Path, until: str, override: str, progress: ProgressReporter, *, quiet: bool
-) -> tuple[Sequence[StageResult], Path]:
-    from toolkit.pipeline import run_line
+def _context(planned: Planned, site: Path, report: Report, processes: Processes, override: str = "") -> Context:
     from toolkit.protocols import RunRecord
-    from toolkit.registry.recorder import RegistryRecorder
     from toolkit.stages.context import Context
-    from toolkit.tasks.base import task_of
     from toolkit.workspace import Workspace
 
     plan = planned.resolved.plan
-    task, workspace = task_of(plan), Workspace(toolkit_home())
+    workspace = Workspace(toolkit_home())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.domain}-{secrets.token_hex(2)}"
-    run = RunRecord(run_id, plan, workspace.run_folder(run_id))
-    planned.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
-    context = Context(
+    return Context(
         plan=plan,
         plugins=planned.plugins,
         workspace=workspace,
-        run=run,
-        report=progress,
+        run=RunRecord(run_id, plan, workspace.runs / run_id),
+        report=report,
         site=site.absolute(),
         passphrase=passphrase_from_environment(),
         override=override,
+        processes=processes,
     )
+
+
+def _run(context: Context, until: str, progress: ProgressReporter, *, quiet: bool) -> Sequence[StageResult]:
+    from toolkit.pipeline import run_line
+    from toolkit.registry.recorder import RegistryRecorder
+    from toolkit.tasks.base import task_of
+
+    task = task_of(context.plan)
+    context.workspace.run_folder(context.run.id)
+    context.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
 
     def tell(result: StageResult) -> None:
         progress.clear()
@@ -89,7 +103,14 @@ def _run(
             for line in _gate_table(result):
                 progress.say(line)
 
-    return run_line(context, until=until, listen=tell), run.folder
+    return run_line(context, until=until, listen=tell)
+
+
+def _follow(planned: Planned, site: Path, processes: Processes) -> None:
+    """Train with the first process, which runs the line and alone speaks and writes."""
+    from toolkit.pipeline import follow_line
+
+    follow_line(_context(planned, site, lambda what, done, total: None, processes))
 
 
 def _stage_line(task: Task, result: StageResult) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import HardwareProfile, Report, RunRecord, Target
@@ -19,7 +20,7 @@ Kind = TypeVar("Kind", bound=Artifact)
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its plan, the plugins that serve it, where it works, and whom it tells."""
+    """One run: its plan, the plugins that serve it, where it works, whom it tells, and the processes that share it."""
 
     plan: Plan
     plugins: Plugins
@@ -29,6 +30,7 @@ class Context:
     site: Path
     passphrase: str | None = None
     override: str = ""
+    processes: Processes = ALONE
 
     @property
     def teacher(self) -> AnyTeacher:
@@ -75,6 +77,7 @@ class Stage:
         uses: what plugins offered for it; the sources of those plugins count too.
         inputs: what else the digest covers: data, checkpoints, the site.
         stands: whether a stored artifact still holds; a site may have changed since.
+        together: several processes run it together, of which the first one writes; else the first one runs it alone.
     """
 
     name: str
@@ -88,3 +91,4 @@ class Stage:
     uses: Callable[[Context], tuple[object, ...]] = field(default=lambda _: ())
     inputs: Callable[[Context], Mapping[str, Any]] = field(default=lambda _: {})
     stands: Callable[[Context, Artifact], bool] = field(default=lambda _, __: True)
+    together: bool = False

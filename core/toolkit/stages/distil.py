@@ -24,6 +24,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         objectives_of(plan, context.plugins.recipes()[plan.recipe.name]),
         folder,
         context.report,
+        context.processes,
     )
 
 
@@ -57,4 +58,5 @@ STAGE = Stage(
     run=run,
     load=load,
     inputs=inputs,
+    together=True,
 )

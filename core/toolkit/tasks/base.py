@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
 from toolkit.plan import STAGES, Plan
 from toolkit.protocols import Objective, Report, ServedPredictor, Service, TensorPredictor, Tensors
@@ -99,8 +100,10 @@ class Task(Protocol):
         objectives: Sequence[Objective],
         folder: Path,
         report: Report,
+        processes: Processes = ALONE,
     ) -> dict[str, Any]:
-        """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student."""
+        """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student. Of
+        several processes the first one writes, and each returns the same."""
         ...
 
     def student_predictor(self, student: Student, spec: StudentSpec, which: str) -> AnyPredictor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.protocols import (
     Objective,
@@ -87,11 +88,12 @@ def train(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
     from toolkit.tasks.image_classification import training
 
-    return training.train_pair(plan, dataset, labels, spec, objectives, folder, report)
+    return training.train_pair(plan, dataset, labels, spec, objectives, folder, report, processes)
 
 
 def student_predictor(student: Student, spec: StudentSpec, which: str) -> TensorPredictor:

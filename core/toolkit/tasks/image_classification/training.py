@@ -22,6 +22,7 @@ from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.distil.weighting import Weighting
 from toolkit.plan import Plan
@@ -86,6 +87,7 @@ def train_student(
     folder: Path,
     report: Callable[[int, int], None],
     precision: Wanted | Precision,
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
     torch.manual_seed(plan.compute.seed)
@@ -111,6 +113,7 @@ def train_student(
             loss_ratio=recipe.task_weighting == "loss-ratio",
             floor=recipe.task_floor,
         ),
+        processes,
     )
     return fit(
         learner,
@@ -126,6 +129,7 @@ def train_student(
         folder=folder,
         report=report,
         precision=precision,
+        processes=processes,
     )
 
 
@@ -160,9 +164,10 @@ def train_pair(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes,
 ) -> dict[str, Any]:
     """The student, and beside it the same student on the labels alone: what distilling added, or cost."""
-    device = prepare_torch(plan.compute)
+    device = prepare_torch(plan.compute, processes)
     data = load_training_data(plan, dataset)
     answers = Answers(store.load(labels.path / "labels"))
     if plan.recipe.answers == "row-mean":
@@ -173,15 +178,17 @@ def train_pair(
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
     for name, (terms, known) in wanted.items():
-        if not (folder / f"{name}.json").exists():
+        record = folder / f"{name}.json"
+        if not processes.decide(record.exists):
             tell = functools.partial(report, f"train the {name}")
             fitted = train_student(
-                plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision
+                plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, processes
             )
-            write_file(folder / f"{name}.pt", serialise(fitted.weights))
-            write_file(folder / f"{name}.json", canonical_json(_record(fitted)))
-            Checkpoints(folder / name).clear()
-        facts[name] = json.loads((folder / f"{name}.json").read_bytes())
+            if processes.first:
+                write_file(folder / f"{name}.pt", serialise(fitted.weights))
+                write_file(record, canonical_json(_record(fitted)))
+                Checkpoints(folder / name).clear()
+        facts[name] = json.loads(processes.decide(record.read_bytes))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts

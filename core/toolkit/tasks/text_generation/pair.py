@@ -20,6 +20,7 @@ from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
@@ -78,21 +79,25 @@ def train_pair(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train both into `folder`; the facts of a Student. There is no baseline where no row came with its completion.
 
     Where the teacher still answers, the student learns beside it: its first epoch takes rows as they come.
     """
-    pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, labels), folder, report)
+    if processes.several and plan.recipe.name in practice.IN_ONE_PROCESS:
+        raise PlanError(f"the recipe {plan.recipe.name} trains in one process", hint="Start it without torchrun.")
+    pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, labels), folder, report, processes)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
     for name, terms in (("student", objectives), ("baseline", LABELS_ALONE)):
         units = pair.units(name)
         if units is None:
             continue
-        if not (folder / f"{name}.json").exists():
+        record = folder / f"{name}.json"
+        if not processes.decide(record.exists):
             pair.train(name, terms, units, precision)
-        facts[name] = json.loads((folder / f"{name}.json").read_bytes())
+        facts[name] = json.loads(processes.decide(record.read_bytes))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
@@ -109,6 +114,7 @@ class _Pair:
     tokenizer: Tokenizer
     folder: Path
     report: Report
+    processes: Processes
 
     def units(self, name: str) -> Coming | None:
         """What is learnt: the student takes all, as it comes; the baseline what came with its row, None where there is
@@ -128,7 +134,7 @@ class _Pair:
 
     def train(self, name: str, terms: Sequence[Objective], units: Coming, precision: Wanted | Precision) -> None:
         """Into `folder`/`name`, with its facts beside it."""
-        device = prepare_torch(self.plan.compute)
+        device = prepare_torch(self.plan.compute, self.processes)
         model: PreTrainedModel = self.spec.build()
         self._check_room(model)
         known = self._knowledge(model, units) if "response" in carriers(terms) else None
@@ -142,6 +148,8 @@ class _Pair:
             facts |= {"practice": self._practised(model, units, fitted.precision)}
         if adapted is not None:
             model = adapted.merged()
+        if not self.processes.first:
+            return
         students.save(students.Student(model.cpu(), {}), self.folder / name, self.tokenizer)
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         write_file(self.folder / f"{name}.json", canonical_json(facts))
@@ -211,6 +219,7 @@ class _Pair:
             folder=self._training(name) / "completions",
             report=functools.partial(self.report, f"train the {name}"),
             precision=precision,
+            processes=self.processes,
         )
 
     def _practised(self, model: PreTrainedModel, units: Coming, precision: Precision) -> Mapping[str, Any]:

@@ -33,6 +33,9 @@ from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer
 from toolkit.tasks.text_generation.training import Knowledge, Mixture
 from toolkit.text import Prompt, Verdict
 
+IN_ONE_PROCESS = ("self", "grpo")
+"""Recipes that train in one process: what they write is kept in files of their own."""
+
 Groups = Callable[[PreTrainedModel], Iterable[dict[str, Any]]]
 
 

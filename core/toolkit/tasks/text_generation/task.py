@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
@@ -109,11 +110,12 @@ def train(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
     from toolkit.tasks.text_generation import pair
 
-    return pair.train_pair(plan, dataset, labels, spec, objectives, folder, report)
+    return pair.train_pair(plan, dataset, labels, spec, objectives, folder, report, processes)
 
 
 def student_predictor(student: Student, spec: StudentSpec, which: str) -> TextPredictor:
