@@ -1,7 +1,7 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industry \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)

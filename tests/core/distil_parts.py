@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.distil import checkpoints
+from toolkit.distil.curves import Watch
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
@@ -88,15 +89,16 @@ def validate(module: nn.Module) -> Score:
 
 
 def train(
-    folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False
-) -> Fitted:
+    folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False,
+    watch: Watch | None = None,
+) -> Fitted:  # fmt: skip
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
     weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else Weighting()
     batches = TinyBatches(before=before, everything=everything)
     return fit(
         learner, BatchLesson(batches, EVERYTHING if everything else OBJECTIVES, weighting),
         Schedule(epochs, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,
-        folder=folder, report=lambda *_: None,
+        folder=folder, report=lambda *_: None, watch=watch,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
+from toolkit.distil.curves import Watch
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
@@ -99,6 +100,7 @@ def fit(
     report: Callable[[int, int], None],
     precision: Wanted | Precision = "fp32",
     processes: Processes = ALONE,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
 
@@ -110,6 +112,7 @@ def fit(
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
         processes: those that train together: each calls this with the same arguments. The first one validates and
             writes the checkpoints, and all read them.
+        watch: is told the figures of every step and epoch, in the first process.
     """
     processes.share([*learner.parameters(), *learner.buffers()])
     trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
@@ -130,10 +133,14 @@ def fit(
             done = state.epoch * lesson.steps + state.step
             report(done, total)
             torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
-            state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
+            told = state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
             state.keep(checkpoints)
+            if watch is not None and processes.first:
+                watch.step(done, told)
         state.close_epoch(processes.decide(lambda: validate(state.average.eval().student)))
         state.keep(checkpoints)
+        if watch is not None and processes.first:
+            watch.epoch(state.epoch * lesson.steps - 1, state.history[-1])
     report(total, total)
     assert state.best is not None
     return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision)
@@ -170,7 +177,7 @@ def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule, processes:
         state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision, processes)
         for done in range(formats.STEPS):
             torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
-            yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)
+            yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)["loss"]
 
     return rehearse
 
@@ -197,8 +204,8 @@ class _State:
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
-    def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> float:
-        """One step; its loss."""
+    def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> Mapping[str, float]:
+        """One step; its figures."""
         rate = schedule.learning_rate * schedule.factor(done, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
@@ -219,9 +226,10 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        _add(self.sums, told | {"gradient_norm": norm})
+        told["gradient_norm"] = norm
+        _add(self.sums, told)
         self.step += 1
-        return told["loss"]
+        return told | {"learning_rate": rate}
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

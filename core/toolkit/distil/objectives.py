@@ -115,6 +115,11 @@ def weighted_terms(
     return terms
 
 
+def agreement(student: Outputs, teacher: Outputs) -> float:
+    """The share of rows that both would call the same."""
+    return float((student.logits.argmax(dim=-1) == teacher.logits.argmax(dim=-1)).float().mean())
+
+
 def pulls(
     terms: Mapping[str, Term], student: Outputs, whole: Callable[[Sequence[float]], Sequence[float]] = tuple
 ) -> dict[str, float]:

@@ -17,6 +17,7 @@ from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
+from toolkit.distil.curves import FOLDER, Curves
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import WithFeatures
 from toolkit.plan import Plan
@@ -62,9 +63,10 @@ def _adapt(
     folder: Path,
     report: Report,
 ) -> None:
-    module, fitted = adapt_teacher(
-        plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total)
-    )
+    with Curves(folder / FOLDER / "teacher", (report,)) as curves:
+        module, fitted = adapt_teacher(
+            plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total), curves
+        )
     channels, size = dataset.facts["channels"], plan.teacher.input_size
     showing = WithFeatures(module, teacher_head(module, spec))
     exported = export_network(showing, channels, size, (store.LOGITS, store.FEATURES))

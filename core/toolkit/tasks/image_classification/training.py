@@ -16,6 +16,7 @@ from torch import nn
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
+from toolkit.distil.curves import FOLDER, Curves, Watch
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.lessons import BatchLesson
@@ -44,6 +45,7 @@ def adapt_teacher(
     device: torch.device,
     folder: Path,
     report: Callable[[int, int], None],
+    watch: Watch | None = None,
 ) -> tuple[nn.Module, Fitted]:
     """Train a pretrained network with a new head until validation says it is really good, without label smoothing
     (its soft labels would carry less: Mueller et al. 2019, arXiv 1906.02629)."""
@@ -71,6 +73,7 @@ def adapt_teacher(
         validate=validator(data, plan.teacher.input_size, device),
         folder=folder,
         report=report,
+        watch=watch,
     )
     module.load_state_dict(fitted.weights)
     return module.eval().to("cpu"), fitted
@@ -88,6 +91,7 @@ def train_student(
     report: Callable[[int, int], None],
     precision: Wanted | Precision,
     processes: Processes = ALONE,
+    watch: Watch | None = None,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
     torch.manual_seed(plan.compute.seed)
@@ -130,6 +134,7 @@ def train_student(
         report=report,
         precision=precision,
         processes=processes,
+        watch=watch,
     )
 
 
@@ -181,9 +186,11 @@ def train_pair(
         record = folder / f"{name}.json"
         if not processes.decide(record.exists):
             tell = functools.partial(report, f"train the {name}")
-            fitted = train_student(
-                plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, processes
-            )
+            with Curves(folder / FOLDER / name, (report,)) as curves:
+                fitted = train_student(
+                    plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, processes,
+                    curves,
+                )  # fmt: skip
             if processes.first:
                 write_file(folder / f"{name}.pt", serialise(fitted.weights))
                 write_file(record, canonical_json(_record(fitted)))

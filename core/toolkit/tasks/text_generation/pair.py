@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
+from toolkit.distil.curves import FOLDER, Curves, Watch
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
@@ -141,7 +142,9 @@ class _Pair:
         rank = self.plan.student.lora_rank
         adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
         nn.Module.to(model, device)
-        fitted = self._fit(name, model, units, self._lesson(name, terms, units, known), precision)
+        lesson = self._lesson(name, terms, units, known)
+        with Curves(self.folder / FOLDER / name, (self.report,)) as curves:
+            fitted = self._fit(name, model, units, lesson, precision, curves)
         model.load_state_dict(fitted.weights)
         facts = fitted.facts()
         if name == "student":
@@ -199,6 +202,7 @@ class _Pair:
         units: Coming,
         lesson: SequenceLesson | OnPolicyLesson,
         precision: Wanted | Precision,
+        watch: Watch,
     ) -> Fitted:
         recipe, capacity = self.plan.recipe, self.plan.text.capacity
         if recipe.gradient_checkpointing:
@@ -220,6 +224,7 @@ class _Pair:
             report=functools.partial(self.report, f"train the {name}"),
             precision=precision,
             processes=self.processes,
+            watch=watch,
         )
 
     def _practised(self, model: PreTrainedModel, units: Coming, precision: Precision) -> Mapping[str, Any]:
@@ -229,7 +234,7 @@ class _Pair:
         if self.plan.recipe.name == "self":
             return practice.improve(*work, units.all("train"), _groups, folder, self.report, precision)
         if self.plan.recipe.name == "grpo":
-            return practice.reinforce(*work, _groups, folder, self.report, precision)
+            return practice.reinforce(*work, _groups, folder, self.folder / FOLDER / "rewards", self.report, precision)
         return {}
 
     def _knowledge(self, model: PreTrainedModel, units: Coming) -> Knowledge:

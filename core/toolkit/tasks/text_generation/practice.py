@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from toolkit.artifacts import Dataset
+from toolkit.distil.curves import Curves
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Schedule, fit
 from toolkit.distil.policy import Clip
@@ -89,7 +90,7 @@ def improve(
 
 def reinforce(
     plan: Plan, dataset: Dataset, model: PreTrainedModel, tokenizer: Tokenizer, groups: Groups, folder: Path,
-    report: Report, precision: Precision,
+    curves: Path, report: Report, precision: Precision,
 ) -> Mapping[str, Any]:  # fmt: skip
     """Train a fine-tuned student by the rewards of its answers, in place; its accuracy on held-out problems before and
     after, and the curves."""
@@ -111,16 +112,18 @@ def reinforce(
         reference=copy.deepcopy(model).requires_grad_(False).train(False) if practice.kl else None,
         seed=seed,
     )
-    fitted = fit(
-        Learner(model, last_layer(model)),
-        lesson,
-        Schedule(practice.epochs, practice.learning_rate, 0.0, seed=seed),
-        groups=groups(model),
-        validate=solver.validator(held_out),
-        folder=folder,
-        report=lambda done, total: report("reward its answers", done, total),
-        precision=precision,
-    )
+    with Curves(curves, (report,)) as watch:
+        fitted = fit(
+            Learner(model, last_layer(model)),
+            lesson,
+            Schedule(practice.epochs, practice.learning_rate, 0.0, seed=seed),
+            groups=groups(model),
+            validate=solver.validator(held_out),
+            folder=folder,
+            report=lambda done, total: report("reward its answers", done, total),
+            precision=precision,
+            watch=watch,
+        )
     model.load_state_dict(fitted.weights)
     after = float(solver.right(model, held_out).mean())
     return {"before": before, "after": after, "problems": len(problems), "history": list(fitted.history)}
