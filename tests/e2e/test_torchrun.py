@@ -29,7 +29,7 @@ APART = (
 
 NEAR = 0.15
 """Of the weights' norm. Rounding moves an activation in a million over a rectifier's edge, and that the gradient by a
-hundredth: seen 0.03 to 0.05 here, and as much between one and two threads of one process; 1.3 to another seed. Without
+hundredth: seen 0.03 to 0.05 here, and as much between one and two threads of one process; 0.7 to another seed. Without
 such an activation the weights agree to seven digits (tests/core/test_distil_processes.py)."""
 
 
