@@ -103,7 +103,8 @@ def test_hook_register_recipes() -> None:
             return [LabelsOnly()]
 
     recipes = alone("mine", Mine()).recipes()
-    assert set(recipes) == {"labels-only", "sequence", "soft-labels", "white-box"}
+    ours = {"soft-labels", "white-box", "sequence", "on-policy", "self", "grpo"}
+    assert set(recipes) == {"labels-only", *ours}
     assert recipes["labels-only"].objectives(Plan(domain="mine"))[0].weight == 1.0
 
 
