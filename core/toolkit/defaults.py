@@ -9,9 +9,10 @@ from typing import Any
 from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
 from toolkit.distil.recipes import SoftLabels, WhiteBox
 from toolkit.errors import DataError
+from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
-from toolkit.protocols import Recipe, Report, ServedPredictor, Service, Teacher, TensorPredictor
+from toolkit.protocols import Executor, Recipe, Report, ServedPredictor, Service, Teacher, TensorPredictor
 from toolkit.tasks.base import task_named, task_of
 
 
@@ -19,6 +20,12 @@ from toolkit.tasks.base import task_named, task_of
 def register_recipes() -> Iterable[Recipe]:
     """Offer `soft-labels` and `white-box`."""
     return [SoftLabels(), WhiteBox()]
+
+
+@hookimpl
+def register_executors() -> Iterable[Executor]:
+    """Offer `local`."""
+    return [LocalExecutor()]
 
 
 @hookimpl(trylast=True)
@@ -44,9 +51,11 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
 
 
 @hookimpl(trylast=True)
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels:
+def label(
+    plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report, executor: Executor
+) -> TeacherLabels:
     """The task's way to adapt a teacher and ask it."""
-    return task_of(plan).label(plan, dataset, teacher, workspace, report)
+    return task_of(plan).label(plan, dataset, teacher, workspace, report, executor)
 
 
 @hookimpl(trylast=True)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
-from toolkit.protocols import HardwareProfile, Report, RunRecord, Target, Teacher
+from toolkit.protocols import Executor, HardwareProfile, Report, RunRecord, Target, Teacher
 from toolkit.text import TextTeacher
 from toolkit.workspace import Stored, Workspace
 
@@ -33,6 +33,10 @@ class Context:
     @property
     def teacher(self) -> Teacher | TextTeacher:
         return self.plugins.teachers()[self.plan.teacher.name]
+
+    @property
+    def executor(self) -> Executor:
+        return self.plugins.executors()[self.plan.compute.executor]
 
     def student_spec(self, dataset: Dataset) -> StudentSpec:
         """The student that the domain, or core, builds for this data."""

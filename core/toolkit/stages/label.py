@@ -26,6 +26,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         teacher=context.teacher,
         workspace=folder,
         report=context.report,
+        executor=context.executor,
     )
     return labels.facts
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import Objective, Report, ServedPredictor, Service, Teacher, TensorPredictor, Tensors
+from toolkit.protocols import Executor, Objective, Report, ServedPredictor, Service, Teacher, TensorPredictor, Tensors
 
 TASKS = {"image_classification": "toolkit.tasks.image_classification.task"}
 
@@ -51,8 +51,10 @@ class Task(Protocol):
         """The member of the task's student family that the plan names."""
         ...
 
-    def label(self, plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
-        """Adapt the teacher and store its answers to the training rows."""
+    def label(
+        self, plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report, executor: Executor
+    ) -> TeacherLabels:
+        """Adapt the teacher and store its answers to the training rows, which the executor's workers ask for."""
         ...
 
     def teacher_model(self, labels: TeacherLabels) -> bytes:

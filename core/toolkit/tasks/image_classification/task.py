@@ -14,6 +14,7 @@ from typing import Any
 from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
 from toolkit.plan import Plan
 from toolkit.protocols import (
+    Executor,
     Objective,
     PredictorFacts,
     Report,
@@ -52,11 +53,13 @@ def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
     return Dataset(folder, digest, facts=facts, reader=lambda split: load_rows(folder, split, facts))
 
 
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
+def label(
+    plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report, executor: Executor
+) -> TeacherLabels:
     """Adapt the teacher and store its answers to every view of the training rows."""
     from toolkit.tasks.image_classification import labelling
 
-    return labelling.label(plan, dataset, teacher, folder, report)
+    return labelling.label(plan, dataset, teacher, folder, report, executor)
 
 
 def teacher_model(labels: TeacherLabels) -> bytes:
