@@ -13,7 +13,7 @@ LINE = [
     "pipeline", "stages", "defaults", "tasks", "registry", "plugins", "hookspecs", "text", "executors", "protocols",
     "workspace", "resolve", "plan", "artifacts", "errors",
 ]  # fmt: skip
-"""The layers that stand alone, as the design lists them (and docs/adr/0012 and 0017); siblings share the other three."""
+"""The layers that stand alone, as the design lists them (and ADR 12 and 17); siblings share the other three."""
 
 LIGHT = [
     "toolkit.cli.main",

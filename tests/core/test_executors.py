@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from executor_parts import Backwards, done_by, found_in
 from line_parts import attempt, small_lot, tiny_context, tiny_plugins
 
 from toolkit.errors import PlanError
 from toolkit.executors import LocalExecutor
-from toolkit.hookspecs import hookimpl
 from toolkit.pipeline import check_plan
 from toolkit.plan import ComputePlan, Plan
-from toolkit.protocols import Executor, PredictorFacts
+from toolkit.protocols import PredictorFacts
 from toolkit.serving.sessions import OnnxPredictor
-from toolkit.stages.context import Context
 from toolkit.tasks.image_classification import labelling
 from toolkit.testing.executors import Work, check_executor
 from toolkit.testing.images import picture_model, pictures
@@ -48,22 +45,6 @@ def test_an_executor_that_nobody_offers_is_named_with_the_nearest() -> None:
 # --- whoever works, the same is found ----------------------------------------------------------------------------
 
 
-class Backwards:
-    """Reads five pieces ahead and begins with the last of them; its work comes by pickle, as to another machine."""
-
-    threads = 1
-
-    def __init__(self) -> None:
-        self.pieces: list[Any] = []
-
-    def map(self, prepare: Callable[[], Callable[[Any], Any]], pieces: Iterable[Any]) -> Iterator[Any]:
-        work, source = pickle.loads(pickle.dumps(prepare))(), iter(pieces)
-        while ahead := list(islice(source, 5)):
-            self.pieces += ahead
-            made = {number: work(ahead[number]) for number in reversed(range(len(ahead)))}
-            yield from (made[number] for number in range(len(ahead)))
-
-
 @dataclass(frozen=True)
 class BackwardsExecutor:
     """Offers the one above; `workers` is looked at afterwards."""
@@ -77,26 +58,6 @@ class BackwardsExecutor:
     @contextmanager
     def open(self, plan: Plan) -> Iterator[Backwards]:
         yield self.workers
-
-
-def done_by(executor: Executor, home: Path, data: Path) -> Context:
-    """The same line, worked by that executor."""
-    context = tiny_context(home, data)
-
-    class Mine:
-        @hookimpl
-        def register_executors(self) -> Iterable[Executor]:
-            return [executor]
-
-    context.plugins.manager.register(Mine(), "mine")
-    compute = context.plan.compute.model_copy(update={"executor": executor.name})
-    return replace(context, plan=context.plan.model_copy(update={"compute": compute}))
-
-
-def found_in(home: Path) -> dict[str, bytes]:
-    """Every shard, its digest, and every score, by path."""
-    files = [*home.glob("store/labels/*/labels/*"), *home.glob("store/evaluation/*/*.json")]
-    return {str(path.relative_to(home)): path.read_bytes() for path in files if path.name != "artifact.json"}
 
 
 @pytest.fixture(scope="module")
