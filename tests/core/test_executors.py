@@ -7,13 +7,14 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from distil_parts import one_thread
 from executor_parts import Backwards, done_by, found_in
-from line_parts import attempt, small_lot, tiny_context, tiny_plugins
+from line_parts import CLASSES, TinyTeacher, attempt, small_lot, tiny_context, tiny_plugins
 
 from toolkit.errors import PlanError
 from toolkit.executors import LocalExecutor
@@ -22,6 +23,7 @@ from toolkit.plan import ComputePlan, Plan
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.sessions import OnnxPredictor
 from toolkit.tasks.image_classification import labelling
+from toolkit.tasks.image_classification.augment import Augmentation
 from toolkit.testing.executors import Work, check_executor
 from toolkit.testing.images import picture_model, pictures
 from toolkit.workspace import Workspace
@@ -105,6 +107,24 @@ def test_what_is_labelled_already_wakes_nobody(home: Path, lot: Path, tmp_path: 
     kept, refused = attempt(done_by(BackwardsExecutor(backwards), tmp_path, lot), "label")
     assert (kept["label"], refused) == (False, None)
     assert backwards.pieces == []
+
+
+def test_the_network_says_on_a_device_what_its_export_says(home: Path) -> None:
+    """What a worker with an accelerator does, on the one device that is always there."""
+    (folder,) = home.glob("store/labels/*")
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 1, 40, 40), np.uint8)
+    exported = labelling.Asking(
+        pictures, 3, Augmentation(), 32, ("logits", "features"), 1, "cpu",
+        weights=(folder / labelling.NETWORK).read_bytes(), spec=None,
+    )  # fmt: skip
+    spec = TinyTeacher().load(Plan(domain="mine"), CLASSES)
+    trained = replace(exported, weights=(folder / labelling.WEIGHTS).read_bytes(), spec=spec)
+    piece = labelling.Piece(view=2, first=1, last=6)
+    with one_thread():
+        here, there = exported()(piece), trained()(piece)
+    assert here["logits"].shape == (5, 3)
+    for name in ("logits", "features"):
+        np.testing.assert_allclose(here[name], there[name], rtol=1e-4, atol=1e-5)
 
 
 # --- a model that travels ----------------------------------------------------------------------------------------

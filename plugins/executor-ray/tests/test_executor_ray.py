@@ -71,6 +71,15 @@ def test_a_node_that_dies_loses_no_piece(cluster: Cluster, tmp_path: Path) -> No
     assert made == [number**2 for number in range(PIECES)]
 
 
+def test_results_that_nobody_took_end_with_the_block(cluster: Cluster, tmp_path: Path) -> None:
+    """Else they would start a Ray of their own, at whatever moment they are forgotten."""
+    with RayExecutor().open(plan_with(f"ray.address={cluster.address}")) as workers:
+        left = workers.map(Work(tmp_path, sleep_s=0.05), range(PIECES))
+        next(left)
+    assert list(left) == []
+    assert not ray.is_initialized()
+
+
 # --- labels and scores -------------------------------------------------------------------------------------------
 
 

@@ -50,7 +50,11 @@ def connected(settings: RaySettings) -> Iterator[RayWorkers]:
                 hint=f"Check {SECTION}.address, and that this machine is a node: ray start --address=HOST:PORT.",
             ) from error
         try:
-            yield RayWorkers(settings)
+            workers = RayWorkers(settings)
+            try:
+                yield workers
+            finally:
+                workers.end()
         finally:
             ray.shutdown()
 

@@ -32,13 +32,21 @@ class RayWorkers:
     def __init__(self, settings: RaySettings) -> None:
         self._settings = settings
         self._most = min(settings.workers or self._room(), self._room())
+        self._maps: list[Generator[Any, None, None]] = []
 
     @property
     def threads(self) -> int:
         return self._settings.cpus
 
     def map(self, prepare: Callable[[], Callable[[Piece], Made]], pieces: Iterable[Piece]) -> Results[Made]:
-        return self._results(prepare, pieces)
+        results = self._results(prepare, pieces)
+        self._maps.append(results)
+        return results
+
+    def end(self) -> None:
+        """End every map. One that outlived the cluster would have Ray start another, only to cancel its pieces."""
+        for results in self._maps:
+            results.close()
 
     def _results(
         self, prepare: Callable[[], Callable[[Piece], Made]], pieces: Iterable[Piece]
