@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industry \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
-	-e plugins/teacher-http -e plugins/teacher-recorded
+	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds clean
@@ -11,7 +11,7 @@ MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
 
-test: .venv/.installed
+test: .venv/.ray
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/.installed
@@ -43,6 +43,12 @@ bench-rounds: .venv/.installed
 		echo "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 5; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DISTRIBUTIONS)
+	@touch $@
+
+# Ray takes 240 MB and a deployment does not need it, so only the tests bring it; where it has no wheel, its own are skipped.
+.venv/.ray: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/executor-ray[ray]' \
+		|| echo "note: Ray cannot be installed here; the tests of executor-ray are skipped"
 	@touch $@
 
 clean:

@@ -25,6 +25,7 @@ from toolkit.artifacts import (
 )
 from toolkit.plan import Options, Plan
 from toolkit.protocols import (
+    Executor,
     Host,
     Recipe,
     Report,
@@ -61,6 +62,11 @@ def register_targets() -> Iterable[Target]:
 
 
 @hookspec
+def register_executors() -> Iterable[Executor]:
+    """Offer places to work in; `compute.executor` picks one."""
+
+
+@hookspec
 def register_settings() -> Iterable[Settings]:
     """Offer own tables of toolkit.toml, each a pydantic model."""
 
@@ -90,11 +96,18 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec | None:
 
 @hookspec(firstresult=True)
 def label(
-    plan: Plan, dataset: Dataset, teacher: AnyTeacher, workspace: Path, journal: Path, report: Report
+    plan: Plan,
+    dataset: Dataset,
+    teacher: AnyTeacher,
+    workspace: Path,
+    journal: Path,
+    report: Report,
+    executor: Executor,
 ) -> TeacherLabels | None:
     """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up.
 
-    `journal` is a folder of the home where what this teacher writes is kept, for every run."""
+    `journal` is a folder of the home where what this teacher writes is kept, for every run; `executor`
+    has the workers that ask a model again and again."""
 
 
 @hookspec(firstresult=True)

@@ -79,6 +79,7 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
     _known("teacher", plan.teacher.name, plugins.teachers())
     _known("recipe", plan.recipe.name, plugins.recipes())
     _known("target", plan.target.profile, plugins.profiles())
+    _known("executor", plan.compute.executor, plugins.executors())
     teacher, recipe = plugins.teachers()[plan.teacher.name], plugins.recipes()[plan.recipe.name]
     if plan.task not in teacher.tasks:
         raise PlanError(f"the teacher {teacher.name} does not teach {plan.task}", hint="See `toolkit teachers`.")
@@ -89,6 +90,7 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
             f"the recipe {recipe.name} needs {', '.join(sorted(missing))}, which {teacher.name} does not give",
             hint="Use --set recipe.name=soft-labels, or another teacher.",
         )
+    plugins.executors()[plan.compute.executor].check(plan)
     label.check_licence(plan, teacher)
 
 

@@ -198,6 +198,7 @@ class ComputePlan(Section):
     seed: int = Field(0, ge=0, lt=2**31, description="All that is random follows from it.")
     device: str = Field("auto", description="auto, cpu, cuda, npu, mps, or a torch device such as cuda:1.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes the machine's cores.")
+    executor: str = Field("local", description="Where labelling and evaluation are done; see `toolkit plugins`.")
     precision: Literal["auto", "fp32", "bf16", "fp8"] = Field(
         "fp32", description="Of the student's training. auto: the faster safe one of fp32 and bf16; fp8 is emulated."
     )

@@ -19,7 +19,7 @@ import pluggy
 from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError
 from toolkit.plan import Plan, Section
-from toolkit.protocols import HardwareProfile, Recipe, Settings, Target
+from toolkit.protocols import Executor, HardwareProfile, Recipe, Settings, Target
 from toolkit.text import AnyTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
@@ -78,6 +78,9 @@ class Plugins:
     def recipes(self) -> dict[str, Recipe]:
         return self.offered("register_recipes", "recipe")
 
+    def executors(self) -> dict[str, Executor]:
+        return self.offered("register_executors", "executor")
+
     def targets(self) -> dict[str, Target]:
         return self.offered("register_targets", "target")
 
@@ -115,6 +118,7 @@ class Plugins:
             "teacher": self.teachers(),
             "recipe": self.recipes(),
             "target": self.targets(),
+            "executor": self.executors(),
         }
         package = info.module.partition(".")[0]
         return [

@@ -144,6 +144,7 @@ class TextDelta:
     finish: Finish | None = None
 
 
+@runtime_checkable
 class TextPredictor(Protocol):
     """Messages in, text out: a teacher, a student, a compiled or an installed model alike."""
 

@@ -22,6 +22,7 @@ from toolkit.distil.cache import shelf
 from toolkit.distil.cache.store import TokenCache
 from toolkit.distil.recipes import SequenceLevel
 from toolkit.errors import DataError, PlanError
+from toolkit.executors import LocalExecutor
 from toolkit.plan import ComputePlan, Plan, RecipePlan, StudentPlan, TeacherPlan, TextPlan
 from toolkit.tasks.text_generation import completions, pair, task
 from toolkit.tasks.text_generation.labelling import label
@@ -75,7 +76,7 @@ def quiet(what: str, done: int, total: int) -> None:
 
 
 def run(plan: Plan, data: Dataset, teacher: Any, tmp_path: Path, name: str = "labels") -> TeacherLabels:
-    labels = label(plan, data, teacher, tmp_path / name, tmp_path / "journal", quiet)
+    labels = label(plan, data, teacher, tmp_path / name, tmp_path / "journal", quiet, LocalExecutor())
     for _ in labels.filling or ():
         pass  # whoever labels alone waits for all
     return labels

@@ -17,6 +17,7 @@ from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.defaults import register_recipes
 from toolkit.distil.recipes import objectives_of
 from toolkit.errors import DataError
+from toolkit.executors import LocalExecutor
 from toolkit.plan import Plan
 from toolkit.protocols import TeacherRecord
 from toolkit.tasks.text_generation import task
@@ -66,7 +67,7 @@ class Class:
         self.data: Dataset = task.prepare(plan, folder / "lot", "train", prepared, (), quiet)
         (folder / "labels").mkdir()
         self.labels: TeacherLabels = task.label(
-            plan, self.data, self.teacher, folder / "labels", folder / "said", quiet
+            plan, self.data, self.teacher, folder / "labels", folder / "said", quiet, LocalExecutor()
         )
 
     def plan(self, recipe: str) -> Plan:
@@ -158,7 +159,7 @@ def test_problems_need_answers(sums: Class, tmp_path: Path) -> None:
     plan = sums.plan("self")
     data = task.prepare(plan, lot, "train", tmp_path / "prepared", (), quiet)
     (tmp_path / "labels").mkdir()
-    labels = task.label(plan, data, sums.teacher, tmp_path / "labels", tmp_path / "said", quiet)
+    labels = task.label(plan, data, sums.teacher, tmp_path / "labels", tmp_path / "said", quiet, LocalExecutor())
     spec = task.build_student(plan, data)
     recipes = {one.name: one for one in register_recipes()}
     (tmp_path / "student").mkdir()

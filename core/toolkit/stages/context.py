@@ -11,7 +11,7 @@ from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec, TeacherLabe
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
-from toolkit.protocols import HardwareProfile, Report, RunRecord, Target
+from toolkit.protocols import Executor, HardwareProfile, Report, RunRecord, Target
 from toolkit.text import AnyTeacher
 from toolkit.workspace import Stored, Workspace
 
@@ -40,6 +40,10 @@ class Context:
     def journal(self) -> Path:
         """Where what this teacher writes is kept, for every run of this home."""
         return self.workspace.home / "answers" / self.teacher.fingerprint(self.plan)[:32]
+
+    @property
+    def executor(self) -> Executor:
+        return self.plugins.executors()[self.plan.compute.executor]
 
     def student_spec(self, dataset: Dataset) -> StudentSpec:
         """The student that the domain, or core, builds for this data."""

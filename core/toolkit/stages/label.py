@@ -34,6 +34,7 @@ def begin(context: Context, upstream: Upstream, folder: Path) -> TeacherLabels:
         workspace=folder,
         journal=context.journal,
         report=context.report,
+        executor=context.executor,
     )
     return labels
 

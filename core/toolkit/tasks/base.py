@@ -12,7 +12,7 @@ from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, 
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
 from toolkit.plan import STAGES, Plan
-from toolkit.protocols import Objective, Report, ServedPredictor, Service, TensorPredictor, Tensors
+from toolkit.protocols import Executor, Objective, Report, ServedPredictor, Service, TensorPredictor, Tensors
 from toolkit.text import AnyTeacher, TextPredictor
 
 TASKS = {
@@ -78,13 +78,17 @@ class Task(Protocol):
         ...
 
     def label(
-        self, plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report
-    ) -> TeacherLabels:
-        """Adapt the teacher and store its answers to the training rows. What it writes is kept in `journal`."""
+        self, plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report,
+        executor: Executor,
+    ) -> TeacherLabels:  # fmt: skip
+        """Adapt the teacher and store its answers to the training rows, which the executor's workers ask for. What it
+        writes is kept in `journal`."""
         ...
 
-    def teacher_predictor(self, plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path) -> AnyPredictor:
-        """The teacher as it was adapted, or as it answers."""
+    def teacher_predictor(
+        self, plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+    ) -> AnyPredictor:
+        """The teacher as it was adapted, or as it answers; on so many threads, where it is a session of its own."""
         ...
 
     def teacher_model(self, labels: TeacherLabels) -> bytes:

@@ -15,6 +15,7 @@ from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabel
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.protocols import (
+    Executor,
     Objective,
     PredictorFacts,
     Report,
@@ -60,19 +61,28 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
 
 
 def label(
-    plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report
+    plan: Plan,
+    dataset: Dataset,
+    teacher: AnyTeacher,
+    folder: Path,
+    journal: Path,
+    report: Report,
+    executor: Executor,
 ) -> TeacherLabels:
     """Adapt the teacher and store its answers to every view of the training rows."""
     from toolkit.tasks.image_classification import labelling
 
     del journal
-    return labelling.label(plan, dataset, cast(Teacher, teacher), folder, report)
+    return labelling.label(plan, dataset, cast(Teacher, teacher), folder, report, executor)
 
 
-def teacher_predictor(plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path) -> TensorPredictor:
+def teacher_predictor(
+    plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+) -> TensorPredictor:
     """The adapted teacher."""
     del plan, teacher, journal
-    return OnnxPredictor(teacher_model(labels), facts=PredictorFacts("teacher", "", labels.digest), threads=0)
+    facts = PredictorFacts("teacher", "", labels.digest)
+    return OnnxPredictor(teacher_model(labels), facts=facts, threads=threads, portable=True)
 
 
 def teacher_model(labels: TeacherLabels) -> bytes:

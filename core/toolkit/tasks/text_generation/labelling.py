@@ -25,7 +25,7 @@ from toolkit.distil.cache.store import TokenCache
 from toolkit.distil.devices import prepare_torch
 from toolkit.errors import DataError, PlanError
 from toolkit.plan import Plan, TextPlan
-from toolkit.protocols import Report
+from toolkit.protocols import Executor, Report, Workers
 from toolkit.tasks.text_generation import completions
 from toolkit.tasks.text_generation.completions import Judge, Learnt, Unit, prompts_of
 from toolkit.tasks.text_generation.packing import drawn_lot
@@ -45,13 +45,15 @@ _Rows = Sequence[tuple[Row, str]]
 
 
 def label(
-    plan: Plan, dataset: Dataset, teacher: TextTeacher | LocalTeacher, workspace: Path, journal: Path, report: Report
-) -> TeacherLabels:
+    plan: Plan, dataset: Dataset, teacher: TextTeacher | LocalTeacher, workspace: Path, journal: Path, report: Report,
+    executor: Executor,
+) -> TeacherLabels:  # fmt: skip
     """Fill `workspace` with completions and with what the teacher says of their tokens; what is there already is not
     done again. A teacher that is asked writes while who reads `filling` goes on.
 
     Args:
         journal: folder of what this teacher has written to anybody.
+        executor: has the workers that look into a teacher on this machine.
 
     Raises:
         DataError: nothing is left to learn. And what the teacher raises.
@@ -76,7 +78,8 @@ def label(
     if plan.text.knowledge != "none":
         facts["mended"] = _mended(workspace)
         rows = [learnt.row for unit in units for learnt in unit.learnt]
-        facts["tokens"] = _look_into(plan.text, model, rows, workspace, report)
+        with executor.open(plan) as workers:
+            facts["tokens"] = _look_into(plan.text, model, rows, workspace, report, workers)
     return TeacherLabels(workspace, "", facts=facts)
 
 
@@ -147,12 +150,13 @@ def _mended(workspace: Path) -> Sequence[str]:
 
 
 def _look_into(
-    text: TextPlan, model: LanguageTeacher, rows: Sequence[Row], workspace: Path, report: Report
+    text: TextPlan, model: LanguageTeacher, rows: Sequence[Row], workspace: Path, report: Report, workers: Workers
 ) -> Mapping[str, Any]:
     """Fill the token cache; keep what it takes to read it without the teacher: its tokenizer and, with hidden states,
     its head."""
     samples = tokenise(rows, model.tokenizer, max_tokens=text.max_tokens).samples
-    settings: dict[str, Any] = {"k": text.top_k, "sampling": {"completions": text.completions}, "report": report}
+    sampling = {"completions": text.completions}
+    settings: dict[str, Any] = {"k": text.top_k, "sampling": sampling, "report": report, "workers": workers}
     if text.knowledge == "topk" or text.knowledge == "hidden":
         try:
             cache = label_tokens(model, samples, workspace / TOKENS, codec=text.knowledge, **settings)

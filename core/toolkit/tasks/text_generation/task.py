@@ -15,7 +15,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import Objective, PredictorFacts, Report
+from toolkit.protocols import Executor, Objective, PredictorFacts, Report
 from toolkit.tasks.text_generation import reader
 from toolkit.tasks.text_generation.estimate import estimate
 from toolkit.tasks.text_generation.evaluate import evaluate
@@ -81,17 +81,20 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
 
 
 def label(
-    plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report
+    plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report, executor: Executor
 ) -> TeacherLabels:
     """Completions, and what a teacher on this machine says of their tokens."""
     from toolkit.tasks.text_generation import labelling
 
     assert isinstance(teacher, TextTeacher | LocalTeacher)
-    return labelling.label(plan, dataset, teacher, folder, journal, report)
+    return labelling.label(plan, dataset, teacher, folder, journal, report, executor)
 
 
-def teacher_predictor(plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path) -> TextPredictor:
-    """The teacher itself: asked, or read anew."""
+def teacher_predictor(
+    plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+) -> TextPredictor:
+    """The teacher itself: asked, or read anew. torch's threads are the process's own affair."""
+    del threads
     from toolkit.tasks.text_generation.predictors import AnsweringPredictor, LanguagePredictor
     from toolkit.tasks.text_generation.teacher import read_teacher
 
