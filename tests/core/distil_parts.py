@@ -23,6 +23,7 @@ from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.objectives import Batch, Outputs
+from toolkit.distil.watching import UNWATCHED, Watch
 from toolkit.distil.weighting import Weighting
 from toolkit.protocols import Objective
 
@@ -88,15 +89,16 @@ def validate(module: nn.Module) -> Score:
 
 
 def train(
-    folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False
-) -> Fitted:
+    folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False,
+    watch: Watch = UNWATCHED,
+) -> Fitted:  # fmt: skip
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
     weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else Weighting()
     batches = TinyBatches(before=before, everything=everything)
     return fit(
         learner, BatchLesson(batches, EVERYTHING if everything else OBJECTIVES, weighting),
         Schedule(epochs, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,
-        folder=folder, report=lambda *_: None,
+        folder=folder, report=lambda *_: None, watch=watch,
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
+from toolkit.distil.watching import UNWATCHED, Watch
 from toolkit.errors import PlanError
 
 
@@ -88,6 +89,7 @@ def fit(
     folder: Path,
     report: Callable[[int, int], None],
     precision: Wanted | Precision = "fp32",
+    watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
 
@@ -97,6 +99,7 @@ def fit(
         folder: where the checkpoint lies; a state found there is taken up at its exact position.
         report: told (steps done, steps in all).
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
+        watch: told the figures of each step and each epoch, none of which depends on a clock.
     """
     trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
     checkpoints = Checkpoints(folder)
@@ -108,15 +111,18 @@ def fit(
     state = _State(trained, lesson, schedule, precision)
     state.restore(saved)
     total = schedule.epochs * lesson.steps
+    watch.begin(state.epoch, state.step, lesson.steps)
     while state.epoch < schedule.epochs:
         while state.step < lesson.steps:
             done = state.epoch * lesson.steps + state.step
             report(done, total)
             torch.manual_seed(schedule.seed * 1_000_003 + done)
             state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
+            watch.step(done + 1, state.told)
             if checkpoints.due:
                 checkpoints.save(state.snapshot())
         state.close_epoch(validate(state.average.eval().student))
+        watch.epoch(state.epoch, state.epoch * lesson.steps, state.history[-1])
         if checkpoints.due:
             checkpoints.save(state.snapshot())
     report(total, total)
@@ -168,6 +174,7 @@ class _State:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
+        self.told: dict[str, float] = {}  # of the last step alone; no part of the state
 
     def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> float:
         """One step; its loss."""
@@ -175,6 +182,7 @@ class _State:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.learner.train()
+        self.told = {}
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for part in parts:
@@ -190,13 +198,15 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        self._tell({"loss": loss, "gradient_norm": norm})
+        self._tell({"loss": loss, "gradient_norm": norm, "learning_rate": rate})
+        for name, value in self.told.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.step += 1
         return loss
 
     def _tell(self, told: Mapping[str, float]) -> None:
         for name, value in told.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.told[name] = self.told.get(name, 0.0) + value
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

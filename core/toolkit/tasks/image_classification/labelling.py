@@ -19,6 +19,7 @@ from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import WithFeatures
+from toolkit.distil.watching import pace_file, read_pace, watched
 from toolkit.plan import Plan
 from toolkit.protocols import Report, Teacher, TeacherSpec
 from toolkit.tasks.image_classification.batches import TrainingData, load_training_data
@@ -29,6 +30,7 @@ from toolkit.tasks.image_classification.training import (
 )
 from toolkit.workspace import write_file
 
+TEACHER = "teacher"
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
 
 
@@ -50,6 +52,7 @@ def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, repor
     )
     facts = json.loads((workspace / FACTS).read_bytes())
     facts |= {"record": asdict(teacher.record(plan)), "name": teacher.name, "mended": list(mended)}
+    facts["pace"] = read_pace(pace_file(workspace, TEACHER))
     return TeacherLabels(workspace, "", facts=facts)
 
 
@@ -62,9 +65,11 @@ def _adapt(
     folder: Path,
     report: Report,
 ) -> None:
-    module, fitted = adapt_teacher(
-        plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total)
-    )
+    what = "adapt the teacher"
+    with watched(folder, TEACHER, what, report) as watch:
+        module, fitted = adapt_teacher(
+            plan, data, spec, device, folder, lambda done, total: report(what, done, total), watch
+        )
     channels, size = dataset.facts["channels"], plan.teacher.input_size
     showing = WithFeatures(module, teacher_head(module, spec))
     exported = export_network(showing, channels, size, (store.LOGITS, store.FEATURES))

@@ -23,6 +23,7 @@ from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.recipes import LABELS_ALONE, carriers
+from toolkit.distil.watching import UNWATCHED, Watch, pace_file, read_pace, watched
 from toolkit.distil.weighting import Weighting
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report, TeacherSpec
@@ -43,6 +44,7 @@ def adapt_teacher(
     device: torch.device,
     folder: Path,
     report: Callable[[int, int], None],
+    watch: Watch = UNWATCHED,
 ) -> tuple[nn.Module, Fitted]:
     """Train a pretrained network with a new head until validation says it is really good, without label smoothing
     (its soft labels would carry less: Mueller et al. 2019, arXiv 1906.02629)."""
@@ -70,6 +72,7 @@ def adapt_teacher(
         validate=validator(data, plan.teacher.input_size, device),
         folder=folder,
         report=report,
+        watch=watch,
     )
     module.load_state_dict(fitted.weights)
     return module.eval().to("cpu"), fitted
@@ -86,6 +89,7 @@ def train_student(
     folder: Path,
     report: Callable[[int, int], None],
     precision: Wanted | Precision,
+    watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
     torch.manual_seed(plan.compute.seed)
@@ -126,6 +130,7 @@ def train_student(
         folder=folder,
         report=report,
         precision=precision,
+        watch=watch,
     )
 
 
@@ -174,14 +179,17 @@ def train_pair(
     precision: Wanted | Precision = plan.compute.precision
     for name, (terms, known) in wanted.items():
         if not (folder / f"{name}.json").exists():
-            tell = functools.partial(report, f"train the {name}")
-            fitted = train_student(
-                plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision
-            )
+            what = f"train the {name}"
+            tell = functools.partial(report, what)
+            with watched(folder, name, what, report) as watch:
+                fitted = train_student(
+                    plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, watch
+                )
             write_file(folder / f"{name}.pt", serialise(fitted.weights))
             write_file(folder / f"{name}.json", canonical_json(_record(fitted)))
             Checkpoints(folder / name).clear()
         facts[name] = json.loads((folder / f"{name}.json").read_bytes())
+        facts[name]["pace"] = read_pace(pace_file(folder, name))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
