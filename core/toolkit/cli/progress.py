@@ -1,33 +1,33 @@
-"""Progress of long work, on standard error: a bar with a rate and an estimate, or one plain line a minute."""
+"""Progress of long work, on standard error: a bar with a rate and an estimate and, while something learns, its curves;
+or one plain line a minute."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from toolkit.cli.curves import Curves
 
 PLAIN_SECONDS = 60.0
+REDRAWN = 4  # times a second: calm to read
+WIDEST = 100
 
 
 class ProgressReporter:
-    """Call it with (what, done, total) as work goes on."""
+    """Call it with (what, done, total) as work goes on, and its `figures` with what a training found meanwhile."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
+        self._curves, self._whose = Curves(), ""
         if self._console.is_terminal:
-            self._progress = Progress(
-                TextColumn("  {task.description:<38}"),
-                BarColumn(bar_width=28),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-                console=self._console,
-                transient=True,
-            )
+            self._progress = _Display(self._console, self._curves)
         self._task: tuple[str, TaskID] | None = None
         self._what, self._begun, self._begun_at, self._spoke = "", 0.0, 0, 0.0
 
@@ -36,14 +36,25 @@ class ProgressReporter:
         if what != self._what:
             self._what, self._begun, self._begun_at = what, now, done
             self._spoke = now - PLAIN_SECONDS * 0.9
+            if what != self._whose:
+                self._curves.clear()
         rate = (done - self._begun_at) / (now - self._begun) if now > self._begun else 0.0
         if self._progress is not None:
             self._draw(self._progress, what, done, total, rate)
         elif done < total and now - self._spoke >= PLAIN_SECONDS:
             self._spoke = now
             left = f", about {(total - done) / rate:.0f} s left" if rate > 0 else ""
-            sys.stderr.write(f"{what}: {done:,} of {total:,} ({rate:,.1f}/s{left})\n")
+            found = self._curves.words()
+            words = f"; {found}" if found else ""
+            sys.stderr.write(f"{what}: {done:,} of {total:,} ({rate:,.1f}/s{left}){words}\n")
             sys.stderr.flush()
+
+    def figures(self, what: str, figures: Mapping[str, float]) -> None:
+        """What a training found in its last step or epoch, by name."""
+        if what != self._whose:
+            self._curves.clear()
+            self._whose = what
+        self._curves.tell(figures)
 
     def say(self, line: str) -> None:
         """One line that stays."""
@@ -61,6 +72,7 @@ class ProgressReporter:
         if self._progress is not None and self._task is not None:
             self._progress.remove_task(self._task[1])
             self._task = None
+        self._curves.clear()
 
     def __enter__(self) -> ProgressReporter:
         if self._progress is not None:
@@ -72,3 +84,26 @@ class ProgressReporter:
     ) -> None:
         if self._progress is not None:
             self._progress.stop()
+
+
+class _Display(Progress):
+    """A bar, and the curves beneath it, no wider than is easy to read."""
+
+    def __init__(self, console: Console, curves: Curves) -> None:
+        self._screen, self._curves = console, curves
+        super().__init__(
+            TextColumn("  {task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            console=console,
+            transient=True,
+            refresh_per_second=REDRAWN,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        table = self.make_tasks_table(self.tasks)
+        table.width = min(WIDEST, self._screen.width)
+        yield table
+        yield self._curves

@@ -17,9 +17,6 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from toolkit.distil.objectives import WEIGHT
 
-CURVES = "curves"
-"""The folder of a stage that holds the curves of its trainings."""
-
 OF_AN_EPOCH = ("validation_", "task/", "weight/")
 """How the names of figures begin that only an epoch has; the others are means of what its steps told."""
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from toolkit.distil.events import CURVES, EventFiles
+from toolkit.distil.events import EventFiles
 from toolkit.distil.producer import Progress
 from toolkit.protocols import Gauges, Report
-from toolkit.workspace import canonical_json, write_file
+from toolkit.workspace import CURVES, canonical_json, write_file
 
 COUNTED = ("rows", "tokens")
 """Figures of a step that count what it learnt from: each has a rate."""
