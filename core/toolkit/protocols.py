@@ -20,6 +20,15 @@ Tensors = Mapping[str, "np.ndarray"]
 Report = Callable[[str, int, int], None]
 """`report(what, done, total)`: told as work goes on; what listens draws a bar or prints a line."""
 
+
+@runtime_checkable
+class Gauges(Protocol):
+    """What a Report may be as well: it shows figures of what goes on, by name. What it is told once holds until it is
+    told anew. The names are those of `toolkit.distil.watching`."""
+
+    def figures(self, what: str, figures: Mapping[str, float]) -> None: ...
+
+
 Distillation = Literal["allowed", "conditional", "forbidden", "unknown"]
 
 Piece = TypeVar("Piece")

@@ -23,6 +23,7 @@ from toolkit.artifacts import Facts
 from toolkit.errors import EnvironmentUnfit, IntegrityError
 
 MANIFEST = "artifact.json"
+CURVES = "curves"  # folder in the artifact of a stage that trains: how each of its trainings went
 
 
 def canonical_json(value: Any) -> bytes:

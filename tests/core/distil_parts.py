@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.distil import checkpoints
-from toolkit.distil.curves import Watch
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.objectives import Batch, Outputs
+from toolkit.distil.watching import UNWATCHED, Watch
 from toolkit.distil.weighting import Weighting
 from toolkit.protocols import Objective
 
@@ -90,7 +90,7 @@ def validate(module: nn.Module) -> Score:
 
 def train(
     folder: Path, before: Callable[[int], None] = lambda _: None, epochs: int = EPOCHS, *, everything: bool = False,
-    watch: Watch | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Fitted:  # fmt: skip
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
     weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else Weighting()

@@ -211,6 +211,13 @@ def test_each_tokens_own_values_come_along_without_weights(kind: str) -> None:
     if isinstance(given.teacher, HiddenStates):
         wanted = generalised_jsd(logits, given.teacher.logits(), 0.5, 2.0)
         torch.testing.assert_close(found.response, wanted.detach())
+    alike = np.zeros(N, dtype=bool)
+    if kind != "nobody":
+        theirs = teacher("hidden")
+        assert isinstance(theirs, HiddenStates)
+        alike = logits.detach().numpy().argmax(1) == theirs.logits().numpy().argmax(1)
+        assert 0 < alike.sum() < N
+    np.testing.assert_array_equal(found.agrees.numpy(), alike)
     assert not found.hard_label.requires_grad
     assert not found.response.requires_grad
 

@@ -95,6 +95,16 @@ def by_hand(
     return *means, mix.hard_label * means[0] + mix.response * means[1]
 
 
+def alike(student: PreTrainedModel, teacher: LanguageTeacher, step: list[Tokenised]) -> float:
+    """The share of completion tokens for which both would choose the same one, each sample run alone."""
+    same = []
+    for sample in step:
+        with torch.no_grad():
+            mine, theirs = (one(input_ids=torch.tensor([sample.ids])).logits[0] for one in (student, teacher.model))
+        same += (mine.argmax(-1) == theirs.argmax(-1))[sample.prompt - 1 : -1].tolist()
+    return sum(same) / len(same)
+
+
 @pytest.mark.parametrize("kind", ["hidden", "topk"])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_the_loss_of_a_step_is_the_one_by_hand(
@@ -114,6 +124,9 @@ def test_the_loss_of_a_step_is_the_one_by_hand(
     assert sum(float(one.loss.detach()) for one in taught) == pytest.approx(loss, rel=3e-3)
     assert told["pull/hard-label"] + told["pull/response"] == pytest.approx(1)
     assert told["tokens"] == parts[0].total
+    assert told["objective_weight/hard-label"] == 0.3
+    assert told["objective_weight/response"] == 0.7
+    assert told["agreement"] == pytest.approx(alike(student, teacher, [one for p in parts for one in p.batch.samples]))
 
 
 def test_micro_batches_end_with_the_weights_of_whole_ones(

@@ -27,6 +27,7 @@ from toolkit.cli.planning import (
 from toolkit.cli.progress import ProgressReporter
 from toolkit.cli.torchrun import join
 from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_home
+from toolkit.workspace import CURVES
 
 if TYPE_CHECKING:
     from toolkit.distil.processes import Processes
@@ -183,6 +184,8 @@ def _show(console: Console, record: dict[str, Any], results: Sequence[StageResul
     if "gate" in by_name:
         console.print(_ratios(record["ratios"], record["metrics"], by_name["evaluate"].artifact.facts["metrics"]))
         console.print(f"report   {record['report']}", markup=False)
+    if "distil" in by_name:
+        console.print(f"curves   tensorboard --logdir {by_name['distil'].artifact.path / CURVES}", markup=False)
     if "bundle" in record:
         keys = "development keys" if record["development_keys"] else "your keys"
         console.print(f"bundle   {record['bundle']} ({keys})", markup=False)

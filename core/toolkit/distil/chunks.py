@@ -85,11 +85,13 @@ class Tokens:
 
 @dataclass(frozen=True)
 class VocabularyLoss:
-    """`loss` carries the gradient; `hard_label` and `response` [n] are each token's own values, unweighted."""
+    """`loss` carries the gradient; `hard_label` and `response` [n] are each token's own values, unweighted; `agrees`
+    bool [n] is whether student and teacher would choose the same token, and False where there is no teacher."""
 
     loss: Tensor
     hard_label: Tensor
     response: Tensor
+    agrees: Tensor
 
 
 def vocabulary_loss(
@@ -113,7 +115,7 @@ def vocabulary_loss(
     weight, bias = (head.weight, head.bias) if isinstance(head, nn.Linear) else (head, None)
     check_total(total)
     _check(hidden, weight, tokens, mix, chunk)
-    found: tuple[Tensor, Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
         hidden, weight, bias, _Work(tokens, mix, total, chunk, torch.is_grad_enabled())
     )
     return VocabularyLoss(*found)
@@ -134,7 +136,7 @@ def gradient_shares(
         alone = _Work(few, Mix(hard, response, mix.beta, mix.temperature), 1.0, CHUNK, True)
         with torch.enable_grad():
             at = hidden[:sample].detach().requires_grad_()
-            loss, _, _ = _Chunked.apply(  # type: ignore[no-untyped-call]
+            loss, *_ = _Chunked.apply(  # type: ignore[no-untyped-call]
                 at, weight.detach(), None if bias is None else bias.detach(), alone
             )
             norms[name] = float(torch.autograd.grad(loss, at)[0].norm())
@@ -190,17 +192,18 @@ class _Chunked(torch.autograd.Function):
             offset = None if bias is None else bias.to(dtype)
             shares = work.shares(precise(states[:0]))
             hard, response = (precise(states[:0]).new_zeros(len(states)) for _ in range(2))
+            agrees = torch.zeros(len(states), dtype=torch.bool, device=states.device)
             for part in _parts(len(states), work.chunk):
                 logits = precise(functional.linear(states[part], rows, offset))
                 sloped = work.sloped(logits, part, shares)
-                hard[part], response[part] = sloped.hard_label, sloped.response
+                hard[part], response[part], agrees[part] = sloped.hard_label, sloped.response, sloped.agrees
                 gradients.add(part, sloped.slope, states[part], rows)
                 del logits, sloped  # before the next chunk's are made
         hard *= work.tokens.labels != IGNORE
         loss = shares.of(hard, response)
         ctx.gradients = gradients
-        ctx.mark_non_differentiable(hard, response)
-        return loss, hard, response
+        ctx.mark_non_differentiable(hard, response, agrees)
+        return loss, hard, response, agrees
 
     @staticmethod
     @once_differentiable

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from toolkit.distil.learner import Learner
-from toolkit.distil.objectives import Batch, agreement, pulls, weighted_terms
+from toolkit.distil.objectives import WEIGHT, Batch, agreement, pulls, weighted_terms
 from toolkit.distil.precision import Precision, in_float32
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.spread import one_batch, whole
@@ -107,6 +107,7 @@ class BatchLesson:
         terms = weighted_terms(self.objectives, outputs, batch, progress)
         # The pulls are taken where the learner's own graph runs through, which a converted copy of the features is not.
         told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said, processes.norms)
+        told |= {f"{WEIGHT}{name}": term.weight for name, term in terms.items()} | {"rows": float(len(part.inputs))}
         if batch.teacher is not None:
             told["agreement"] = agreement(outputs, batch.teacher)
         self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))

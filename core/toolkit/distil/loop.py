@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
-from toolkit.distil.curves import Watch
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
 from toolkit.distil.processes import ALONE, Processes
+from toolkit.distil.watching import UNWATCHED, Watch
 from toolkit.errors import EnvironmentUnfit, PlanError
 
 
@@ -100,7 +100,7 @@ def fit(
     report: Callable[[int, int], None],
     precision: Wanted | Precision = "fp32",
     processes: Processes = ALONE,
-    watch: Watch | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
 
@@ -112,7 +112,7 @@ def fit(
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
         processes: those that train together: each calls this with the same arguments. The first one validates and
             writes the checkpoints, and all read them.
-        watch: is told the figures of every step and epoch, in the first process.
+        watch: told, in the first process, the figures of each step and each epoch, none of which depends on a clock.
     """
     processes.share([*learner.parameters(), *learner.buffers()])
     trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
@@ -128,19 +128,19 @@ def fit(
     state = _State(trained, lesson, schedule, precision, processes)
     state.restore(saved)
     total = schedule.epochs * lesson.steps
+    watch = watch if processes.first else UNWATCHED
+    watch.begin(state.epoch, state.step, lesson.steps)
     while state.epoch < schedule.epochs:
         while state.step < lesson.steps:
             done = state.epoch * lesson.steps + state.step
             report(done, total)
             torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
             told = state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
+            watch.step(done + 1, told)
             state.keep(checkpoints)
-            if watch is not None and processes.first:
-                watch.step(done, told)
         state.close_epoch(processes.decide(lambda: validate(state.average.eval().student)))
+        watch.epoch(state.epoch, state.epoch * lesson.steps, state.history[-1])
         state.keep(checkpoints)
-        if watch is not None and processes.first:
-            watch.epoch(state.epoch * lesson.steps - 1, state.history[-1])
     report(total, total)
     assert state.best is not None
     return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision)
@@ -226,10 +226,10 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        told["gradient_norm"] = norm
+        told |= {"gradient_norm": norm, "learning_rate": rate}
         _add(self.sums, told)
         self.step += 1
-        return told | {"learning_rate": rate}
+        return told
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:

@@ -13,6 +13,9 @@ from toolkit.distil.devices import moved
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
 
+WEIGHT = "objective_weight/"
+"""Begins the name of the figure that says what an objective weighs at a step."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -115,11 +118,6 @@ def weighted_terms(
     return terms
 
 
-def agreement(student: Outputs, teacher: Outputs) -> float:
-    """The share of rows that both would call the same."""
-    return float((student.logits.argmax(dim=-1) == teacher.logits.argmax(dim=-1)).float().mean())
-
-
 def pulls(
     terms: Mapping[str, Term], student: Outputs, whole: Callable[[Sequence[float]], Sequence[float]] = tuple
 ) -> dict[str, float]:
@@ -138,6 +136,11 @@ def pulls(
     norms = {name: term.weight * norm for (name, term), norm in found}
     total = sum(norms.values()) or 1.0
     return {f"pull/{name}": norm / total for name, norm in norms.items()}
+
+
+def agreement(student: Outputs, teacher: Outputs) -> float:
+    """The share of rows that both would answer alike: whose highest logit is that of the same class."""
+    return float((student.logits.argmax(dim=-1) == teacher.logits.argmax(dim=-1)).float().mean())
 
 
 def _mean(rows: Tensor, weights: Tensor | None) -> Tensor:

@@ -36,6 +36,17 @@ class Progress:
     consumer_waited_s: float
     per_second: float
 
+    def figures(self) -> dict[str, float]:
+        """For the curves of what consumes: each figure as `queue/NAME`."""
+        return {
+            "queue/depth": self.depth,
+            "queue/done": self.done,
+            "queue/total": self.total,
+            "queue/per_second": self.per_second,
+            "queue/labelling_waited_s": self.producer_waited_s,
+            "queue/training_waited_s": self.consumer_waited_s,
+        }
+
 
 class Producer(Generic[Item]):
     """Items in row order, made ahead of time: `with Producer(make, total) as items: for item in items: ...`.

@@ -25,9 +25,9 @@ from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
-from toolkit.distil.curves import FOLDER, Curves
 from toolkit.distil.devices import choose_device, prepare_torch
 from toolkit.distil.learner import WithFeatures
+from toolkit.distil.watching import pace_file, read_pace, watched
 from toolkit.plan import ComputePlan, Plan
 from toolkit.protocols import Executor, Report, Teacher, TeacherSpec
 from toolkit.tasks.image_classification.augment import Augmentation, Views
@@ -39,6 +39,7 @@ from toolkit.tasks.image_classification.training import (
 )
 from toolkit.workspace import write_file
 
+TEACHER = "teacher"
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
 
 BATCH = 64
@@ -84,6 +85,7 @@ def label(
     )
     facts = json.loads((workspace / FACTS).read_bytes())
     facts |= {"record": asdict(teacher.record(plan)), "name": teacher.name, "mended": list(mended)}
+    facts["pace"] = read_pace(pace_file(workspace, TEACHER))
     return TeacherLabels(workspace, "", facts=facts)
 
 
@@ -96,9 +98,10 @@ def _adapt(
     folder: Path,
     report: Report,
 ) -> None:
-    with Curves(folder / FOLDER / "teacher", (report,)) as curves:
+    what = "adapt the teacher"
+    with watched(folder, TEACHER, what, report) as watch:
         module, fitted = adapt_teacher(
-            plan, data, spec, device, folder, lambda done, total: report("adapt the teacher", done, total), curves
+            plan, data, spec, device, folder, lambda done, total: report(what, done, total), watch
         )
     channels, size = dataset.facts["channels"], plan.teacher.input_size
     showing = WithFeatures(module, teacher_head(module, spec))

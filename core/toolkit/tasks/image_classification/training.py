@@ -16,7 +16,6 @@ from torch import nn
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
-from toolkit.distil.curves import FOLDER, Curves, Watch
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.lessons import BatchLesson
@@ -25,6 +24,7 @@ from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
+from toolkit.distil.watching import UNWATCHED, Watch, pace_file, read_pace, watched
 from toolkit.distil.weighting import Weighting
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report, TeacherSpec
@@ -45,7 +45,7 @@ def adapt_teacher(
     device: torch.device,
     folder: Path,
     report: Callable[[int, int], None],
-    watch: Watch | None = None,
+    watch: Watch = UNWATCHED,
 ) -> tuple[nn.Module, Fitted]:
     """Train a pretrained network with a new head until validation says it is really good, without label smoothing
     (its soft labels would carry less: Mueller et al. 2019, arXiv 1906.02629)."""
@@ -91,7 +91,7 @@ def train_student(
     report: Callable[[int, int], None],
     precision: Wanted | Precision,
     processes: Processes = ALONE,
-    watch: Watch | None = None,
+    watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
     torch.manual_seed(plan.compute.seed)
@@ -185,17 +185,19 @@ def train_pair(
     for name, (terms, known) in wanted.items():
         record = folder / f"{name}.json"
         if not processes.decide(record.exists):
-            tell = functools.partial(report, f"train the {name}")
-            with Curves(folder / FOLDER / name, (report,)) as curves:
+            what = f"train the {name}"
+            tell = functools.partial(report, what)
+            with watched(folder, name, what, report) as watch:
                 fitted = train_student(
                     plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, processes,
-                    curves,
+                    watch,
                 )  # fmt: skip
             if processes.first:
                 write_file(folder / f"{name}.pt", serialise(fitted.weights))
                 write_file(record, canonical_json(_record(fitted)))
                 Checkpoints(folder / name).clear()
         facts[name] = json.loads(processes.decide(record.read_bytes))
+        facts[name]["pace"] = processes.decide(functools.partial(read_pace, pace_file(folder, name)))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts

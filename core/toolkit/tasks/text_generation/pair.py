@@ -16,13 +16,13 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
-from toolkit.distil.curves import FOLDER, Curves, Watch
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
+from toolkit.distil.watching import Watch, watched
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
@@ -143,8 +143,8 @@ class _Pair:
         adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
         nn.Module.to(model, device)
         lesson = self._lesson(name, terms, units, known)
-        with Curves(self.folder / FOLDER / name, (self.report,)) as curves:
-            fitted = self._fit(name, model, units, lesson, precision, curves)
+        with watched(self.folder, name, f"train the {name}", self.report) as watch:
+            fitted = self._fit(name, model, units, lesson, precision, watch)
         model.load_state_dict(fitted.weights)
         facts = fitted.facts()
         if name == "student":
@@ -234,7 +234,7 @@ class _Pair:
         if self.plan.recipe.name == "self":
             return practice.improve(*work, units.all("train"), _groups, folder, self.report, precision)
         if self.plan.recipe.name == "grpo":
-            return practice.reinforce(*work, _groups, folder, self.folder / FOLDER / "rewards", self.report, precision)
+            return practice.reinforce(*work, _groups, folder, self.folder, self.report, precision)
         return {}
 
     def _knowledge(self, model: PreTrainedModel, units: Coming) -> Knowledge:

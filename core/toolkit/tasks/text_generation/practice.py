@@ -13,11 +13,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from toolkit.artifacts import Dataset
-from toolkit.distil.curves import Curves
 from toolkit.distil.learner import Learner, last_layer
 from toolkit.distil.loop import Schedule, fit
 from toolkit.distil.policy import Clip
 from toolkit.distil.precision import Precision
+from toolkit.distil.watching import watched
 from toolkit.errors import DataError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
@@ -112,7 +112,8 @@ def reinforce(
         reference=copy.deepcopy(model).requires_grad_(False).train(False) if practice.kl else None,
         seed=seed,
     )
-    with Curves(curves, (report,)) as watch:
+    what = "reward its answers"
+    with watched(curves, "rewards", what, report) as watch:
         fitted = fit(
             Learner(model, last_layer(model)),
             lesson,
@@ -120,7 +121,7 @@ def reinforce(
             groups=groups(model),
             validate=solver.validator(held_out),
             folder=folder,
-            report=lambda done, total: report("reward its answers", done, total),
+            report=lambda done, total: report(what, done, total),
             precision=precision,
             watch=watch,
         )

@@ -23,6 +23,7 @@ from toolkit.distil.devices import moved
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Taught
 from toolkit.distil.loop import Score
+from toolkit.distil.objectives import WEIGHT
 from toolkit.distil.precision import Precision
 from toolkit.distil.sequences import Completion, TopK, completion_positions
 from toolkit.protocols import Objective
@@ -122,9 +123,11 @@ class SequenceLesson:
             told = {"hard-label": float(found.hard_label.sum()) / part.total, "tokens": float(len(places.targets))}
             if said is not None:
                 told["response"] = float(found.response.sum()) / part.total
+                told["agreement"] = float(found.agrees.sum()) / part.total
                 if part.first and mix.hard_label and mix.response:
                     shares = gradient_shares(states, head_of(model), tokens, mix)
                     told |= {f"pull/{name}": share for name, share in shares.items()}
+                    told |= {f"{WEIGHT}hard-label": mix.hard_label, f"{WEIGHT}response": mix.response}
         return Taught(found.loss, told)
 
     def close_epoch(self) -> Mapping[str, float]:
