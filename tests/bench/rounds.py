@@ -1,14 +1,14 @@
 """`make bench-rounds`: what a small student gains from its own verified answers, and from rewards for them.
 
-    python tests/bench/rounds.py [--seeds 0 1 2] [--beginning N] [--epochs N] [--grpo-steps N]
+    python tests/bench/rounds.py [--seeds 0 1 2] [--beginning N] [--epochs N] [--passes N] [--home FOLDER]
 
 Arithmetic by reasoning-gym: sums of a few numbers, legs of a few animals, equations of one unknown. A student from a
 config, its tokenizer trained on the questions, first learns the exact teacher's answers to some problems, with their
 steps. Then, each from that start: the same answers again for as many epochs as a round has, so that what longer
 training gives is seen; `self`, three rounds on its own right answers to problems that nobody answers for it; and
 `grpo`, rewarded by the same verifier on the same problems. All are scored on problems that none was trained on, by
-their likeliest answer. Writes tests/bench/results/rounds.json =
-{machine, versions, rows, ratios} and prints a table. One thread a seed. Needs the plugin teacher-program.
+their likeliest answer and by four drawn. Writes tests/bench/results/rounds.json = {machine, versions, rows, ratios}
+and prints tables. One thread a seed. Needs the plugin teacher-program.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import os
 import re
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -37,22 +36,24 @@ TASKS = ("chain_sum", "leg_counting", "simple_equations")
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "chain_sum": {"min_terms": 3, "max_terms": 4, "min_digits": 1, "max_digits": 1},
     "leg_counting": {"min_animals": 1, "max_animals": 2, "max_instances": 5},
-    "simple_equations": {"min_terms": 2, "max_terms": 2, "min_value": 1, "max_value": 9},
+    "simple_equations": {"min_terms": 2, "max_terms": 2, "min_value": 1, "max_value": 6},
 }
-GIVEN, POOL, VALIDATION, HELD_OUT = 600, 1200, 60, 300
-"""Problems of each task: answered by the teacher, by the student alone, for choosing weights, and for the figures."""
+GIVEN: Mapping[str, int] = {"chain_sum": 2000, "leg_counting": 700, "simple_equations": 700}
+"""Problems that the teacher answers: sums of two numbers are more in kind than the others' steps."""
+
+POOL, VALIDATION, HELD_OUT = 1000, 60, 300
+"""Of each task those that the student alone answers, those that weights are chosen by, and those for the figures."""
 
 VOCABULARY = 512
 SIZES = {
     "hidden_size": 160,
     "intermediate_size": 448,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 3,
     "num_attention_heads": 5,
     "initializer_range": 0.06,
 }
 CAPACITY, MOST_TOKENS = 160, 40
-ROUNDS, EPOCHS, BEGINNING = 3, 4, 14
-PROBLEMS, STEPS_AN_EPOCH = 16, 30
+ROUNDS, EPOCHS, BEGINNING = 3, 3, 6
 DRAWS = 10_000
 
 
@@ -71,19 +72,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--beginning", type=int, default=BEGINNING, help="epochs of the start")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of a round")
-    parser.add_argument("--grpo-steps", type=int, default=120)
+    parser.add_argument("--passes", type=int, default=1, help="of grpo over its problems")
+    parser.add_argument("--home", type=Path, help="where training is kept, so that a bench that was broken off goes on")
     arguments = parser.parse_args()
     if not find_spec("reasoning_gym") or not find_spec("toolkit_teacher_program"):
         sys.exit("this needs the teacher program: pip install -c constraints.txt ./plugins/teacher-program")
-    jobs = [(seed, arguments.beginning, arguments.epochs, arguments.grpo_steps) for seed in arguments.seeds]
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
-        rows = [row for found in pool.map(one_seed, *zip(*jobs, strict=True)) for row in found]
+    with tempfile.TemporaryDirectory() as aside:
+        home = arguments.home or Path(aside)
+        jobs = [(seed, arguments.beginning, arguments.epochs, arguments.passes, home) for seed in arguments.seeds]
+        with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("spawn")) as pool:
+            rows = [row for found in pool.map(one_seed, *zip(*jobs, strict=True)) for row in found]
     show(rows)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record(rows), indent=1) + "\n")
 
 
-def one_seed(seed: int, beginning: int, epochs: int, steps: int) -> list[dict[str, Any]]:
+def one_seed(seed: int, beginning: int, epochs: int, passes: int, home: Path) -> list[dict[str, Any]]:
     """The start, more of the same, the rounds, and the rewards of one student, a row each."""
     import torch
 
@@ -95,28 +99,28 @@ def one_seed(seed: int, beginning: int, epochs: int, steps: int) -> list[dict[st
     tokenizer = tokenizer_of([prompt.messages[0].content for prompt in parts.given])
     solver = Solver(tokenizer, verifier(teacher.verifier(plan)), Drawing(MOST_TOKENS, 0.8, rows=128))
     given, model = answered_by(teacher, plan, parts.given, tokenizer), new_student(tokenizer, seed)
-    rows: list[dict[str, Any]] = []
+    folder, rows, first = home / f"seed-{seed}", [], None
 
-    def add(name: str, right: np.ndarray, before: np.ndarray | None, begun: float, **more: Any) -> None:
-        rows.append(row(name, seed, parts, right, before, begun) | more)
-        shown = {key: value for key, value in rows[-1].items() if key != "right"}
+    def add(name: str, weights: Mapping[str, Any], beside: Mapping[str, Any] | None, **more: Any) -> dict[str, Any]:
+        student = copy.deepcopy(model)
+        student.load_state_dict(weights)
+        rows.append(row(name, seed, parts, measured(student, solver, parts, seed), beside) | more)
+        shown = {key: value for key, value in rows[-1].items() if key not in ("right", "drawn")}
         print(json.dumps(shown), flush=True)
+        return rows[-1]
 
-    with tempfile.TemporaryDirectory() as home:
-        begun, folder = time.monotonic(), Path(home)
-        model.load_state_dict(tuning(solver, parts, beginning, seed).train(model, given, folder / "start", quiet))
-        first = solver.right(model, parts.held_out)
-        add("start", first, None, begun)
-        begun, other = time.monotonic(), copy.deepcopy(model)
-        other.load_state_dict(tuning(solver, parts, epochs, seed).train(other, given, folder / "more", quiet))
-        add("given again", solver.right(other, parts.held_out), first, begun)
-        begun, other = time.monotonic(), copy.deepcopy(model)
-        for one in self_trained(other, solver, parts, given, epochs, seed, folder / "self"):
-            facts = {name: value for name, value in one.facts().items() if name not in ("before", "after")}
-            add(f"self, round {one.number}", np.array(one.after), np.array(one.before), begun, facts=facts)
-        begun = time.monotonic()
-        history = rewarded(model, solver, parts, steps, seed, folder / "grpo")
-        add("grpo", solver.right(model, parts.held_out), first, begun, history=history)
+    start = tuning(solver, parts, beginning, seed).train(model, given, folder / "start", quiet)
+    first = before = add("start", start, None)
+    model.load_state_dict(start)
+    again = tuning(solver, parts, epochs, seed).train(copy.deepcopy(model), given, folder / "again", quiet)
+    add("given again", again, first)
+    found = self_trained(copy.deepcopy(model), solver, parts, given, epochs, seed, folder / "self")
+    for one in found:
+        facts = {name: value for name, value in one.facts().items() if name not in ("before", "after")}
+        weights = torch.load(folder / "self" / f"round-{one.number:02}" / "weights.pt", weights_only=True)
+        before = add(f"self, round {one.number}", weights, before, facts=facts)
+    weights, history = rewarded(copy.deepcopy(model), solver, parts, passes, seed, folder / "grpo")
+    add("grpo", weights, first, history=history)
     return rows
 
 
@@ -133,25 +137,25 @@ def self_trained(
     return found
 
 
-def rewarded(model: Any, solver: Any, parts: Parts, steps: int, seed: int, folder: Path) -> list[dict[str, float]]:
-    """Train the model in place; an epoch's figures each."""
+def rewarded(
+    model: Any, solver: Any, parts: Parts, epochs: int, seed: int, folder: Path
+) -> tuple[Mapping[str, Any], list[dict[str, float]]]:
+    """The weights, and the figures of each pass over the problems."""
     from toolkit.distil.learner import Learner
     from toolkit.distil.loop import Schedule, fit
     from toolkit.tasks.text_generation.dealing import Dealt
     from toolkit.tasks.text_generation.grpo import GrpoLesson, Reinforcement
 
     lesson = GrpoLesson(
-        Dealt(parts.pool[: PROBLEMS * STEPS_AN_EPOCH], PROBLEMS, seed=seed), solver, Reinforcement(group=8, kl=0.02),
-        rows=64, reference=copy.deepcopy(model).train(False).requires_grad_(False), seed=seed,
+        Dealt(parts.pool, 16, seed=seed), solver, Reinforcement(group=8, kl=0.01), rows=128,
+        reference=copy.deepcopy(model).train(False).requires_grad_(False), seed=seed,
     )  # fmt: skip
-    epochs = max(1, round(steps / lesson.steps))
     fitted = fit(
-        Learner(model), lesson, Schedule(epochs, 3e-4, 0.0, average_decay=0.9, seed=seed),
+        Learner(model), lesson, Schedule(epochs, 2e-4, 0.0, average_decay=0.9, seed=seed),
         groups=[{"params": list(model.parameters())}], validate=solver.validator(parts.validation), folder=folder,
         report=lambda done, total: None,
     )  # fmt: skip
-    model.load_state_dict(fitted.weights)
-    return list(fitted.history)
+    return fitted.weights, list(fitted.history)
 
 
 def tuning(solver: Any, parts: Parts, epochs: int, seed: int) -> Any:
@@ -170,25 +174,25 @@ def problems_of(seed: int) -> tuple[Any, Any, Parts]:
     from toolkit.resolve import Layer, resolve
     from toolkit_teacher_program import ProgramSettings, ProgramTeacher
 
-    sizes = (HELD_OUT, VALIDATION, GIVEN, POOL)
-    table = {"tasks": TASKS, "size": 2 * sum(sizes), "seed": seed, "parameters": PARAMETERS}
+    most = 2 * (max(GIVEN.values()) + POOL + VALIDATION + HELD_OUT)
+    table = {"tasks": TASKS, "size": most, "seed": seed, "parameters": PARAMETERS}
     plan: Plan = resolve(
         [Layer("bench", {"domain": "bench", "teacher_program": table})], {"teacher_program": ProgramSettings}
     ).plan
-    teacher, dealt = ProgramTeacher(), {name: [] for name in ("held_out", "validation", "given", "pool")}
+    teacher = ProgramTeacher()
     asked: dict[str, dict[tuple[Any, ...], Any]] = {task: {} for task in TASKS}
     for prompt in teacher.prompts(plan):
         asked[prompt.id.rpartition("-")[0]].setdefault(prompt.messages, prompt)
+    dealt: dict[str, list[Any]] = {name: [] for name in ("held_out", "validation", "given", "pool")}
     for task in TASKS:
         mine, start = list(asked[task].values()), 0
-        if len(mine) < sum(sizes):
-            sys.exit(f"{task} has only {len(mine)} questions")
-        for name, size in zip(dealt, sizes, strict=True):
-            dealt[name].append(mine[start : start + size])
+        for name, size in zip(dealt, (HELD_OUT, VALIDATION, GIVEN[task], POOL), strict=True):
+            if start + size > len(mine):
+                sys.exit(f"{task} has only {len(mine)} questions")
+            dealt[name] += mine[start : start + size]
             start += size
-    mixed = {
-        name: [prompt for together in zip(*tasks, strict=True) for prompt in together] for name, tasks in dealt.items()
-    }
+    # Of every task some in each stretch, for what learns a stretch at a time
+    mixed = {name: [prompt for part in range(POOL) for prompt in found[part::POOL]] for name, found in dealt.items()}
     return teacher, plan, Parts(**mixed)
 
 
@@ -265,20 +269,28 @@ def new_student(tokenizer: Any, seed: int) -> Any:
     return from_config(config, seed=seed).model
 
 
+def measured(model: Any, solver: Any, parts: Parts, seed: int) -> dict[str, np.ndarray]:
+    """Of each held-out problem whether the likeliest answer is right, and the share of right ones among four drawn."""
+    drawn = solver.attempts(model, parts.held_out, each=4, seed=seed)
+    right = solver.right(model, parts.held_out).astype(float)
+    return {"right": right, "drawn": np.array([np.mean([one.right for one in each]) for each in drawn])}
+
+
 def row(
-    name: str, seed: int, parts: Parts, right: np.ndarray, before: np.ndarray | None, begun: float
+    name: str, seed: int, parts: Parts, found: Mapping[str, np.ndarray], beside: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Accuracy with its Wilson interval, by task too, and the gain over `before` on the same problems, paired, by the
+    """Accuracy with its Wilson interval, by task too, and the gains over `beside` on the same problems, paired, by the
     bootstrap over problems."""
     from toolkit.score.intervals import share
 
-    tasks = np.array([prompt.id.rpartition("-")[0] for prompt in parts.held_out])
-    found = {"name": name, "seed": seed, "right": right.astype(int).tolist(), "seconds": time.monotonic() - begun}
-    found["accuracy"] = asdict(share(int(right.sum()), len(right)))
-    found["tasks"] = {task: float(right[tasks == task].mean()) for task in TASKS}
-    if before is not None:
-        found["gain"] = gain(right, before)
-    return found
+    tasks, right = np.array([prompt.id.rpartition("-")[0] for prompt in parts.held_out]), found["right"]
+    made: dict[str, Any] = {"name": name, "seed": seed, **{key: values.tolist() for key, values in found.items()}}
+    made["accuracy"] = asdict(share(int(right.sum()), len(right)))
+    made["accuracy_drawn"] = float(found["drawn"].mean())
+    made["tasks"] = {task: float(right[tasks == task].mean()) for task in TASKS}
+    if beside is not None:
+        made |= {f"gain_{key}": gain(values, np.array(beside[key])) for key, values in found.items()}
+    return made
 
 
 def gain(after: np.ndarray, before: np.ndarray) -> dict[str, float]:
@@ -289,10 +301,24 @@ def gain(after: np.ndarray, before: np.ndarray) -> dict[str, float]:
     return {"value": float(each.mean()), "low": float(low), "high": float(high)}
 
 
-def over_seeds(rows: Sequence[Mapping[str, Any]], after: str, before: str) -> dict[str, float]:
-    """The gain of one over the other, a mean over seeds, by the bootstrap over all their problems."""
-    pairs = [np.concatenate([row["right"] for row in rows if row["name"] == name]) for name in (after, before)]
-    return gain(pairs[0], pairs[1])
+def over_seeds(rows: Sequence[Mapping[str, Any]], after: str, before: str) -> dict[str, dict[str, float]]:
+    """The gains of one over the other, means over seeds, by the bootstrap over all their problems."""
+    found = {}
+    for key in ("right", "drawn"):
+        pair = [np.concatenate([row[key] for row in rows if row["name"] == name]) for name in (after, before)]
+        found[key] = gain(pair[0], pair[1])
+    return found
+
+
+def gains_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    rounds = ["start", *(f"self, round {number}" for number in range(1, ROUNDS + 1))]
+    pairs = [
+        *((after, before) for before, after in pairwise(rounds)),
+        (rounds[-1], "start"),
+        (rounds[-1], "given again"),
+    ]
+    pairs += [("grpo", "start"), ("given again", "start")]
+    return {f"{after} over {before}": over_seeds(rows, after, before) for after, before in pairs}
 
 
 def record(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -300,25 +326,21 @@ def record(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     machine = describe_machine()
     versions = {name: machine.pop(name) for name in ("python", "onnxruntime", "torch")}
-    rounds = ["start", *(f"self, round {number}" for number in range(1, ROUNDS + 1))]
-    gains = {after: over_seeds(rows, after, before) for before, after in pairwise(rounds)}
-    gains |= {f"{name} over start": over_seeds(rows, name, "start") for name in (rounds[-1], "grpo")}
-    plain = [{name: value for name, value in row.items() if name != "right"} for row in rows]
-    return {"machine": machine, "versions": versions, "rows": plain, "ratios": {"gains": gains}}
+    plain = [{name: value for name, value in row.items() if name not in ("right", "drawn")} for row in rows]
+    return {"machine": machine, "versions": versions, "rows": plain, "ratios": {"gains": gains_of(rows)}}
 
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
-    print(f"\n{'':14} {'seed':>4} {'accuracy':>24} {'points':>24}  of each task")
+    print(f"\n{'':14} {'seed':>4} {'likeliest answer':>24} {'drawn':>6}  of each task")
     for row in rows:
-        found, gained = row["accuracy"], row.get("gain")
+        found = row["accuracy"]
         accuracy = f"{found['value']:.1%} ({found['low']:.1%} to {found['high']:.1%})"
-        points = (
-            f"{100 * gained['value']:+.1f} ({100 * gained['low']:+.1f} to {100 * gained['high']:+.1f})"
-            if gained
-            else ""
-        )
         tasks = ", ".join(f"{task} {value:.0%}" for task, value in row["tasks"].items())
-        print(f"{row['name']:14} {row['seed']:4} {accuracy:>24} {points:>24}  {tasks}")
+        print(f"{row['name']:14} {row['seed']:4} {accuracy:>24} {row['accuracy_drawn']:6.1%}  {tasks}")
+    print("\npoints gained, over all seeds: by the likeliest answer, and by answers drawn")
+    for name, found in gains_of(rows).items():
+        told = ["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * v for v in one.values())) for one in found.values()]
+        print(f"{name:30} {told[0]:>24} {told[1]:>24}")
 
 
 def quiet(what: str, done: int, total: int) -> None:
