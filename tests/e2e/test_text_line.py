@@ -189,7 +189,7 @@ def test_the_plan_shows_what_the_task_wants(toolkit: Toolkit, land: Land) -> Non
     found = {row["key"]: (row["value"], row["from"]) for row in record["plan"]}
     assert found["teacher.name"] == ("transformers", "task")
     assert found["recipe.name"] == ("sequence", "task")
-    assert found["recipe.batch_size"] == (8, "task")
+    assert found["recipe.batch_size"] == (16, "task")
     assert found["recipe.epochs"] == (60, "--set")
     assert found["text.max_tokens"] == (48, "domain")
     assert found["task"] == ("text_generation", "domain")
