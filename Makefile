@@ -1,17 +1,17 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industry \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
-	-e plugins/teacher-http -e plugins/teacher-recorded
+	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry bench-ablation clean
+.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds clean
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
 
-test: .venv/.installed
+test: .venv/.ray
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: .venv/.installed
@@ -23,13 +23,16 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation
+bench: bench-industry bench-ablation bench-rounds
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
 
 bench-ablation: .venv/.installed
 	$(BIN)/python tests/bench/ablation.py
+
+bench-rounds: .venv/.installed
+	$(BIN)/python tests/bench/rounds.py
 
 .venv/.installed: $(MANIFESTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -40,6 +43,12 @@ bench-ablation: .venv/.installed
 		echo "hint: on Debian and Ubuntu: apt-get install python3-venv"; exit 5; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(DISTRIBUTIONS)
+	@touch $@
+
+# Ray takes 240 MB and a deployment does not need it, so only the tests bring it; where it has no wheel, its own are skipped.
+.venv/.ray: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/executor-ray[ray]' \
+		|| echo "note: Ray cannot be installed here; the tests of executor-ray are skipped"
 	@touch $@
 
 clean:

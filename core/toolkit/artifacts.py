@@ -6,13 +6,13 @@ This module knows what the records are, never how they are made or stored: `work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 Facts = Mapping[str, Any]
 """JSON-serialisable description of an artifact: what a report, the registry or a later stage wants to know."""
@@ -49,11 +49,11 @@ class Metric:
 
 @dataclass(frozen=True)
 class Row:
-    """One example. `inputs` are named arrays as a predictor takes them, without the batch axis; `group` holds what
-    must not be spread over splits (near-duplicates, a lot, a template)."""
+    """One example. `inputs` are what a predictor takes, by name: arrays without the batch axis, or messages; `group`
+    holds what must not be spread over splits (near-duplicates, a lot, a template)."""
 
     id: str
-    inputs: Mapping[str, np.ndarray]
+    inputs: Mapping[str, Any]
     label: Any
     group: str
 
@@ -113,7 +113,13 @@ class Dataset(Artifact):
 
 @dataclass(frozen=True)
 class TeacherLabels(Artifact):
-    """The teacher's answers to the training rows, kept by the digest of their inputs, with the teacher itself."""
+    """The teacher's answers to the training rows, kept by the digest of their inputs, with the teacher itself.
+
+    Where the teacher still answers, `filling` are the answers as they come, in the order of rows and never far ahead of
+    who reads them; once they are read to their end, the folder is complete, and so are the facts.
+    """
+
+    filling: Generator[Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

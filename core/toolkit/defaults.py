@@ -7,18 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
-from toolkit.distil.recipes import SoftLabels, WhiteBox
+from toolkit.distil.recipes import OnPolicy, SequenceLevel, SoftLabels, Verified, WhiteBox
 from toolkit.errors import DataError
+from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
-from toolkit.protocols import Recipe, Report, ServedPredictor, Service, Teacher, TensorPredictor
+from toolkit.protocols import Executor, Recipe, Report, ServedPredictor, Service, TensorPredictor
 from toolkit.tasks.base import task_named, task_of
+from toolkit.text import AnyTeacher, TextPredictor
 
 
 @hookimpl
 def register_recipes() -> Iterable[Recipe]:
-    """Offer `soft-labels` and `white-box`."""
-    return [SoftLabels(), WhiteBox()]
+    """Offer `soft-labels` and `white-box`; for text `sequence`, `on-policy`, `self` and `grpo`."""
+    return [SoftLabels(), WhiteBox(), SequenceLevel(), OnPolicy(), Verified("self"), Verified("grpo")]
+
+
+@hookimpl
+def register_executors() -> Iterable[Executor]:
+    """Offer `local`."""
+    return [LocalExecutor()]
 
 
 @hookimpl(trylast=True)
@@ -44,13 +52,21 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
 
 
 @hookimpl(trylast=True)
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels:
+def label(
+    plan: Plan,
+    dataset: Dataset,
+    teacher: AnyTeacher,
+    workspace: Path,
+    journal: Path,
+    report: Report,
+    executor: Executor,
+) -> TeacherLabels:
     """The task's way to adapt a teacher and ask it."""
-    return task_of(plan).label(plan, dataset, teacher, workspace, report)
+    return task_of(plan).label(plan, dataset, teacher, workspace, journal, report, executor)
 
 
 @hookimpl(trylast=True)
-def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor | TextPredictor) -> Evaluation:
     """The task's metrics."""
     return task_of(plan).evaluate(plan, dataset, predictor)
 

@@ -25,6 +25,7 @@ from toolkit.artifacts import (
 )
 from toolkit.plan import Options, Plan
 from toolkit.protocols import (
+    Executor,
     Host,
     Recipe,
     Report,
@@ -33,10 +34,9 @@ from toolkit.protocols import (
     Service,
     Settings,
     Target,
-    Teacher,
     TensorPredictor,
 )
-from toolkit.text import TextTeacher
+from toolkit.text import AnyTeacher, TextPredictor
 
 PROJECT = "toolkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -47,7 +47,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def register_teachers() -> Iterable[Teacher | TextTeacher]:
+def register_teachers() -> Iterable[AnyTeacher]:
     """Offer teachers; `teacher.name` picks one."""
 
 
@@ -59,6 +59,11 @@ def register_recipes() -> Iterable[Recipe]:
 @hookspec
 def register_targets() -> Iterable[Target]:
     """Offer hardware targets with their profiles; `target.profile` picks one."""
+
+
+@hookspec
+def register_executors() -> Iterable[Executor]:
+    """Offer places to work in; `compute.executor` picks one."""
 
 
 @hookspec
@@ -90,12 +95,23 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec | None:
 
 
 @hookspec(firstresult=True)
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels | None:
-    """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up."""
+def label(
+    plan: Plan,
+    dataset: Dataset,
+    teacher: AnyTeacher,
+    workspace: Path,
+    journal: Path,
+    report: Report,
+    executor: Executor,
+) -> TeacherLabels | None:
+    """Adapt the teacher and label the training rows into `workspace`; what lies there after a crash is taken up.
+
+    `journal` is a folder of the home where what this teacher writes is kept, for every run; `executor`
+    has the workers that ask a model again and again."""
 
 
 @hookspec(firstresult=True)
-def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation | None:
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor | TextPredictor) -> Evaluation | None:
     """EVALUATION. Score a model on the test rows: teacher, student, compiled or installed alike."""
 
 

@@ -55,6 +55,13 @@ class StudentPlan(Section):
 
     size: Literal["nano", "micro", "small", "medium", "large"] = Field("small", description="About 20 k to 500 k.")
     input_size: int = Field(112, ge=32, le=512, multiple_of=8, description="Pixels a side.")
+    checkpoint: Path | None = Field(
+        None, description="Text: folder of a checkpoint, or of a config alone; none prunes the teacher."
+    )
+    parameters: int = Field(30_000_000, ge=1, description="Text: most that pruning the teacher leaves.")
+    lora_rank: int = Field(
+        0, ge=0, le=4096, description="Text: train adapters of this rank beside frozen weights (LoRA); 0: all weights."
+    )
 
 
 class ObjectivePlan(Section):
@@ -63,6 +70,7 @@ class ObjectivePlan(Section):
     name: str = Field(description="hard-label, response, feature, similarity, relation-distance, ...")
     weight: float = Field(1.0, ge=0, le=1e6, description="What the term is multiplied by.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions, for response.")
+    beta: float = Field(0.0, ge=0, le=1, description="Text, of response: 0 forward KL, 1 reverse KL, JSD between.")
     schedule: Literal["constant", "rise", "fall"] = Field(
         "constant", description="The weight throughout, rising from 0, or falling to 0."
     )
@@ -73,16 +81,21 @@ class RecipePlan(Section):
 
     name: str = Field("white-box", description="A recipe; see `toolkit plugins`.")
     epochs: int = Field(80, ge=1, le=10_000, description="Passes over the training rows.")
-    batch_size: int = Field(64, ge=2, le=8192, description="Rows in a step.")
+    batch_size: int = Field(64, ge=1, le=8192, description="Rows in a step.")
+    accumulation: int = Field(1, ge=1, le=8192, description="Text: parts that a step is taken in, to fit memory.")
+    gradient_checkpointing: bool = Field(
+        False, description="Text: compute activations twice rather than keep them: slower, in less memory."
+    )
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Highest, after the warm-up.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="Of AdamW.")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens both distributions (Hinton 2015).")
     teacher_weight: float = Field(0.5, ge=0, le=1, description="Share of the loss that comes from the teacher.")
+    beta: float = Field(0.0, ge=0, le=1, description="Text: 0 forward KL a token, 1 reverse KL, JSD between.")
     feature_weight: float = Field(3.0, ge=0, le=1e6, description="Of the teacher's features, in white-box.")
     relation_weight: float = Field(0.0, ge=0, le=1e6, description="Of how rows resemble one another, in white-box.")
     objective: tuple[ObjectivePlan, ...] = Field((), description="Own terms of the loss in place of the recipe's.")
     weighting: Literal["even", "difficulty"] = Field(
-        "even", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
+        "difficulty", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
     )
     task_weighting: Literal["even", "loss-ratio"] = Field(
         "even", description="loss-ratio: more of the classes whose loss falls slowly (DWA, Liu 2019)."
@@ -109,6 +122,58 @@ class RecipePlan(Section):
         return self
 
 
+class TextPlan(Section):
+    """The task text_generation: its samples, and what is kept of what a teacher says of them."""
+
+    system: str = Field("", max_length=20_000, description="Put before every row that has no system message.")
+    max_tokens: int = Field(512, ge=8, le=131_072, description="Longest sample; longer ones are left out, none is cut.")
+    row_tokens: int = Field(0, ge=0, le=131_072, description="Of a packed row; 0: as max_tokens.")
+    completions: Literal["given", "teacher"] = Field(
+        "given", description="given: the teacher answers rows that have no completion; teacher: all of them anew."
+    )
+    samples: int = Field(1, ge=1, le=64, description="Answers that the teacher gives to a prompt; right ones are kept.")
+    answer_tokens: int = Field(256, ge=1, le=131_072, description="Most that a model on this machine writes.")
+    temperature: float = Field(0.0, ge=0, le=10, description="Of a teacher on this machine; 0: the likeliest token.")
+    knowledge: Literal["auto", "topk", "hidden", "none"] = Field(
+        "auto", description="Of each token: the teacher's best ones, its hidden states, or nothing; auto: as needed."
+    )
+    top_k: int = Field(64, ge=1, le=4096, description="Tokens that topk keeps.")
+    vocabulary: int | None = Field(None, ge=1, description="Rows of both heads that count, where one is padded more.")
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of a packed row."""
+        return self.row_tokens or self.max_tokens
+
+    @model_validator(mode="after")
+    def _a_sample_fits_into_a_row(self) -> TextPlan:
+        if self.capacity < self.max_tokens:
+            raise ValueError("row_tokens is less than max_tokens: a sample would not fit into a row")
+        return self
+
+
+class PracticePlan(Section):
+    """Text that the student writes itself and learns from: the recipes on-policy, self and grpo."""
+
+    own_first: float = Field(0.0, ge=0, le=1, description="on-policy: share of steps on its own text, at first.")
+    own_last: float = Field(1.0, ge=0, le=1, description="on-policy: the same, at the end.")
+    beta_first: float = Field(0.0, ge=0, le=1, description="on-policy: 0 forward KL, 1 reverse KL, at first.")
+    beta_last: float = Field(1.0, ge=0, le=1, description="on-policy: the same, at the end.")
+    rounds: int = Field(3, ge=1, le=100, description="self: times that it writes, is verified and trained.")
+    answers: int = Field(8, ge=2, le=1024, description="self, grpo: answers to a problem.")
+    learnt: int = Field(4, ge=1, le=1024, description="self: most answers of a problem that are learnt.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Of what it writes.")
+    epochs: int = Field(1, ge=1, le=1000, description="grpo: passes over the problems, after the fine-tuning.")
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="grpo: highest, after the warm-up.")
+    updates: int = Field(1, ge=1, le=64, description="grpo: steps made from the same answers.")
+    clip: float = Field(0.2, gt=0, lt=1, description="grpo: how far the odds of a token may move in a step.")
+    norm: Literal["answer", "token", "constant"] = Field(
+        "answer", description="grpo: what a token's loss is divided by: its answer's length, all tokens, or the most."
+    )
+    scaled: bool = Field(True, description="grpo: advantages in units of their group's deviation.")
+    kl: float = Field(0.0, ge=0, le=100, description="grpo: weight of the divergence from the student it began as.")
+
+
 class TargetPlan(Section):
     """The hardware the student is compiled for."""
 
@@ -133,6 +198,7 @@ class ComputePlan(Section):
     seed: int = Field(0, ge=0, lt=2**31, description="All that is random follows from it.")
     device: str = Field("auto", description="auto, cpu, cuda, npu, mps, or a torch device such as cuda:1.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0 takes the machine's cores.")
+    executor: str = Field("local", description="Where labelling and evaluation are done; see `toolkit plugins`.")
     precision: Literal["auto", "fp32", "bf16", "fp8"] = Field(
         "fp32", description="Of the student's training. auto: the faster safe one of fp32 and bf16; fp8 is emulated."
     )
@@ -155,6 +221,8 @@ class Plan(Section):
     teacher: TeacherPlan = TeacherPlan()
     student: StudentPlan = StudentPlan()
     recipe: RecipePlan = RecipePlan()
+    text: TextPlan = TextPlan()
+    practice: PracticePlan = PracticePlan()
     target: TargetPlan = TargetPlan()
     gate: GatePlan = GatePlan()
     compute: ComputePlan = ComputePlan()

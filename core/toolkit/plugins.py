@@ -19,8 +19,8 @@ import pluggy
 from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError
 from toolkit.plan import Plan, Section
-from toolkit.protocols import HardwareProfile, Recipe, Settings, Target, Teacher
-from toolkit.text import TextTeacher
+from toolkit.protocols import Executor, HardwareProfile, Recipe, Settings, Target
+from toolkit.text import AnyTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
 
@@ -72,11 +72,14 @@ class Plugins:
                     plugin=implementation.plugin_name,
                 ) from error
 
-    def teachers(self) -> dict[str, Teacher | TextTeacher]:
+    def teachers(self) -> dict[str, AnyTeacher]:
         return self.offered("register_teachers", "teacher")
 
     def recipes(self) -> dict[str, Recipe]:
         return self.offered("register_recipes", "recipe")
+
+    def executors(self) -> dict[str, Executor]:
+        return self.offered("register_executors", "executor")
 
     def targets(self) -> dict[str, Target]:
         return self.offered("register_targets", "target")
@@ -115,6 +118,7 @@ class Plugins:
             "teacher": self.teachers(),
             "recipe": self.recipes(),
             "target": self.targets(),
+            "executor": self.executors(),
         }
         package = info.module.partition(".")[0]
         return [

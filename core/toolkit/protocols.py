@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from toolkit.artifacts import Facts
 from toolkit.plan import Plan, Section
@@ -30,6 +31,10 @@ class Gauges(Protocol):
 
 Distillation = Literal["allowed", "conditional", "forbidden", "unknown"]
 
+Piece = TypeVar("Piece")
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
+
 
 # --- models as a domain sees them --------------------------------------------------------------------------------
 
@@ -51,6 +56,13 @@ class TensorPredictor(Protocol):
     def facts(self) -> PredictorFacts: ...
 
     def predict(self, inputs: Tensors) -> Tensors: ...
+
+
+@runtime_checkable
+class BatchPredictor(TensorPredictor, Protocol):
+    """A predictor that works on several batches at once, and answers them in order; none is read far ahead."""
+
+    def predict_all(self, batches: Iterable[Tensors]) -> Iterator[Tensors]: ...
 
 
 class ServedPredictor(Protocol):
@@ -126,13 +138,15 @@ Schedule = Literal["constant", "rise", "fall"]
 class Objective:
     """One term of a recipe's loss, named as in `toolkit.distil.recipes.CARRIERS`, with its weight.
 
-    `schedule`: the weight is the same throughout, or rises from nothing, or falls to nothing, evenly.
+    `schedule`: the weight is the same throughout, or rises from nothing, or falls to nothing, evenly. `beta`, of
+    `response` in text: the divergence, from 0, forward KL, to 1, reverse KL (`sequences.generalised_jsd`).
     """
 
     name: str
     weight: float
     temperature: float = 1.0
     schedule: Schedule = "constant"
+    beta: float = 0.0
 
     def factor(self, progress: float) -> float:
         """The share of the weight that counts when `progress`, 0..1, of the training is done."""
@@ -187,6 +201,54 @@ class Target(Protocol):
 
     def load(self, model: bytes, profile: HardwareProfile, facts: PredictorFacts) -> TensorPredictor:
         """A session on this machine. Raises EnvironmentUnfit where the profile cannot run here."""
+        ...
+
+
+class Results(Protocol[Made_co]):
+    """What pieces of work came to, in their order. A generator is one."""
+
+    def __iter__(self) -> Iterator[Made_co]: ...
+    def __next__(self) -> Made_co: ...
+
+    def close(self) -> None:
+        """End what is under way; nothing more is read or made."""
+        ...
+
+
+class Workers(Protocol):
+    """An executor at work. `threads` is what each worker may use of its machine."""
+
+    @property
+    def threads(self) -> int: ...
+
+    def map(self, prepare: Callable[[], Callable[[Piece], Made]], pieces: Iterable[Piece]) -> Results[Made]:
+        """What the work of `prepare()` makes of each piece, in the order of the pieces.
+
+        `pieces` is read as results are taken, in the thread that takes them, and never far ahead. A piece whose worker
+        died is done again by another, as often as the executor's limit says.
+
+        Args:
+            prepare: may travel to other machines (pickle); each worker calls it once, and what it returns stays there.
+
+        Raises:
+            ToolkitError: what a piece raised, as it is; or naming what it raised, where that is no toolkit error.
+            EnvironmentUnfit: workers died over one piece again and again.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Where work that falls into pieces is done. It says where, never what: the results are the same wherever."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self, plan: Plan) -> None:
+        """Raise what can be known before anything runs: settings that do not fit, a package that is not installed."""
+        ...
+
+    def open(self, plan: Plan) -> AbstractContextManager[Workers]:
+        """Workers for as long as the block lasts. Raises EnvironmentUnfit where there are none to be had."""
         ...
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from toolkit.plan import Plan
-from toolkit.protocols import TeacherRecord
+from toolkit.protocols import PredictorFacts, Teacher, TeacherRecord
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "content_filter"]
@@ -119,6 +123,47 @@ class Verdict:
     because: str = ""
 
 
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0."""
+
+    id: str
+    messages: tuple[Message, ...]
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """A piece of the answer to the request `id`; the last one of it says why it ends."""
+
+    id: str
+    text: str
+    finish: Finish | None = None
+
+
+@runtime_checkable
+class TextPredictor(Protocol):
+    """Messages in, text out: a teacher, a student, a compiled or an installed model alike."""
+
+    @property
+    def facts(self) -> PredictorFacts: ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[TextDelta]:
+        """Answer every request; pieces of different answers may come in any order."""
+        ...
+
+    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[np.ndarray]:
+        """For each (messages, completion) the natural logarithms [n] of the probabilities of the completion's tokens.
+
+        Raises:
+            Unsupported: it is a black box.
+        """
+        ...
+
+
 class Answers(Protocol):
     """A teacher's answers as they come. A generator is one, where the teacher works in the thread that iterates."""
 
@@ -177,6 +222,37 @@ class TextTeacher(Protocol):
             (exit 3). EnvironmentUnfit: the teacher cannot be reached or answers nonsense (exit 5).
         """
         ...
+
+
+@runtime_checkable
+class LocalTeacher(Protocol):
+    """A large language model on this machine, that writes and is looked into."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tasks(self) -> frozenset[str]: ...
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Carriers of knowledge: response and text."""
+        ...
+
+    def record(self, plan: Plan) -> TeacherRecord:
+        """Licence and identity, without loading the model."""
+        ...
+
+    def fingerprint(self, plan: Plan) -> str:
+        """SHA-256 of its weights."""
+        ...
+
+    def source(self, plan: Plan) -> Path:
+        """The folder of its checkpoint, as save_pretrained writes it, or its .gguf file."""
+        ...
+
+
+AnyTeacher = Teacher | TextTeacher | LocalTeacher
 
 
 class ExactTeacher(TextTeacher, Protocol):

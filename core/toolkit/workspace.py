@@ -165,6 +165,8 @@ class Workspace:
     def commit(self, kind: str, digest: str, *, parents: tuple[str, ...], facts: Mapping[str, Any]) -> Stored:
         """Turn the scratch folder into the artifact: flush its files, write the manifest last, rename."""
         scratch, folder = self.scratch(kind, digest), self._folder(kind, digest)
+        for aside in list(scratch.rglob(".*.tmp")):  # what a killed `write_file` left
+            aside.unlink()
         for path in sorted(scratch.rglob("*")):
             if path.is_file():
                 with path.open("rb") as stream:

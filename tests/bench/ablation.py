@@ -111,7 +111,8 @@ def train_and_score(job: Job) -> dict[str, list[float]]:
     from toolkit.tasks.base import task_of
 
     variant = VARIANTS[job.variant]
-    changes = dict(variant.recipe) | ({"epochs": job.epochs} if job.epochs else {}) | {"baseline": False}
+    changes = {"weighting": "even", "baseline": False} | dict(variant.recipe)
+    changes |= {"epochs": job.epochs} if job.epochs else {}
     compute = ComputePlan(seed=job.seed, threads=1, precision=variant.precision)
     plan = Plan(domain="industry", recipe=RecipePlan.model_validate(changes), compute=compute)
     task, recipes = task_of(plan), load_plugins("industry", defaults).recipes()

@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from toolkit.tasks.text_generation.answers import answers_right
+from toolkit.tasks.text_generation.rows import read_rows
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
@@ -123,6 +126,24 @@ def test_the_domain_that_is_shown_is_the_one_that_is_tested() -> None:
     shown = (REPOSITORY / "docs" / "howto" / "own-domain.md").read_text(encoding="utf-8")
     source = REPOSITORY / "tests" / "contract" / "stranger" / "src" / "toolkit_weld" / "__init__.py"
     assert source.read_text(encoding="utf-8") in list(blocks(shown, "python"))
+
+
+def test_the_domain_of_text_that_is_shown_is_the_one_that_is_tested() -> None:
+    shown = (REPOSITORY / "docs" / "howto" / "text.md").read_text(encoding="utf-8")
+    source = REPOSITORY / "tests" / "contract" / "stranger_text" / "src" / "toolkit_counting" / "__init__.py"
+    assert source.read_text(encoding="utf-8") in list(blocks(shown, "python"))
+
+
+def test_the_rows_of_text_that_are_shown_are_read(tmp_path: Path) -> None:
+    shown = (REPOSITORY / "docs" / "howto" / "text.md").read_text(encoding="utf-8")
+    (block,) = blocks(shown, "jsonl")
+    (tmp_path / "rows.jsonl").write_text(block, encoding="utf-8")
+    corpus = read_rows(tmp_path)
+    assert [finding.kind for finding in corpus.findings] == [
+        "same-id"
+    ]  # a whole conversation is its messages and its end
+    assert [row.answer for row in corpus.rows] == ["72", "6", "", "4", ""]
+    assert all(answers_right(row.completion, row.answer) for row in corpus.rows if row.completion and row.answer)
 
 
 def test_a_strangers_domain_fits_in_about_thirty_lines() -> None:

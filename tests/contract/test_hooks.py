@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from toolkit.artifacts import (
     Violation,
 )
 from toolkit.errors import DataError
+from toolkit.executors import LocalExecutor, LocalWorkers
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import DataPlan, Options, Plan, Section, StudentPlan, TargetPlan
 from toolkit.plugins import Plugins
@@ -103,7 +105,8 @@ def test_hook_register_recipes() -> None:
             return [LabelsOnly()]
 
     recipes = alone("mine", Mine()).recipes()
-    assert set(recipes) == {"labels-only", "soft-labels", "white-box"}
+    ours = {"soft-labels", "white-box", "sequence", "on-policy", "self", "grpo"}
+    assert set(recipes) == {"labels-only", *ours}
     assert recipes["labels-only"].objectives(Plan(domain="mine"))[0].weight == 1.0
 
 
@@ -124,6 +127,28 @@ def test_hook_register_targets() -> None:
     profiles = alone("mine", Mine()).profiles()
     assert profiles["abacus-13-rods"][1].name == "abacus"
     assert profiles["cpu"][1].name == "cpu"
+
+
+def test_hook_register_executors() -> None:
+    @dataclass(frozen=True)
+    class NightShift:
+        name: str = "night-shift"
+
+        def check(self, plan: Plan) -> None:
+            """Works by any plan."""
+
+        def open(self, plan: Plan) -> AbstractContextManager[LocalWorkers]:
+            return LocalExecutor().open(plan)
+
+    class Mine:
+        @hookimpl
+        def register_executors(self) -> Iterable[NightShift]:
+            return [NightShift()]
+
+    plugins = alone("mine", Mine())
+    assert {"local", "night-shift"} <= set(plugins.executors())
+    with plugins.executors()["night-shift"].open(Plan(domain="mine")) as workers:
+        assert list(workers.map(lambda: lambda row: row + 1, [1, 2])) == [2, 3]
 
 
 class MinePlan(Section):
@@ -207,8 +232,9 @@ def test_hook_label(dataset: Dataset, tmp_path: Path) -> None:
             return TeacherLabels(workspace, "", facts=facts)
 
     labels = alone("mine", Mine()).hook.label(
-        plan=Plan(domain="mine"), dataset=dataset, teacher=Parrot(), workspace=tmp_path, report=silent
-    )
+        plan=Plan(domain="mine"), dataset=dataset, teacher=Parrot(), workspace=tmp_path, journal=tmp_path,
+        report=silent, executor=LocalExecutor(),
+    )  # fmt: skip
     assert labels.facts == {"name": "parrot", "rows": len(dataset.split("train"))}
 
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from teacher_parts import Tutor
 
+from toolkit.errors import ToolkitError
+from toolkit.executors import told
 from toolkit.plan import Plan
 from toolkit.protocols import (
     CompiledForm,
@@ -21,6 +28,7 @@ from toolkit.protocols import (
     Tensors,
 )
 from toolkit.testing.domains import check_domain
+from toolkit.testing.executors import check_executor
 from toolkit.testing.images import image_folder, picture_model, pictures
 from toolkit.testing.targets import check_target
 from toolkit.testing.teachers import check_teacher
@@ -145,6 +153,82 @@ def test_a_broken_target_is_found_out(says: str, tmp_path: Path) -> None:
 def test_a_target_without_its_hardware_must_say_so(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="constant does not run here"):
         check_target(Constant(), tmp_path, runs_here=False)
+
+
+@dataclass(frozen=True)
+class Crooked:
+    """An executor, and its workers, whose every promise can be broken by itself."""
+
+    name: str = "crooked"
+    threads: int = 1
+    breaks: str = ""
+    left: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def check(self, plan: Plan) -> None:
+        """Works by any plan."""
+
+    @contextmanager
+    def open(self, plan: Plan) -> Iterator[Crooked]:
+        if self.breaks == "leaves":
+            self.left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+        yield self
+
+    def map(self, prepare: Callable[[], Callable[[int], Any]], pieces: Iterable[int]) -> Iterator[Any]:
+        if self.breaks == "eager":
+            pieces = list(islice(pieces, 1000))
+        return self._results(prepare, pieces)
+
+    def _results(self, prepare: Callable[[], Callable[[int], Any]], pieces: Iterable[int]) -> Iterator[Any]:
+        work = prepare() if self.breaks == "prepares" else None
+        for number, piece in enumerate(pieces):
+            work = prepare() if work is None or self.breaks == "forgets" else work
+            if self.breaks == "loses" and number == 9:
+                continue
+            try:
+                with nullcontext() if self.breaks == "raw" else told(number):
+                    made = work(piece)
+            except ToolkitError as error:
+                if self.breaks == "swallows":
+                    continue
+                if self.breaks == "plain":
+                    raise ToolkitError(error.message, hint=error.hint) from error
+                raise
+            yield made
+
+
+BROKEN_EXECUTORS = {
+    "is no name to type": Crooked(name="Crooked One"),
+    "a worker may use a thread": Crooked(threads=0),
+    "results in order of the pieces": Crooked(breaks="loses"),
+    "calls prepare\\(\\) once, not for each": Crooked(breaks="forgets"),
+    "nothing is prepared for no work": Crooked(breaks="prepares"),
+    "nothing is read before a result is wanted": Crooked(breaks="eager"),
+    "an error in a piece \\(data\\) is raised": Crooked(breaks="swallows"),
+    "a ToolkitError arrives, not a DataError": Crooked(breaks="plain"),
+    "processes are left behind: python": Crooked(breaks="leaves"),
+}
+
+
+@pytest.mark.parametrize("says", BROKEN_EXECUTORS)
+def test_a_broken_executor_is_found_out(says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.testing.executors.SETTLE_S", 0.2)
+    broken = BROKEN_EXECUTORS[says]
+    try:
+        with pytest.raises(AssertionError, match=says):
+            check_executor(broken, Plan(domain="mine"), tmp_path, apart=False)
+    finally:
+        for process in broken.left:
+            process.kill()
+            process.wait()
+
+
+def test_an_executor_that_lets_a_strangers_error_through_is_found_out(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        check_executor(Crooked(breaks="raw"), Plan(domain="mine"), tmp_path, apart=False)
+
+
+def test_an_executor_that_keeps_the_contract_passes(tmp_path: Path) -> None:
+    check_executor(Crooked(), Plan(domain="mine"), tmp_path, apart=False)
 
 
 def test_a_teacher_that_keeps_the_contract_passes() -> None:

@@ -90,6 +90,18 @@ class TinyPlugin:
         return [TinyTeacher()]
 
 
+def packages(folder: Path) -> Path:
+    """The tiny teacher as a distribution, for processes that find it there."""
+    info = folder / "tiny_teacher-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "tiny_teacher.py").write_text(
+        "from line_parts import TinyPlugin\nregister_teachers = TinyPlugin().register_teachers\n"
+    )
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-teacher\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[toolkit.plugins]\ntiny-teacher = tiny_teacher\n")
+    return folder
+
+
 def tiny_plugins() -> Plugins:
     plugins = load_plugins("industry", defaults)
     plugins.manager.register(TinyPlugin(), "tiny")

@@ -49,7 +49,7 @@ def views(folder: Path) -> None:
     """A store of 3 views of 7 rows."""
     labels.fill(
         folder / "labels", views=3, rows=7, carriers=("logits",), report=lambda *_: None,
-        label_view=lambda view: {"logits": np.full((7, 2), view, np.float32)},
+        label_views=lambda views: ({"logits": np.full((7, 2), view, np.float32)} for view in views),
     )  # fmt: skip
 
 

@@ -53,7 +53,9 @@ class Teacher:
 
 
 def fill(folder: Path, teacher: Teacher, carriers: Sequence[str] = BOTH) -> Sequence[str]:
-    return labels.fill(folder, views=VIEWS, rows=ROWS, carriers=carriers, label_view=teacher, report=quiet)
+    return labels.fill(
+        folder, views=VIEWS, rows=ROWS, carriers=carriers, label_views=lambda views: map(teacher, views), report=quiet
+    )
 
 
 def filled(folder: Path, teacher: Teacher, carriers: Sequence[str] = BOTH) -> Sequence[labels.Arrays]:
@@ -149,8 +151,8 @@ def answer(view):
     said = {{"logits": draw.normal(0, 8, ({ROWS}, {CLASSES})), "features": draw.normal(0, 1, ({ROWS}, {WIDTH}))}}
     return Dies(said) if view == 3 else said
 labels.fill(
-    Path(sys.argv[1]), views={VIEWS}, rows={ROWS}, carriers=["logits", "features"], label_view=answer,
-    report=lambda *_: None,
+    Path(sys.argv[1]), views={VIEWS}, rows={ROWS}, carriers=["logits", "features"],
+    label_views=lambda views: map(answer, views), report=lambda *_: None,
 )
 """
     folder = tmp_path / "killed"
@@ -256,7 +258,7 @@ def test_the_index_says_what_the_store_holds(tmp_path: Path) -> None:
 def test_progress_counts_rows_up_to_all_of_them(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     labels.fill(
-        tmp_path, views=VIEWS, rows=ROWS, carriers=BOTH, label_view=Teacher(),
+        tmp_path, views=VIEWS, rows=ROWS, carriers=BOTH, label_views=lambda views: map(Teacher(), views),
         report=lambda what, done, total: told.append((done, total)),
     )  # fmt: skip
     assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -273,7 +275,7 @@ def test_a_teacher_that_answers_what_no_student_can_learn_is_refused(
     said = answers(0)
     said[carrier][2, 1] = value
     with pytest.raises(IntegrityError, match=f"{carrier} are not finite") as caught:
-        labels.fill(tmp_path, views=1, rows=ROWS, carriers=BOTH, label_view=lambda _: said, report=quiet)
+        labels.fill(tmp_path, views=1, rows=ROWS, carriers=BOTH, label_views=lambda _: [said], report=quiet)
     assert caught.value.hint
     assert not (tmp_path / labels.INDEX).exists()
 

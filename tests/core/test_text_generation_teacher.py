@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distil_parts import one_thread
+from executor_parts import Backwards
 from scipy.special import log_softmax, logsumexp
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -67,6 +69,23 @@ def direct(teacher: LanguageTeacher, sample: Tokenised) -> np.ndarray:
     with torch.no_grad():
         logits = teacher.model(input_ids=torch.tensor([sample.ids])).logits[0]
     return np.asarray(log_softmax(logits.double().numpy(), axis=-1)[sample.prompt - 1 : -1])
+
+
+@pytest.mark.parametrize("codec", ["topk", "hidden"])
+def test_the_shards_are_the_same_whoever_runs_the_teacher(
+    teacher: LanguageTeacher, samples: tuple[Tokenised, ...], tmp_path: Path, codec: Any
+) -> None:
+    workers = Backwards()
+    with one_thread():
+        here = label(teacher, samples, tmp_path / "here", codec=codec, k=5, enough=0, batch_tokens=20)
+        there = label(
+            teacher, samples, tmp_path / "there", codec=codec, k=5, enough=0, batch_tokens=20, workers=workers
+        )
+    assert len(workers.pieces) > 2
+    names = sorted(path.name for path in here.folder.iterdir())
+    assert names == sorted(path.name for path in there.folder.iterdir())
+    for name in names:
+        assert (here.folder / name).read_bytes() == (there.folder / name).read_bytes()
 
 
 def test_the_top_k_cache_holds_what_a_direct_forward_says(

@@ -189,7 +189,7 @@ def other_end() -> Any:
         ({"tokenizer": made(None)}, "chat template, the student's none", "chat_template.jinja"),
         ({"tokenizer": made("{{ messages[0]['content'] }}")}, "put the prompt of the row a", "chat_template.jinja"),
         ({"tokenizer": other_end()}, "ends with the token 1 for the teacher, and with 2", "teacher's tokenizer"),
-        ({"context": 12}, "and the student takes 12", "most tokens of a sample to 12"),
+        ({"context": 12}, "and the student takes 12", "text.max_tokens=12"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_named_fix(student: dict[str, Any], told: str, fix: str) -> None:

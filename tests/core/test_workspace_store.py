@@ -105,6 +105,19 @@ def test_scratch_is_taken_up_where_a_crash_left_it(tmp_path: Path) -> None:
     assert list(Workspace(tmp_path).scratch("thing", DIGEST).iterdir()) == []
 
 
+def test_what_a_killed_write_left_is_not_in_the_artifact(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    scratch = workspace.scratch("thing", DIGEST)
+    points = iter(range(1, 50))
+    while not [path for path in scratch.rglob("*") if path.suffix == ".tmp"]:
+        assert killed_at(next(points), lambda: write_file(scratch / "part" / "data.bin", b"old"))
+    commit(workspace)
+    assert whole(workspace) == "new"
+    stored = workspace.find("thing", DIGEST)
+    assert stored is not None
+    assert sorted(path.name for path in stored.path.rglob("*") if path.is_file()) == [MANIFEST, "data.bin", "more.bin"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"kind": "thing"}', b"[]", b"\xff\xfe", b'"text"'])
 def test_a_damaged_manifest_is_named(tmp_path: Path, damage: bytes) -> None:
     workspace = Workspace(tmp_path)

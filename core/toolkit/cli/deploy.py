@@ -25,11 +25,16 @@ from toolkit.cli.planning import (
     make_plan,
 )
 from toolkit.cli.progress import ProgressReporter
+from toolkit.cli.torchrun import join
 from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_home
 from toolkit.workspace import CURVES
 
 if TYPE_CHECKING:
+    from toolkit.distil.processes import Processes
     from toolkit.pipeline import StageResult
+    from toolkit.protocols import Report
+    from toolkit.stages.context import Context
+    from toolkit.tasks.base import Task
 
 Until = Literal["prepare", "label", "distil", "evaluate", "compile", "gate", "seal", "install", "check"]
 
@@ -50,50 +55,68 @@ def deploy(
 ) -> None:
     """Distil, measure, compile, seal, install and check a student. What was done before is kept."""
     planned = make_plan(Options(domain, data, teacher, target), assignments or [], config)
+    processes = join()
+    if not processes.first:
+        _follow(planned, site_folder(site), processes)
+        return
     with ProgressReporter() as progress:
-        results, run_folder = _run(planned, site_folder(site), until, override, progress, quiet=as_json)
+        context = _context(planned, site_folder(site), progress, processes, override)
+        results = _run(context, until, progress, quiet=as_json)
+    run_folder = context.run.folder
     record = _record(results, run_folder)
     emit(record, as_json=as_json, text=lambda console: _show(console, record, results, site_folder(site)))
 
 
-def _run(
-    planned: Planned, site: Path, until: str, override: str, progress: ProgressReporter, *, quiet: bool
-) -> tuple[Sequence[StageResult], Path]:
-    from toolkit.pipeline import run_line
+def _context(planned: Planned, site: Path, report: Report, processes: Processes, override: str = "") -> Context:
     from toolkit.protocols import RunRecord
-    from toolkit.registry.recorder import RegistryRecorder
     from toolkit.stages.context import Context
     from toolkit.workspace import Workspace
 
     plan = planned.resolved.plan
     workspace = Workspace(toolkit_home())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.domain}-{secrets.token_hex(2)}"
-    run = RunRecord(run_id, plan, workspace.run_folder(run_id))
-    planned.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
-    context = Context(
+    return Context(
         plan=plan,
         plugins=planned.plugins,
         workspace=workspace,
-        run=run,
-        report=progress,
+        run=RunRecord(run_id, plan, workspace.runs / run_id),
+        report=report,
         site=site.absolute(),
         passphrase=passphrase_from_environment(),
         override=override,
+        processes=processes,
     )
+
+
+def _run(context: Context, until: str, progress: ProgressReporter, *, quiet: bool) -> Sequence[StageResult]:
+    from toolkit.pipeline import run_line
+    from toolkit.registry.recorder import RegistryRecorder
+    from toolkit.tasks.base import task_of
+
+    task = task_of(context.plan)
+    context.workspace.run_folder(context.run.id)
+    context.plugins.manager.register(RegistryRecorder(open_registry()), "registry")
 
     def tell(result: StageResult) -> None:
         progress.clear()
         if not quiet:
-            progress.say(_stage_line(result))
+            progress.say(_stage_line(task, result))
             for line in _gate_table(result):
                 progress.say(line)
 
-    return run_line(context, until=until, listen=tell), run.folder
+    return run_line(context, until=until, listen=tell)
 
 
-def _stage_line(result: StageResult) -> str:
+def _follow(planned: Planned, site: Path, processes: Processes) -> None:
+    """Train with the first process, which runs the line and alone speaks and writes."""
+    from toolkit.pipeline import follow_line
+
+    follow_line(_context(planned, site, lambda what, done, total: None, processes))
+
+
+def _stage_line(task: Task, result: StageResult) -> str:
     state = "kept" if result.kept else f"{result.seconds:.1f} s"
-    return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(result)}"
+    return f"{STAGES.index(result.stage) + 1}/{len(STAGES)} {result.stage:<9} {state:>8}  {_headline(task, result)}"
 
 
 def _gate_table(result: StageResult) -> list[str]:
@@ -105,23 +128,14 @@ def _gate_table(result: StageResult) -> list[str]:
     return [f"      {name:<{width}}  {value:>14}  {beside}".rstrip() for name, value, beside in rows]
 
 
-def _headline(result: StageResult) -> str:
+def _headline(task: Task, result: StageResult) -> str:
     """The one figure of a stage that a user wants to see go by."""
     facts = result.artifact.facts
     match result.stage:
-        case "prepare":
-            counts = ", ".join(f"{split} {sum(rows.values()):,}" for split, rows in facts["counts"].items())
-            counts += f", unlabelled {facts['unlabelled']:,}" if facts.get("unlabelled") else ""
-            return f"{len(facts['classes'])} classes; {counts}" + (" (sample)" if facts.get("sample") else "")
-        case "label":
+        case "prepare" | "label" | "distil" | "evaluate":
             mended = () if result.kept else facts.get("mended", ())
             again = f"; labelled again, for they were damaged: {', '.join(mended)}" if mended else ""
-            return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation{again}"
-        case "distil":
-            return f"{facts['student']['parameters']:,} parameters: {facts['student']['validation_accuracy']:.1%}"
-        case "evaluate":
-            shown = {form: metrics["accuracy"]["value"] for form, metrics in facts["metrics"].items()}
-            return ", ".join(f"{form} {value:.1%}" for form, value in shown.items()) + " on test"
+            return task.headline(result.stage, facts) + again
         case "compile":
             return f"{facts['form']} for {facts['profile']}, {facts['size_bytes'] / 1000:.0f} kB, {facts['rung']}"
         case "gate":

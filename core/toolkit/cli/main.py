@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -33,6 +33,7 @@ from toolkit.cli import (
     status,
     targets,
     teachers,
+    torchrun,
     verify,
 )
 from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
@@ -83,10 +84,16 @@ def _version(wanted: bool) -> None:
 
 
 def _common(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
     debug: bool = typer.Option(False, "--debug", help="Print the traceback of an error."),
 ) -> None:
     """Distil a large teacher into a small student, prove it, seal it, and serve it on your own premises."""
+    if torchrun.several() and context.invoked_subcommand != "deploy":
+        raise UsageError(
+            f"several processes were started, and `toolkit {context.invoked_subcommand}` is for one",
+            hint="Start it without torchrun; `toolkit deploy` trains on several.",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,20 +102,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     typed = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in typed, "--debug" in typed
-    sys.exit(_run([word for word in typed if word != "--debug"], as_json=as_json, debug=debug))
+    words = [word for word in typed if word != "--debug"]
+    if torchrun.several():
+        sys.exit(torchrun.run_together(lambda say: _run(words, say, as_json=as_json, debug=debug)))
+    sys.exit(_run(words, lambda saying: saying(), as_json=as_json, debug=debug))
 
 
-def _run(arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
+def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *, as_json: bool, debug: bool) -> int:
+    def show(error: ToolkitError) -> int:
+        say(lambda: _show(error, as_json=as_json, debug=debug))
+        return error.exit_code
+
     command = typer.main.get_command(build_app())
     try:
         # Typer hands back the code of typer.Exit, and turns Ctrl-C into one
         code = int(command.main(args=list(arguments), prog_name="toolkit", standalone_mode=False) or 0)
     except ToolkitError as error:
-        _show(error, as_json=as_json, debug=debug)
-        return error.exit_code
+        return show(error)
     except typer.TyperException as error:
-        _show(UsageError(_sentence(error), hint="See `toolkit --help`."), as_json=as_json, debug=debug)
-        return UsageError.exit_code
+        return show(UsageError(_sentence(error), hint="See `toolkit --help`."))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -116,16 +128,14 @@ def _run(arguments: Sequence[str], *, as_json: bool, debug: bool) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is said to be one
         lacking = _lacking(error)
         if lacking is not None:
-            _show(lacking, as_json=as_json, debug=debug)
-            return lacking.exit_code
+            return show(lacking)
         bug = ToolkitError(
             f"this is a bug: {type(error).__name__}: {error}",
             hint="Run it again with --debug and report what it prints.",
         )
-        _show(bug.with_traceback(error.__traceback__), as_json=as_json, debug=debug)
-        return bug.exit_code
+        return show(bug.with_traceback(error.__traceback__))
     if code == INTERRUPTED:
-        sys.stderr.write("\nStopped. The same command takes up where it was.\n")
+        say(lambda: print("\nStopped. The same command takes up where it was.", file=sys.stderr, flush=True))
     return code
 
 

@@ -14,7 +14,7 @@ from toolkit.plugins import Plugins, load_plugins
 from toolkit.resolve import Layer, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
 
 CONFIG = Path("toolkit.toml")
-PATHS = (("data", "path"), ("teacher", "checkpoint"))
+PATHS = (("data", "path"), ("teacher", "checkpoint"), ("student", "checkpoint"))
 """Keys that hold folders: relative to the file they stand in, or to where the command was typed."""
 
 DomainOption = Annotated[str, typer.Option("--domain", help="An installed domain; see `toolkit plugins`.")]
@@ -45,6 +45,7 @@ def make_plan(options: Options, assignments: Sequence[str], config: Path | None,
     """
     from toolkit import defaults
     from toolkit.pipeline import check_plan
+    from toolkit.tasks.base import DEFAULTS
 
     plugins = load_plugins(options.domain, defaults)
     layers = [_anchored(parse_assignments(assignments), Path()), Layer("command line", _flags(options))]
@@ -53,6 +54,8 @@ def make_plan(options: Options, assignments: Sequence[str], config: Path | None,
         layers.append(_anchored(read_config(file), file.parent))
     layers.append(draft_layer(plugins.hook.draft_plan(options=options)))
     resolved = resolve(layers, plugins.settings())
+    if values := DEFAULTS.get(resolved.plan.task):
+        resolved = resolve([*layers, Layer("task", values)], plugins.settings())
     if settled:
         check_plan(resolved.plan, plugins)
     return Planned(resolved, plugins)

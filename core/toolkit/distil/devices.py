@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import EnvironmentUnfit
 from toolkit.plan import ComputePlan
 
@@ -17,32 +18,49 @@ if TYPE_CHECKING:
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
-def choose_device(compute: ComputePlan) -> torch.device:
-    """The plan's device, or the first accelerator this machine has, or the CPU.
+def choose_device(compute: ComputePlan, processes: Processes = ALONE) -> torch.device:
+    """The plan's device, or the first accelerator this machine has, or the CPU. Each of several processes has an
+    accelerator of its own.
 
     Raises:
-        EnvironmentUnfit: the plan names a device that is not here.
+        EnvironmentUnfit: the plan names a device that is not here, or there are fewer than processes.
     """
     if compute.device != "auto":
-        try:
-            device = torch.device(compute.device)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise EnvironmentUnfit(
-                f"compute.device {compute.device} is not usable here: {str(error).splitlines()[0]}",
-                hint="Use --set compute.device=auto.",
-            ) from error
+        device = _usable(compute.device, hint="Use --set compute.device=auto.")
+    else:
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    if not processes.several or device.type == "cpu":
         return device
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    if ":" in compute.device:
+        raise EnvironmentUnfit(
+            f"compute.device {compute.device} is one device, and {processes.size} processes need one each",
+            hint=f"Use --set compute.device={device.type}.",
+        )
+    own = _usable(
+        f"{device.type}:{processes.local_rank}",
+        hint="Start as many processes as there are devices, or use --set compute.device=cpu.",
+    )
+    torch.accelerator.set_device_index(own)
+    return own
 
 
-def prepare_torch(compute: ComputePlan) -> torch.device:
-    """Fix threads and determinism for this process, and choose the device."""
-    torch.set_num_threads(compute.threads or len(os.sched_getaffinity(0)))
+def _usable(name: str, *, hint: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EnvironmentUnfit(
+            f"compute.device {name} is not usable here: {str(error).splitlines()[0]}", hint=hint
+        ) from error
+    return device
+
+
+def prepare_torch(compute: ComputePlan, processes: Processes = ALONE) -> torch.device:
+    """Fix threads and determinism for this process, and choose the device. Processes share out a machine's cores."""
+    torch.set_num_threads(compute.threads or max(1, len(os.sched_getaffinity(0)) // processes.local_size))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return choose_device(compute)
+    return choose_device(compute, processes)
 
 
 def moved(record: Record, device: torch.device) -> Record:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,14 @@ def fill(
     views: int,
     rows: int,
     carriers: Sequence[str],
-    label_view: Callable[[int], Arrays],
+    label_views: Callable[[Sequence[int]], Iterable[Arrays]],
     report: Report,
 ) -> Sequence[str]:
     """Label every view that is not there yet, or was damaged since.
 
     Args:
         carriers: which of the arrays are kept: `logits`, `features`.
+        label_views: what the teacher says under each of these views, in their order; each is stored as it comes.
 
     Returns:
         The shards that were damaged.
@@ -50,14 +51,14 @@ def fill(
     found = damaged(folder)
     for name in found:
         (folder / name).unlink(missing_ok=True)
-    for view in range(views):
-        report("label", view * rows, views * rows)
-        paths = {carrier: folder / _shard(carrier, view) for carrier in carriers}
-        if not all(path.exists() for path in paths.values()):
-            arrays = label_view(view)
-            for carrier, path in paths.items():
-                write_file(path, _encoded(arrays[carrier], carrier))
-    report("label", views * rows, views * rows)
+    missing = [view for view in range(views) if not all((folder / _shard(one, view)).exists() for one in carriers)]
+    done = (views - len(missing)) * rows
+    report("label", done, views * rows)
+    for view, arrays in zip(missing, label_views(missing) if missing else (), strict=True):
+        for carrier in carriers:
+            write_file(folder / _shard(carrier, view), _encoded(arrays[carrier], carrier))
+        done += rows
+        report("label", done, views * rows)
     names = [_shard(carrier, view) for view in range(views) for carrier in carriers]
     shards = {name: file_digest(folder / name) for name in names}
     index = {"views": views, "rows": rows, "carriers": list(carriers), "shards": shards}

@@ -16,13 +16,16 @@ from torch import Tensor
 from toolkit.distil.learner import Learner
 from toolkit.distil.objectives import WEIGHT, Batch, agreement, pulls, weighted_terms
 from toolkit.distil.precision import Precision, in_float32
+from toolkit.distil.processes import ALONE, Processes
+from toolkit.distil.spread import one_batch, whole
 from toolkit.distil.weighting import Weighting
 from toolkit.protocols import Objective
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What a part of a step taught: its share of the step's loss, and figures that add up over the parts."""
+    """What a part of a step taught: its share of the step's loss, and figures that add up over the parts. Parts may be
+    taught by several processes, each with the same state of the lesson."""
 
     loss: Tensor
     told: Mapping[str, float]
@@ -77,32 +80,40 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class BatchLesson:
-    """Batches of rows by weighted objectives, for a model that answers each row at once: pictures, series, tables."""
+    """Batches of rows by weighted objectives, for a model that answers each row at once: pictures, series, tables.
+
+    Several processes share out the rows of a batch; each then sees what the model says of all of them. So batch norm,
+    relations, weights and the lesson's state are those of the whole batch, and the same in each process.
+    """
 
     batches: Batches
     objectives: Sequence[Objective]
     weighting: Weighting = field(default_factory=Weighting)
+    processes: Processes = ALONE
 
     @property
     def steps(self) -> int:
         return self.batches.steps
 
     def parts(self, epoch: int, step: int) -> Sequence[Batch]:
-        return (self.batches.batch(epoch, step),)
+        return (self.batches.batch(epoch, step),) * self.processes.size  # each takes its rows of it
 
     def teach(self, learner: Learner, part: Batch, progress: float, precision: Precision) -> Taught:
-        with precision.products(learner):
-            said = learner(part.inputs)
-        outputs = in_float32(said)
+        count, processes = len(part.inputs), self.processes
+        with precision.products(learner), one_batch(learner, processes):
+            said = learner(part.inputs[processes.rows(count)])
+        outputs = whole(in_float32(said), count, processes)
         batch = self.weighting.weigh(part, outputs)
         terms = weighted_terms(self.objectives, outputs, batch, progress)
         # The pulls are taken where the learner's own graph runs through, which a converted copy of the features is not.
-        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said)
+        told = {name: float(term.mean.detach()) for name, term in terms.items()} | pulls(terms, said, processes.norms)
         told |= {f"{WEIGHT}{name}": term.weight for name, term in terms.items()} | {"rows": float(len(part.inputs))}
         if batch.teacher is not None:
             told["agreement"] = agreement(outputs, batch.teacher)
         self.weighting.observe(batch, torch.stack([term.weight * term.rows for term in terms.values()]).sum(dim=0))
-        return Taught(torch.stack([term.weight * term.mean for term in terms.values()]).sum(), told)
+        loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
+        # Each process has the loss of the whole batch: the first one's counts. The others give their gradients.
+        return Taught(loss, told) if processes.first else Taught(loss - loss.detach(), {})
 
     def close_epoch(self) -> Mapping[str, float]:
         return self.weighting.close_epoch()

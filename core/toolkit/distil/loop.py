@@ -21,8 +21,9 @@ from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.watching import UNWATCHED, Watch
-from toolkit.errors import PlanError
+from toolkit.errors import EnvironmentUnfit, PlanError
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ class Fitted:
     history: Sequence[dict[str, float]]
     precision: Precision
 
+    def facts(self) -> dict[str, Any]:
+        """What the report shows of a training."""
+        return {
+            "validation_accuracy": self.score.accuracy,
+            "picked_epoch": self.epoch,
+            "history": list(self.history),
+            "precision": self.precision.facts(),
+        }
+
 
 def fit(
     learner: Learner,
@@ -89,6 +99,7 @@ def fit(
     folder: Path,
     report: Callable[[int, int], None],
     precision: Wanted | Precision = "fp32",
+    processes: Processes = ALONE,
     watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
@@ -99,32 +110,37 @@ def fit(
         folder: where the checkpoint lies; a state found there is taken up at its exact position.
         report: told (steps done, steps in all).
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
-        watch: told the figures of each step and each epoch, none of which depends on a clock.
+        processes: those that train together: each calls this with the same arguments. The first one validates and
+            writes the checkpoints, and all read them.
+        watch: told, in the first process, the figures of each step and each epoch, none of which depends on a clock.
     """
+    processes.share([*learner.parameters(), *learner.buffers()])
     trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
     checkpoints = Checkpoints(folder)
     saved = checkpoints.load()
+    _agree_on_the_start(saved, processes)
     if saved is not None:
         precision = Precision.of(saved["precision"])
     elif isinstance(precision, str):
-        precision = formats.choose(precision, learner, _rehearsal(trained, lesson, schedule))
-    state = _State(trained, lesson, schedule, precision)
+        timed = formats.choose(precision, learner, _rehearsal(trained, lesson, schedule, processes))
+        chosen = processes.decide(lambda: timed)  # each process took other times
+        precision = chosen
+    state = _State(trained, lesson, schedule, precision, processes)
     state.restore(saved)
     total = schedule.epochs * lesson.steps
+    watch = watch if processes.first else UNWATCHED
     watch.begin(state.epoch, state.step, lesson.steps)
     while state.epoch < schedule.epochs:
         while state.step < lesson.steps:
             done = state.epoch * lesson.steps + state.step
             report(done, total)
-            torch.manual_seed(schedule.seed * 1_000_003 + done)
-            state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
-            watch.step(done + 1, state.told)
-            if checkpoints.due:
-                checkpoints.save(state.snapshot())
-        state.close_epoch(validate(state.average.eval().student))
+            torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
+            told = state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
+            watch.step(done + 1, told)
+            state.keep(checkpoints)
+        state.close_epoch(processes.decide(lambda: validate(state.average.eval().student)))
         watch.epoch(state.epoch, state.epoch * lesson.steps, state.history[-1])
-        if checkpoints.due:
-            checkpoints.save(state.snapshot())
+        state.keep(checkpoints)
     report(total, total)
     assert state.best is not None
     return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision)
@@ -138,7 +154,17 @@ class _Trained:
     groups: list[dict[str, Any]]
 
 
-def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule) -> Rehearse:
+def _agree_on_the_start(saved: Mapping[str, Any] | None, processes: Processes) -> None:
+    """All begin at the same position, before the first may write another."""
+    positions = processes.everyone(saved and saved["position"])
+    if any(position != positions[0] for position in positions):
+        raise EnvironmentUnfit(
+            "the processes of this training see different checkpoints",
+            hint="Point TOOLKIT_HOME at one folder that all machines share.",
+        )
+
+
+def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule, processes: Processes) -> Rehearse:
     """The first steps of that training, on copies of all that it changes."""
     total = schedule.epochs * lesson.steps
 
@@ -148,10 +174,10 @@ def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule) -> Rehears
 
     def rehearse(precision: Precision) -> Iterator[float]:
         first = [seen(step) for step in range(min(formats.STEPS, lesson.steps))]
-        state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision)
+        state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision, processes)
         for done in range(formats.STEPS):
-            torch.manual_seed(schedule.seed * 1_000_003 + done)
-            yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)
+            torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
+            yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)["loss"]
 
     return rehearse
 
@@ -159,8 +185,11 @@ def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule) -> Rehears
 class _State:
     """All that changes while training: what a checkpoint holds, and nothing else."""
 
-    def __init__(self, trained: _Trained, lesson: Lesson, schedule: Schedule, precision: Precision) -> None:
+    def __init__(
+        self, trained: _Trained, lesson: Lesson, schedule: Schedule, precision: Precision, processes: Processes
+    ) -> None:
         self.learner, self.lesson, self.precision = trained.learner, lesson, precision
+        self.processes = processes
         self.average = copy.deepcopy(trained.learner).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             [{"scale": 1.0} | group for group in trained.groups],
@@ -174,22 +203,21 @@ class _State:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
-        self.told: dict[str, float] = {}  # of the last step alone; no part of the state
 
-    def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> float:
-        """One step; its loss."""
+    def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> Mapping[str, float]:
+        """One step; its figures."""
         rate = schedule.learning_rate * schedule.factor(done, total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.learner.train()
-        self.told = {}
         self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for part in parts:
+        told: dict[str, float] = {"loss": 0.0}
+        for part in self.processes.mine(parts):
             taught = self.lesson.teach(self.learner, part, done / total, self.precision)
             taught.loss.backward()  # type: ignore[no-untyped-call]
-            loss += float(taught.loss.detach())
-            self._tell(taught.told)
+            _add(told, {"loss": float(taught.loss.detach()), **taught.told})
+        self.processes.sum_gradients(self.learner.parameters())
+        told = self.processes.summed(told)
         norm = float(nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0))
         if not math.isfinite(norm):
             raise PlanError(
@@ -198,15 +226,10 @@ class _State:
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
-        self._tell({"loss": loss, "gradient_norm": norm, "learning_rate": rate})
-        for name, value in self.told.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        told |= {"gradient_norm": norm, "learning_rate": rate}
+        _add(self.sums, told)
         self.step += 1
-        return loss
-
-    def _tell(self, told: Mapping[str, float]) -> None:
-        for name, value in told.items():
-            self.told[name] = self.told.get(name, 0.0) + value
+        return told
 
     @torch.no_grad()
     def _average(self, decay: float) -> None:
@@ -228,6 +251,10 @@ class _State:
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.student.state_dict().items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+
+    def keep(self, checkpoints: Checkpoints) -> None:
+        if self.processes.first and checkpoints.due:
+            checkpoints.save(self.snapshot())
 
     def snapshot(self) -> dict[str, Any]:
         return {
@@ -256,6 +283,11 @@ class _State:
         self.best_epoch = saved["best_epoch"]
         self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]
         self.lesson.restore(saved["lesson"])
+
+
+def _add(sums: dict[str, float], told: Mapping[str, float]) -> None:
+    for name, value in told.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 def _numbers(score: Score | None) -> list[float] | None:

@@ -118,17 +118,22 @@ def weighted_terms(
     return terms
 
 
-def pulls(terms: Mapping[str, Term], student: Outputs) -> dict[str, float]:
+def pulls(
+    terms: Mapping[str, Term], student: Outputs, whole: Callable[[Sequence[float]], Sequence[float]] = tuple
+) -> dict[str, float]:
     """Each objective's share of the pull on the student, as `pull/NAME`: the norm of its weighted gradient at the
     student's features, or at its logits where nothing looks at features, over the sum of all norms. A term whose share
-    is a hundredth does nothing, whatever its weight says (EasyDistill issue 34)."""
+    is a hundredth does nothing, whatever its weight says (EasyDistill issue 34).
+
+    Args:
+        whole: makes norms over all rows of those over the rows that are here.
+    """
     if len(terms) < 2:
         return {}
     at = student.logits if student.features is None else student.features
-    norms = {}
-    for name, term in terms.items():
-        (slope,) = torch.autograd.grad(term.mean, at, retain_graph=True)
-        norms[name] = term.weight * float(slope.norm())
+    slopes = [torch.autograd.grad(term.mean, at, retain_graph=True)[0] for term in terms.values()]
+    found = zip(terms.items(), whole([float(slope.norm()) for slope in slopes]), strict=True)
+    norms = {name: term.weight * norm for (name, term), norm in found}
     total = sum(norms.values()) or 1.0
     return {f"pull/{name}": norm / total for name, norm in norms.items()}
 

@@ -54,6 +54,40 @@ class WhiteBox:
         return (*SoftLabels().objectives(plan), *(objective for objective in shown if objective.weight))
 
 
+@dataclass(frozen=True)
+class SequenceLevel:
+    """Fine-tuning on completions, given, written by the teacher or verified chains of thought (DeepSeek-R1, arXiv
+    2501.12948), and response token by token (GKD, arXiv 2306.13649). The default for text."""
+
+    name: str = "sequence"
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        recipe, weight = plan.recipe, plan.recipe.teacher_weight
+        terms = (
+            Objective("hard-label", 1.0 - weight),
+            Objective("response", weight, recipe.temperature, beta=recipe.beta),
+        )
+        return tuple(term for term in terms if term.weight)
+
+
+@dataclass(frozen=True)
+class OnPolicy(SequenceLevel):
+    """As `sequence`, ever more on what the student writes itself, scored by its teacher (GKD, arXiv 2306.13649)."""
+
+    name: str = "on-policy"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Fine-tuning on completions, and then on what the student writes itself and a verifier passes: as completions,
+    round after round (`self`: STaR, arXiv 2203.14465), or by its rewards (`grpo`: DeepSeekMath, arXiv 2402.03300)."""
+
+    name: str
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        return LABELS_ALONE
+
+
 def objectives_of(plan: Plan, recipe: Recipe) -> Sequence[Objective]:
     """The plan's own [[recipe.objective]], or the recipe's.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -45,6 +46,8 @@ class OnnxPredictor:
         providers: execution providers, the wanted one first. Where the CPU is not among them, a graph that
             falls back to the CPU is refused.
         weights: external tensors, by the location that the graph names.
+        portable: keep the model's bytes, so that it can be pickled and opened by a worker elsewhere. Never on a site:
+            there they are decrypted for the session alone.
 
     Raises:
         EnvironmentUnfit: the graph does not load here, or not on the wanted provider.
@@ -58,6 +61,7 @@ class OnnxPredictor:
         threads: int = 1,
         providers: Sequence[str] = (CPU,),
         weights: Mapping[str, bytes] | None = None,
+        portable: bool = False,
     ) -> None:
         ort.disable_telemetry_events()
         options = _options(threads, strict=CPU not in providers)
@@ -83,6 +87,12 @@ class OnnxPredictor:
             )
         self.facts = dataclasses.replace(facts, provider=active)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._parts = (model, facts, threads, tuple(providers), weights) if portable else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._parts is None:
+            raise TypeError("only a portable OnnxPredictor can be pickled")
+        return _reopened, self._parts
 
     def predict(self, inputs: Tensors) -> dict[str, np.ndarray]:
         """Run the model; thread-safe.
@@ -102,6 +112,12 @@ class OnnxPredictor:
             raise ModelFault(
                 f"the model failed on its input: {_first_line(error)}", hint="Compare the input with the model's."
             ) from error
+
+
+def _reopened(
+    model: bytes, facts: PredictorFacts, threads: int, providers: Sequence[str], weights: Mapping[str, bytes] | None
+) -> OnnxPredictor:
+    return OnnxPredictor(model, facts=facts, threads=threads, providers=providers, weights=weights, portable=True)
 
 
 def _options(threads: int, *, strict: bool) -> ort.SessionOptions:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     tried = [_try(context, form, task, dataset) for form in forms]
     chosen, because = _choose(tried, plan.target.precision, plan.target.margin)
     context.report("compare with the torch student", 3, 4)
-    torch_student = task.student_predictor(student, spec, "student")
+    torch_student = cast(TensorPredictor, task.student_predictor(student, spec, "student"))
     rows = list(task.inputs(dataset, "validation", PARITY_ROWS))
     parity = compare_outputs(_answers(torch_student, rows), _answers(chosen.predictor, rows))
     write_file(folder / "model.onnx", chosen.form.model)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec
+from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
-from toolkit.protocols import HardwareProfile, Report, RunRecord, Target, Teacher
-from toolkit.text import TextTeacher
+from toolkit.protocols import Executor, HardwareProfile, Report, RunRecord, Target
+from toolkit.text import AnyTeacher
 from toolkit.workspace import Stored, Workspace
 
 Kind = TypeVar("Kind", bound=Artifact)
@@ -19,7 +20,7 @@ Kind = TypeVar("Kind", bound=Artifact)
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its plan, the plugins that serve it, where it works, and whom it tells."""
+    """One run: its plan, the plugins that serve it, where it works, whom it tells, and the processes that share it."""
 
     plan: Plan
     plugins: Plugins
@@ -29,10 +30,20 @@ class Context:
     site: Path
     passphrase: str | None = None
     override: str = ""
+    processes: Processes = ALONE
 
     @property
-    def teacher(self) -> Teacher | TextTeacher:
+    def teacher(self) -> AnyTeacher:
         return self.plugins.teachers()[self.plan.teacher.name]
+
+    @property
+    def journal(self) -> Path:
+        """Where what this teacher writes is kept, for every run of this home."""
+        return self.workspace.home / "answers" / self.teacher.fingerprint(self.plan)[:32]
+
+    @property
+    def executor(self) -> Executor:
+        return self.plugins.executors()[self.plan.compute.executor]
 
     def student_spec(self, dataset: Dataset) -> StudentSpec:
         """The student that the domain, or core, builds for this data."""
@@ -65,10 +76,12 @@ class Stage:
         needs: stages whose artifacts it reads; their digests are its parents.
         code: modules whose sources its digest covers, beside the domain's.
         run: makes the artifact's files in a folder and returns its facts. What lies there after a crash is taken up.
+        begin: as `run`, where the next stage can work on what has been made so far and bring it to its end.
         load: a stored artifact as the record that later stages take.
         uses: what plugins offered for it; the sources of those plugins count too.
         inputs: what else the digest covers: data, checkpoints, the site.
         stands: whether a stored artifact still holds; a site may have changed since.
+        together: several processes run it together, of which the first one writes; else the first one runs it alone.
     """
 
     name: str
@@ -78,6 +91,8 @@ class Stage:
     code: tuple[str, ...]
     run: Callable[[Context, Upstream, Path], Facts]
     load: Callable[[Context, Stored], Artifact]
+    begin: Callable[[Context, Upstream, Path], TeacherLabels] | None = None
     uses: Callable[[Context], tuple[object, ...]] = field(default=lambda _: ())
     inputs: Callable[[Context], Mapping[str, Any]] = field(default=lambda _: {})
     stands: Callable[[Context, Artifact], bool] = field(default=lambda _, __: True)
+    together: bool = False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from toolkit.artifacts import Dataset, Facts, Student, TeacherLabels
 from toolkit.distil.recipes import objectives_of
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.tasks.base import task_of
-from toolkit.workspace import Stored
+from toolkit.workspace import Stored, file_digest
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
@@ -22,7 +24,16 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         objectives_of(plan, context.plugins.recipes()[plan.recipe.name]),
         folder,
         context.report,
+        context.processes,
     )
+
+
+def inputs(context: Context) -> Mapping[str, Any]:
+    """The files of the checkpoint that the student begins as."""
+    folder = context.plan.student.checkpoint
+    if folder is None:
+        return {}
+    return {"checkpoint": {path.name: file_digest(path) for path in sorted(folder.iterdir()) if path.is_file()}}
 
 
 def load(context: Context, stored: Stored) -> Student:
@@ -32,9 +43,20 @@ def load(context: Context, stored: Stored) -> Student:
 STAGE = Stage(
     name="distil",
     kind="student",
-    keys=("recipe", "student", "compute.seed", "compute.device", "compute.precision"),
+    keys=(
+        "recipe",
+        "student",
+        "practice",
+        "text.row_tokens",
+        "text.answer_tokens",
+        "compute.seed",
+        "compute.device",
+        "compute.precision",
+    ),
     needs=("prepare", "label"),
     code=("toolkit.distil", "toolkit.tasks"),
     run=run,
     load=load,
+    inputs=inputs,
+    together=True,
 )

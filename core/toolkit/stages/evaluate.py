@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, TeacherLabels
-from toolkit.protocols import PredictorFacts
-from toolkit.serving.sessions import OnnxPredictor
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.evaluations import score
+from toolkit.stages.spread import spread
 from toolkit.tasks.base import task_of
 from toolkit.workspace import Stored
 
@@ -18,17 +17,18 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     task, dataset = task_of(context.plan), take(upstream, "prepare", Dataset)
     labels, student = take(upstream, "label", TeacherLabels), take(upstream, "distil", Student)
     spec = context.student_spec(dataset)
-    predictors = [
-        OnnxPredictor(task.teacher_model(labels), facts=PredictorFacts("teacher", "", labels.digest), threads=0),
-        task.student_predictor(student, spec, "student"),
-    ]
-    if "baseline" in student.facts:
-        predictors.append(task.student_predictor(student, spec, "baseline"))
     scored: dict[str, object] = {}
-    for done, predictor in enumerate(predictors):
-        context.report(f"score the {predictor.facts.form}", done, len(predictors))
-        evaluation = score(context, dataset, predictor, folder)
-        scored[predictor.facts.form] = {name: metric.as_record() for name, metric in evaluation.metrics.items()}
+    with context.executor.open(context.plan) as workers:
+        predictors = [
+            task.teacher_predictor(context.plan, context.teacher, labels, context.journal, workers.threads),
+            task.student_predictor(student, spec, "student"),
+        ]
+        if "baseline" in student.facts:
+            predictors.append(task.student_predictor(student, spec, "baseline"))
+        for done, predictor in enumerate(predictors):
+            context.report(f"score the {predictor.facts.form}", done, len(predictors))
+            evaluation = score(context, dataset, spread(predictor, workers), folder)
+            scored[predictor.facts.form] = {name: metric.as_record() for name, metric in evaluation.metrics.items()}
     return {"metrics": scored}
 
 
@@ -39,7 +39,7 @@ def load(context: Context, stored: Stored) -> Evaluation:
 STAGE = Stage(
     name="evaluate",
     kind="evaluation",
-    keys=("compute.seed",),
+    keys=("compute.seed", "text.answer_tokens"),
     needs=("prepare", "label", "distil"),
     code=("toolkit.score", "toolkit.tasks", "toolkit.stages.evaluate"),
     run=run,

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, Metric
-from toolkit.protocols import TensorPredictor
 from toolkit.stages.context import Context
+from toolkit.tasks.base import AnyPredictor
 from toolkit.workspace import canonical_json, write_file
 
 
-def score(context: Context, dataset: Dataset, predictor: TensorPredictor, folder: Path) -> Evaluation:
+def score(context: Context, dataset: Dataset, predictor: AnyPredictor, folder: Path) -> Evaluation:
     """Ask the domain's `evaluate`, and keep the answer under the predictor's form."""
     found: Evaluation = context.plugins.hook.evaluate(plan=context.plan, dataset=dataset, predictor=predictor)
     write_file(folder / f"{predictor.facts.form}.json", canonical_json(as_record(found)))

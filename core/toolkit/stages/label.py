@@ -8,29 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Artifact, Dataset, Facts, TeacherLabels
-from toolkit.distil import labels as store
+from toolkit.distil.cache import shelf
 from toolkit.errors import Refused
 from toolkit.plan import Plan
-from toolkit.protocols import Teacher
 from toolkit.stages.context import Context, Stage, Upstream, take
-from toolkit.text import TextTeacher
+from toolkit.text import AnyTeacher, TextTeacher
 from toolkit.workspace import Stored
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """Label, or take up labelling that was interrupted."""
+    labels = begin(context, upstream, folder)
+    for done, _ in enumerate(labels.filling or ()):
+        context.report("the teacher answers", done, labels.facts["units"])
+    return labels.facts
+
+
+def begin(context: Context, upstream: Upstream, folder: Path) -> TeacherLabels:
+    """Label; a teacher that may answer beside training has only begun when this returns."""
     check_licence(context.plan, context.teacher)
     labels: TeacherLabels = context.plugins.hook.label(
         plan=context.plan,
         dataset=take(upstream, "prepare", Dataset),
         teacher=context.teacher,
         workspace=folder,
+        journal=context.journal,
         report=context.report,
+        executor=context.executor,
     )
-    return labels.facts
+    return labels
 
 
-def check_licence(plan: Plan, teacher: Teacher | TextTeacher) -> None:
+def check_licence(plan: Plan, teacher: AnyTeacher) -> None:
     """Refuse a teacher whose licence does not allow its answers to train a model.
 
     Raises:
@@ -58,21 +67,35 @@ def inputs(context: Context) -> Mapping[str, Any]:
 
 
 def stands(context: Context, artifact: Artifact) -> bool:
-    """Whether every shard of the label store is what was written; one that is not is labelled again."""
-    return not store.damaged(artifact.path / "labels")
+    """Whether every shard of the label stores is what was written; one that is not is labelled again."""
+    return not shelf.damaged(artifact.path)
 
 
 def load(context: Context, stored: Stored) -> TeacherLabels:
     return TeacherLabels(stored.path, stored.digest, stored.parents, stored.facts)
 
 
+TEXT_KEYS = (
+    "max_tokens", "completions", "samples", "answer_tokens", "temperature", "knowledge", "top_k", "vocabulary"
+)  # fmt: skip
+"""Of the plan's table for text, what a teacher is asked by."""
+
 STAGE = Stage(
     name="label",
     kind="labels",
-    keys=("teacher", "recipe.views", "recipe.mixup", "student.input_size", "compute.seed", "compute.device"),
+    keys=(
+        "teacher",
+        "recipe.views",
+        "recipe.mixup",
+        "student.input_size",
+        *(f"text.{key}" for key in TEXT_KEYS),
+        "compute.seed",
+        "compute.device",
+    ),
     needs=("prepare",),
     code=("toolkit.distil", "toolkit.tasks", "toolkit.compile.export"),
     run=run,
+    begin=begin,
     load=load,
     uses=lambda context: (context.teacher,),
     inputs=inputs,

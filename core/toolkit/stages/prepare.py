@@ -35,7 +35,9 @@ def check_folder(path: Path) -> None:
     """Refuse a data path that is no folder. Raises DataError (exit 2)."""
     if not path.is_dir():
         found = "is a file" if path.exists() else "does not exist"
-        raise DataError(f"the data folder {path} {found}", hint="--data names a folder with one folder a class.")
+        raise DataError(
+            f"the data folder {path} {found}", hint="--data names a folder: of one folder a class, or of JSON lines."
+        )
 
 
 def load(context: Context, stored: Stored) -> Dataset:
@@ -45,7 +47,7 @@ def load(context: Context, stored: Stored) -> Dataset:
 STAGE = Stage(
     name="prepare",
     kind="dataset",
-    keys=("domain", "task", "data", "compute.seed"),
+    keys=("domain", "task", "data", "text.system", "compute.seed"),
     needs=(),
     code=("toolkit.tasks", "toolkit.stages.prepare"),
     run=run,

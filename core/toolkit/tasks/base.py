@@ -9,11 +9,33 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
-from toolkit.plan import Plan
-from toolkit.protocols import Objective, Report, ServedPredictor, Service, Teacher, TensorPredictor, Tensors
+from toolkit.plan import STAGES, Plan
+from toolkit.protocols import Executor, Objective, Report, ServedPredictor, Service, TensorPredictor, Tensors
+from toolkit.text import AnyTeacher, TextPredictor
 
-TASKS = {"image_classification": "toolkit.tasks.image_classification.task"}
+TASKS = {
+    "image_classification": "toolkit.tasks.image_classification.task",
+    "text_generation": "toolkit.tasks.text_generation.task",
+}
+
+DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "text_generation": {
+        "teacher": {"name": "transformers"},
+        "recipe": {
+            "name": "sequence", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01
+        },
+    },
+}  # fmt: skip
+"""What a task wants otherwise than core does, where neither user nor domain says anything."""
+
+
+AnyPredictor = TensorPredictor | TextPredictor
+
+
+FURTHEST = {"text_generation": "evaluate"}
+"""The stage where the line ends for a task that does not go all the way yet."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +73,22 @@ class Task(Protocol):
         """The member of the task's student family that the plan names."""
         ...
 
-    def label(self, plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
-        """Adapt the teacher and store its answers to the training rows."""
+    def check(self, plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> None:
+        """Raise what can be known before anything runs: parts of the plan that do not fit this task."""
+        ...
+
+    def label(
+        self, plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report,
+        executor: Executor,
+    ) -> TeacherLabels:  # fmt: skip
+        """Adapt the teacher and store its answers to the training rows, which the executor's workers ask for. What it
+        writes is kept in `journal`."""
+        ...
+
+    def teacher_predictor(
+        self, plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+    ) -> AnyPredictor:
+        """The teacher as it was adapted, or as it answers; on so many threads, where it is a session of its own."""
         ...
 
     def teacher_model(self, labels: TeacherLabels) -> bytes:
@@ -68,11 +104,13 @@ class Task(Protocol):
         objectives: Sequence[Objective],
         folder: Path,
         report: Report,
+        processes: Processes = ALONE,
     ) -> dict[str, Any]:
-        """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student."""
+        """Train the student, and its baseline where the plan wants one, into `folder`; the facts of a Student. Of
+        several processes the first one writes, and each returns the same."""
         ...
 
-    def student_predictor(self, student: Student, spec: StudentSpec, which: str) -> TensorPredictor:
+    def student_predictor(self, student: Student, spec: StudentSpec, which: str) -> AnyPredictor:
         """The torch `student` or `baseline`."""
         ...
 
@@ -84,8 +122,12 @@ class Task(Protocol):
         """The first `rows` readable rows of a split as a model takes them, one a batch."""
         ...
 
-    def evaluate(self, plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+    def evaluate(self, plan: Plan, dataset: Dataset, predictor: AnyPredictor) -> Evaluation:
         """The task's metrics on the test rows."""
+        ...
+
+    def headline(self, stage: str, facts: Facts) -> str:
+        """The one line that a user wants to see of `prepare`, `label`, `distil` or `evaluate`."""
         ...
 
     def footprint(self, model: Path, dataset: Dataset) -> dict[str, Any]:
@@ -103,6 +145,17 @@ class Task(Protocol):
     def serve(self, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
         """The task's default service."""
         ...
+
+
+def check_end(plan: Plan, until: str) -> None:
+    """Refuse to begin what cannot be ended.
+
+    Raises:
+        PlanError: the task does not go so far.
+    """
+    last = FURTHEST.get(plan.task, STAGES[-1])
+    if STAGES.index(until) > STAGES.index(last):
+        raise PlanError(f"the task {plan.task} goes as far as {last}", hint=f"Add --until {last}.")
 
 
 def task_of(plan: Plan) -> Task:

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig, ViTForImageClassification
+from tokenizers import Tokenizer, models
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from toolkit.distil.learner import last_layer
 from toolkit.errors import PlanError
 from toolkit.plan import Plan, TeacherPlan
 from toolkit.testing.teachers import check_teacher
+from toolkit.text import LocalTeacher
 from toolkit_teacher_transformers import TransformersTeacher
 
 SIZE = 32
@@ -107,3 +118,82 @@ def test_a_checkpoint_of_another_input_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="32 pixels") as refused:
         TransformersTeacher().load(plan_of(vit(tmp_path / "checkpoint"), size=64), ["good", "pit"])
     assert "teacher.input_size=32" in refused.value.hint
+
+
+def llama(folder: Path) -> Path:
+    """A language model with a tokenizer of three words."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=8, **sizes)).save_pretrained(folder)
+    backend = Tokenizer(models.WordLevel({"</s>": 0, "<unk>": 1, "word": 2}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+def text_plan(checkpoint: Path) -> Plan:
+    teacher = TeacherPlan(name="transformers", checkpoint=checkpoint)
+    return Plan(domain="chat", task="text_generation", teacher=teacher)
+
+
+def gguf(file: Path, data: bytes = b"GGUF" + b"\0" * 60) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return file
+
+
+def test_a_language_model_is_a_teacher_on_this_machine(tmp_path: Path) -> None:
+    teacher, folder = TransformersTeacher(), llama(tmp_path / "checkpoint")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert isinstance(teacher, LocalTeacher)
+    assert teacher.source(text_plan(folder)) == folder
+    record = teacher.record(text_plan(folder))
+    assert (record.id, record.licence, record.distillation) == ("transformers:checkpoint", "MIT", "allowed")
+    assert {"text_generation", "image_classification"} <= teacher.tasks
+    assert {"text", "response"} <= teacher.gives
+
+
+def test_another_tokenizer_or_template_is_another_language_teacher_and_a_card_is_not(tmp_path: Path) -> None:
+    teacher, folder = TransformersTeacher(), llama(tmp_path / "checkpoint")
+    plan = text_plan(folder)
+    seen = [teacher.fingerprint(plan)]
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert teacher.fingerprint(text_plan(moved)) == seen[0]
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    assert teacher.fingerprint(plan) == seen[0]
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    seen.append(teacher.fingerprint(plan))
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"word"', '"other"'))
+    seen.append(teacher.fingerprint(plan))
+    assert len(set(seen)) == 3
+
+
+def test_a_gguf_file_teaches_text_and_text_alone(tmp_path: Path) -> None:
+    teacher, file = TransformersTeacher(), gguf(tmp_path / "models" / "Small-Q8.GGUF")
+    plan = text_plan(file)
+    assert teacher.source(plan) == file
+    assert teacher.record(plan).id == "transformers:Small-Q8"
+    with pytest.raises(PlanError, match="a language model") as refused:
+        teacher.record(plan_of(file))
+    assert "folder of a checkpoint" in refused.value.hint
+    with pytest.raises(PlanError, match=r"none\.gguf does not exist"):
+        teacher.source(text_plan(tmp_path / "none.gguf"))
+
+
+def test_the_licence_of_a_gguf_file_is_what_the_card_beside_it_states(tmp_path: Path) -> None:
+    teacher, plan = TransformersTeacher(), text_plan(gguf(tmp_path / "small.gguf"))
+    assert (teacher.record(plan).licence, teacher.record(plan).distillation) == ("", "unknown")
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (tmp_path / "LICENSE").write_text("The text.")
+    record = teacher.record(plan)
+    assert (record.licence, record.distillation, record.licence_text) == ("Apache-2.0", "allowed", "The text.")
+
+
+def test_the_fingerprint_of_a_gguf_file_is_its_own_and_not_its_neighbours(tmp_path: Path) -> None:
+    teacher, file = TransformersTeacher(), gguf(tmp_path / "small.gguf")
+    before = teacher.fingerprint(text_plan(file))
+    gguf(tmp_path / "other.gguf", b"GGUF other")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert teacher.fingerprint(text_plan(file)) == before
+    gguf(file, b"GGUF" + b"\0" * 59 + b"\1")
+    assert teacher.fingerprint(text_plan(file)) != before

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, tee
 from typing import Any
 
 import numpy as np
 
 from toolkit.artifacts import Dataset, Evaluation, Row
 from toolkit.plan import Plan
-from toolkit.protocols import TensorPredictor
+from toolkit.protocols import BatchPredictor, TensorPredictor, Tensors
 from toolkit.score.classification import ClassificationScore, score_classification
 
 BATCH = 32
@@ -28,8 +28,10 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evalua
     classes = dataset.classes
     per_row: list[dict[str, Any]] = []
     probabilities: list[np.ndarray] = []
-    for rows, images in _batches(dataset.split("test")):
-        batch = predictor.predict({"image": images})["probabilities"] if images is not None else None
+    batches, read_ahead = tee(_batches(dataset.split("test")))
+    given_batches = _answers(predictor, ({"image": images} for _, images in read_ahead if images is not None))
+    for rows, images in batches:
+        batch = next(given_batches)["probabilities"] if images is not None else None
         for index, row in enumerate(rows):
             given = None if batch is None else batch[index]
             probabilities.append(np.full(len(classes), 1 / len(classes)) if given is None else given)
@@ -61,6 +63,13 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evalua
         "worst": [per_row[index]["id"] for index in score.worst],
     }  # fmt: skip
     return Evaluation.found(score.metrics, per_row=per_row, slices=slices, facts=facts)
+
+
+def _answers(predictor: TensorPredictor, batches: Iterable[Tensors]) -> Iterator[Tensors]:
+    """A predictor that works on several batches at once reads ahead; any other is asked batch by batch."""
+    if isinstance(predictor, BatchPredictor):
+        return predictor.predict_all(batches)
+    return map(predictor.predict, batches)
 
 
 def _record(row: Row, given: np.ndarray | None, classes: tuple[str, ...]) -> dict[str, Any]:

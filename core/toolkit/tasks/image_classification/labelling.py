@@ -1,12 +1,20 @@
 """Labelling pictures: the teacher is adapted to the classes at hand, exported, and asked about every view of every
-training row. On a CPU it answers through ONNX Runtime, several times faster there than torch, else through torch."""
+training row. On a CPU it answers through ONNX Runtime, several times faster there than torch, else through torch.
+
+Rows are asked about by the executor's workers, in pieces that depend on nothing but the number of rows: whoever labels,
+and however many, the same rows stand together in a batch.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +25,12 @@ from toolkit.artifacts import Dataset, TeacherLabels
 from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
-from toolkit.distil.devices import prepare_torch
+from toolkit.distil.devices import choose_device, prepare_torch
 from toolkit.distil.learner import WithFeatures
 from toolkit.distil.watching import pace_file, read_pace, watched
-from toolkit.plan import Plan
-from toolkit.protocols import Report, Teacher, TeacherSpec
+from toolkit.plan import ComputePlan, Plan
+from toolkit.protocols import Executor, Report, Teacher, TeacherSpec
+from toolkit.tasks.image_classification.augment import Augmentation, Views
 from toolkit.tasks.image_classification.batches import TrainingData, load_training_data
 from toolkit.tasks.image_classification.training import (
     adapt_teacher,
@@ -33,8 +42,16 @@ from toolkit.workspace import write_file
 TEACHER = "teacher"
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
 
+BATCH = 64
+"""Rows that go through the teacher at once."""
 
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report) -> TeacherLabels:
+PIECE = 8 * BATCH
+"""Rows of a piece of work: seconds of it, and what is done again where a worker dies."""
+
+
+def label(
+    plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, report: Report, executor: Executor
+) -> TeacherLabels:
     """Fill `workspace` with the adapted teacher and its labels; what is there already is not done again."""
     device = prepare_torch(plan.compute)
     spec = teacher.load(plan, dataset.classes)
@@ -42,12 +59,28 @@ def label(plan: Plan, dataset: Dataset, teacher: Teacher, workspace: Path, repor
     if not (workspace / FACTS).exists():
         _adapt(plan, dataset, data, spec, device, workspace, report)
     carriers = (store.LOGITS, store.FEATURES) if "features" in teacher.gives else (store.LOGITS,)
+
+    def asking(threads: int) -> Asking:
+        """Read only where a view is to be labelled."""
+        views, cpu = data.views, device.type == "cpu"
+        return Asking(
+            pictures=views.pictures.numpy(),
+            seed=views.seed,
+            augmentation=views.augmentation,
+            size=plan.teacher.input_size,
+            carriers=carriers,
+            threads=threads,
+            device=str(device),
+            weights=(workspace / (NETWORK if cpu else WEIGHTS)).read_bytes(),
+            spec=None if cpu else spec,
+        )
+
     mended = store.fill(
         workspace / "labels",
         views=plan.recipe.views,
         rows=len(data.labels),
         carriers=carriers,
-        label_view=_labeller(plan, data, spec, carriers, device, workspace),
+        label_views=lambda views: _label_views(plan, executor, asking, len(data.labels), views),
         report=report,
     )
     facts = json.loads((workspace / FACTS).read_bytes())
@@ -90,41 +123,79 @@ def _adapt(
     Checkpoints(folder).clear()
 
 
-def _labeller(
-    plan: Plan, data: TrainingData, spec: TeacherSpec, carriers: Sequence[str], device: torch.device, folder: Path
-) -> Callable[[int], store.Arrays]:
-    """What the teacher says of every row under one view."""
-    answer = _answerer(plan, spec, carriers, device, folder)
-    rows = torch.arange(len(data.labels))
+@dataclass(frozen=True)
+class Piece:
+    """Rows `first` to `last`, that one not included, under one view."""
 
-    def label_view(view: int) -> store.Arrays:
-        views = (data.views.render(part, view, plan.teacher.input_size) for part in torch.split(rows, 64))
-        parts = list(zip(*(answer(pixels) for pixels in views), strict=True))
-        return {name: np.concatenate(part) for name, part in zip(carriers, parts, strict=True)}
-
-    return label_view
+    view: int
+    first: int
+    last: int
 
 
-def _answerer(
-    plan: Plan, spec: TeacherSpec, carriers: Sequence[str], device: torch.device, folder: Path
-) -> Callable[[Tensor], Sequence[np.ndarray]]:
-    """Pixels of a batch to what each carrier holds of them, float32."""
-    if device.type == "cpu":
+@dataclass(frozen=True)
+class Asking:
+    """All that a worker needs to ask the teacher, wherever the worker is: called, it loads the teacher.
+
+    Args:
+        pictures: all of them, uint8 [n, channels, side, side]; as an array, which workers of one machine can share.
+        threads: what a worker may use of its machine.
+        weights: the exported network on a CPU, else the trained weights of the network that `spec` builds.
+    """
+
+    pictures: np.ndarray
+    seed: int
+    augmentation: Augmentation
+    size: int
+    carriers: Sequence[str]
+    threads: int
+    device: str
+    weights: bytes
+    spec: TeacherSpec | None
+
+    def __call__(self) -> Callable[[Piece], store.Arrays]:
+        torch.set_num_threads(self.threads)
+        with warnings.catch_warnings():  # pictures that workers share cannot be written to; a view never does
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            views = Views(torch.from_numpy(self.pictures), self.seed, self.augmentation)
+        answer = self._on_cpu() if self.spec is None else self._on_device(self.spec)
+
+        def ask(piece: Piece) -> store.Arrays:
+            rows = torch.split(torch.arange(piece.first, piece.last), BATCH)
+            parts = list(zip(*(answer(views.render(part, piece.view, self.size)) for part in rows), strict=True))
+            return {name: np.concatenate(part) for name, part in zip(self.carriers, parts, strict=True)}
+
+        return ask
+
+    def _on_cpu(self) -> Callable[[Tensor], Sequence[np.ndarray]]:
+        """Pixels of a batch to what each carrier holds of them, float32."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = plan.compute.threads
-        session = onnxruntime.InferenceSession(
-            (folder / NETWORK).read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
-        return lambda pixels: session.run(list(carriers), {"pixels": pixels.contiguous().numpy()})
-    network = teacher_network(spec)
-    network.load_state_dict(torch.load(folder / WEIGHTS, weights_only=True))
-    module = WithFeatures(network, teacher_head(network, spec)).eval().to(device)
+        options.intra_op_num_threads = self.threads
+        session = onnxruntime.InferenceSession(self.weights, options, providers=["CPUExecutionProvider"])
+        return lambda pixels: session.run(list(self.carriers), {"pixels": pixels.contiguous().numpy()})
 
-    @torch.inference_mode()
-    def answer(pixels: Tensor) -> Sequence[np.ndarray]:
-        said = dict(zip((store.LOGITS, store.FEATURES), module(pixels.to(device)), strict=True))
-        return [said[name].float().cpu().numpy() for name in carriers]
+    def _on_device(self, spec: TeacherSpec) -> Callable[[Tensor], Sequence[np.ndarray]]:
+        device = choose_device(ComputePlan(device=self.device))
+        network = teacher_network(spec)
+        network.load_state_dict(torch.load(io.BytesIO(self.weights), weights_only=True))
+        module = WithFeatures(network, teacher_head(network, spec)).eval().to(device)
 
-    return answer
+        @torch.inference_mode()
+        def answer(pixels: Tensor) -> Sequence[np.ndarray]:
+            said = dict(zip((store.LOGITS, store.FEATURES), module(pixels.to(device)), strict=True))
+            return [said[name].float().cpu().numpy() for name in self.carriers]
+
+        return answer
+
+
+def _label_views(
+    plan: Plan, executor: Executor, asking: Callable[[int], Asking], rows: int, views: Sequence[int]
+) -> Iterator[store.Arrays]:
+    """What the teacher says of every row, one view after the other."""
+    parts = [(first, min(first + PIECE, rows)) for first in range(0, rows, PIECE)]
+    pieces = [Piece(view, first, last) for view in views for first, last in parts]
+    with executor.open(plan) as workers, closing(workers.map(asking(workers.threads), pieces)) as said:
+        for _ in views:
+            whole = list(islice(said, len(parts)))
+            yield {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}

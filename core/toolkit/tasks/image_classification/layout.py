@@ -13,6 +13,7 @@ from pathlib import Path
 
 from toolkit.errors import DataError
 from toolkit.tasks.findings import Finding, listed
+from toolkit.tasks.licence import NAMES
 from toolkit.workspace import digest_of, file_digest
 
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
@@ -33,15 +34,6 @@ class Entry:
     label: str
     split: str
     refused: str = ""
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The licence of the data: `text` as the caller states it, or the first line of the LICENSE file (`sha256`)."""
-
-    text: str
-    stated: bool
-    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,18 +85,6 @@ def scan_folder(source: Path, *, purpose: str = "train") -> Layout:
     """
     layout = _scanned(source, unlabelled=purpose == "train")
     return _trainable(layout) if purpose == "train" else layout
-
-
-def licence_of(layout: Layout, stated: str) -> Licence:
-    """The licence the caller states, else the LICENSE file's, else none."""
-    if stated:
-        return Licence(stated, True)
-    if layout.licence_file is None:
-        return Licence("", False)
-    with layout.licence_file.open("rb") as stream:
-        text = stream.read(65_536).decode("utf-8", errors="replace")
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return Licence(first[:200], bool(first), file_digest(layout.licence_file))
 
 
 def source_digest(source: Path) -> str:
@@ -259,7 +239,7 @@ def _refusal(source: Path, item: os.DirEntry[str]) -> str:
 
 def _licence_file(top: list[os.DirEntry[str]], source: Path) -> Path | None:
     for item in top:
-        if item.name.upper().startswith(("LICENSE", "LICENCE")) and not _refusal(source, item):
+        if item.name.upper().startswith(NAMES) and not _refusal(source, item):
             return Path(item.path)
     return None
 

@@ -26,12 +26,12 @@ from toolkit.tasks.image_classification.layout import (
     UNLABELLED,
     Layout,
     digest_of_files,
-    licence_of,
     scan_folder,
     source_digest,
 )
 from toolkit.tasks.image_classification.rows import RowRecord, load_rows, write_rows
 from toolkit.tasks.image_classification.unlabelled import join_unlabelled
+from toolkit.tasks.licence import licence_of
 from toolkit.tasks.splits import Member, Splits, split_rows
 from toolkit.workspace import write_file
 
@@ -75,7 +75,7 @@ def prepare_image_folder(
             hint="Check that the files open in an image viewer.",
         )
     findings = [*layout.findings, *checks.check_files(every), *checks.check_sizes(files)]
-    licence = licence_of(layout, settings.licence)
+    licence = licence_of(layout.licence_file, settings.licence)
     if not licence.stated:
         findings.append(Finding("licence", "warning", "no licence is stated for these data"))
     if purpose == "train":

@@ -9,11 +9,13 @@ import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.protocols import (
+    Executor,
     Objective,
     PredictorFacts,
     Report,
@@ -23,6 +25,7 @@ from toolkit.protocols import (
     TensorPredictor,
     Tensors,
 )
+from toolkit.serving.sessions import OnnxPredictor
 from toolkit.tasks.base import Request
 from toolkit.tasks.image_classification import reader
 from toolkit.tasks.image_classification.estimate import estimate
@@ -30,6 +33,7 @@ from toolkit.tasks.image_classification.evaluate import evaluate, single_inputs
 from toolkit.tasks.image_classification.family import build_student
 from toolkit.tasks.image_classification.rows import load_rows
 from toolkit.tasks.image_classification.thumbnails import encode_jpeg, encode_png, thumbnail
+from toolkit.text import AnyTeacher
 
 __all__ = ["build_student", "estimate", "evaluate", "source_digest"]
 
@@ -52,11 +56,33 @@ def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
     return Dataset(folder, digest, facts=facts, reader=lambda split: load_rows(folder, split, facts))
 
 
-def label(plan: Plan, dataset: Dataset, teacher: Teacher, folder: Path, report: Report) -> TeacherLabels:
+def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> None:
+    """Whatever teaches pictures can be adapted, and every objective computed."""
+
+
+def label(
+    plan: Plan,
+    dataset: Dataset,
+    teacher: AnyTeacher,
+    folder: Path,
+    journal: Path,
+    report: Report,
+    executor: Executor,
+) -> TeacherLabels:
     """Adapt the teacher and store its answers to every view of the training rows."""
     from toolkit.tasks.image_classification import labelling
 
-    return labelling.label(plan, dataset, teacher, folder, report)
+    del journal
+    return labelling.label(plan, dataset, cast(Teacher, teacher), folder, report, executor)
+
+
+def teacher_predictor(
+    plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+) -> TensorPredictor:
+    """The adapted teacher."""
+    del plan, teacher, journal
+    facts = PredictorFacts("teacher", "", labels.digest)
+    return OnnxPredictor(teacher_model(labels), facts=facts, threads=threads, portable=True)
 
 
 def teacher_model(labels: TeacherLabels) -> bytes:
@@ -72,11 +98,12 @@ def train(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
     from toolkit.tasks.image_classification import training
 
-    return training.train_pair(plan, dataset, labels, spec, objectives, folder, report)
+    return training.train_pair(plan, dataset, labels, spec, objectives, folder, report, processes)
 
 
 def student_predictor(student: Student, spec: StudentSpec, which: str) -> TensorPredictor:
@@ -121,6 +148,20 @@ def request(dataset: Dataset) -> Request:
     """The first readable test picture as a PNG, which loses nothing."""
     row = next(row for row in dataset.split("test") if "image" in row.inputs)
     return Request("/v1/inspect", encode_png(row.inputs["image"]), "image/png", row.id)
+
+
+def headline(stage: str, facts: Facts) -> str:
+    """Classes and rows; how good the teacher, the student and all of them are."""
+    if stage == "prepare":
+        counts = ", ".join(f"{split} {sum(rows.values()):,}" for split, rows in facts["counts"].items())
+        counts += f", unlabelled {facts['unlabelled']:,}" if facts.get("unlabelled") else ""
+        return f"{len(facts['classes'])} classes; {counts}" + (" (sample)" if facts.get("sample") else "")
+    if stage == "label":
+        return f"{facts['name']}: {facts['validation_accuracy']:.1%} on validation"
+    if stage == "distil":
+        return f"{facts['student']['parameters']:,} parameters: {facts['student']['validation_accuracy']:.1%}"
+    shown = {form: metrics["accuracy"]["value"] for form, metrics in facts["metrics"].items()}
+    return ", ".join(f"{form} {value:.1%}" for form, value in shown.items()) + " on test"
 
 
 def pictures(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:

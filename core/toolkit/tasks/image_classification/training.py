@@ -22,6 +22,7 @@ from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.distil.watching import UNWATCHED, Watch, pace_file, read_pace, watched
 from toolkit.distil.weighting import Weighting
@@ -89,6 +90,7 @@ def train_student(
     folder: Path,
     report: Callable[[int, int], None],
     precision: Wanted | Precision,
+    processes: Processes = ALONE,
     watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train the student, or with `answers` None its baseline: same seed, same first weights, as many steps."""
@@ -115,6 +117,7 @@ def train_student(
             loss_ratio=recipe.task_weighting == "loss-ratio",
             floor=recipe.task_floor,
         ),
+        processes,
     )
     return fit(
         learner,
@@ -130,6 +133,7 @@ def train_student(
         folder=folder,
         report=report,
         precision=precision,
+        processes=processes,
         watch=watch,
     )
 
@@ -165,9 +169,10 @@ def train_pair(
     objectives: Sequence[Objective],
     folder: Path,
     report: Report,
+    processes: Processes,
 ) -> dict[str, Any]:
     """The student, and beside it the same student on the labels alone: what distilling added, or cost."""
-    device = prepare_torch(plan.compute)
+    device = prepare_torch(plan.compute, processes)
     data = load_training_data(plan, dataset)
     answers = Answers(store.load(labels.path / "labels"))
     if plan.recipe.answers == "row-mean":
@@ -178,30 +183,27 @@ def train_pair(
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
     for name, (terms, known) in wanted.items():
-        if not (folder / f"{name}.json").exists():
+        record = folder / f"{name}.json"
+        if not processes.decide(record.exists):
             what = f"train the {name}"
             tell = functools.partial(report, what)
             with watched(folder, name, what, report) as watch:
                 fitted = train_student(
-                    plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, watch
-                )
-            write_file(folder / f"{name}.pt", serialise(fitted.weights))
-            write_file(folder / f"{name}.json", canonical_json(_record(fitted)))
-            Checkpoints(folder / name).clear()
-        facts[name] = json.loads((folder / f"{name}.json").read_bytes())
-        facts[name]["pace"] = read_pace(pace_file(folder, name))
+                    plan, data, spec, terms, known, dataset.classes, device, folder / name, tell, precision, processes,
+                    watch,
+                )  # fmt: skip
+            if processes.first:
+                write_file(folder / f"{name}.pt", serialise(fitted.weights))
+                write_file(record, canonical_json(_record(fitted)))
+                Checkpoints(folder / name).clear()
+        facts[name] = json.loads(processes.decide(record.read_bytes))
+        facts[name]["pace"] = processes.decide(functools.partial(read_pace, pace_file(folder, name)))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
 
 
 def _record(fitted: Fitted) -> dict[str, Any]:
-    """What the report shows of a training. Running means and variances are not parameters."""
+    """What the report shows of a student. Running means and variances are not parameters."""
     trained = [w for name, w in fitted.weights.items() if not name.endswith(("running_mean", "running_var", "tracked"))]
-    return {
-        "parameters": sum(weight.numel() for weight in trained),
-        "validation_accuracy": fitted.score.accuracy,
-        "picked_epoch": fitted.epoch,
-        "history": list(fitted.history),
-        "precision": fitted.precision.facts(),
-    }
+    return fitted.facts() | {"parameters": sum(weight.numel() for weight in trained)}

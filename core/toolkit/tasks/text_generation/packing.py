@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -133,6 +133,48 @@ class PackedBatches:
         return self._plan[1]
 
 
+class Units(Protocol):
+    """Rows of a data set whose samples may still be coming."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sequence[Tokenised]:
+        """The samples of a row, none or several; it waits for them where they have not come yet."""
+        ...
+
+
+class UnitBatches:
+    """Steps of so many rows of the data set, each packed by itself, so that training may begin before all samples have
+    come: the first epoch takes rows in the order in which they come, later ones are shuffled.
+
+    Args:
+        capacity: tokens of a packed row.
+        taken: rows of the data set in a step.
+        parts: micro-batches that a step is taken in, where it has so many packed rows.
+    """
+
+    def __init__(self, units: Units, *, capacity: int, taken: int, parts: int = 1, seed: int = 0, pad: int = 0) -> None:
+        self._units, self._capacity, self._taken, self._parts = units, capacity, taken, parts
+        self._seed, self._pad = seed, pad
+        self.steps = max(1, math.ceil(len(units) / taken))
+
+    def step(self, epoch: int, step: int) -> Step:
+        """Without micro-batches where none of its rows has a sample."""
+        order: Sequence[int] = range(len(self._units))
+        if epoch:
+            order = sorted(order, key=lambda index: drawn_lot(self._seed, epoch, "unit", index))
+        samples = [one for index in order[step * self._taken : (step + 1) * self._taken] for one in self._units[index]]
+        if not samples:
+            return Step((), 0)
+        bins = pack([len(sample) for sample in samples], self._capacity, seed=self._seed, epoch=epoch)
+        rows = math.ceil(len(bins) / self._parts)
+        batches = tuple(
+            packed([[samples[i] for i in row] for row in bins[start : start + rows]], self._capacity, self._pad)
+            for start in range(0, len(bins), rows)
+        )
+        return Step(batches, sum(batch.learnt for batch in batches))
+
+
 def pack(lengths: Sequence[int], capacity: int, *, seed: int, epoch: int = 0, window: int = WINDOW) -> list[list[int]]:
     """Indices of samples, row by row: shuffled, then first-fit-decreasing within each window, then rows shuffled.
 
@@ -146,12 +188,12 @@ def pack(lengths: Sequence[int], capacity: int, *, seed: int, epoch: int = 0, wi
             f"a sample has {max(lengths):,} tokens, a row only {capacity:,}",
             hint="Make rows as long as the longest sample, or leave longer samples out when they are tokenised.",
         )
-    order = sorted(range(len(lengths)), key=lambda index: _lot(seed, epoch, "sample", index))
+    order = sorted(range(len(lengths)), key=lambda index: drawn_lot(seed, epoch, "sample", index))
     rows: list[list[int]] = []
     for start in range(0, len(order), window):
         part = sorted(order[start : start + window], key=lambda index: -lengths[index])  # stable: ties as drawn
         rows += _first_fit(part, lengths, capacity)
-    return [rows[place] for place in sorted(range(len(rows)), key=lambda place: _lot(seed, epoch, "row", place))]
+    return [rows[place] for place in sorted(range(len(rows)), key=lambda place: drawn_lot(seed, epoch, "row", place))]
 
 
 def _first_fit(order: Sequence[int], lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -182,6 +224,14 @@ def packed(rows: Sequence[Sequence[Tokenised]], capacity: int, pad: int = 0) -> 
     return Packed(ids, labels, positions, segments, tuple(sample for samples in rows for sample in samples))
 
 
-def _lot(seed: int, epoch: int, what: str, number: int) -> bytes:
+def snug(samples: Sequence[Tokenised], pad: int = 0) -> Packed:
+    """Samples in rows as long as the longest of them, as few as first-fit-decreasing needs: at most one a sample."""
+    lengths = [len(sample) for sample in samples]
+    order = sorted(range(len(samples)), key=lambda index: -lengths[index])
+    rows = _first_fit(order, lengths, max(lengths))
+    return packed([[samples[index] for index in row] for row in rows], max(lengths), pad)
+
+
+def drawn_lot(seed: int, epoch: int, what: str, number: int | str) -> bytes:
     """The lot that a number draws: sorting by it shuffles, the same everywhere."""
     return hashlib.sha256(f"{seed}\0{epoch}\0{what}\0{number}".encode()).digest()

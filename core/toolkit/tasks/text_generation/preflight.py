@@ -71,7 +71,7 @@ def preflight(
         if len(longest) > side.context:
             raise PlanError(
                 f"the row {longest.id} has {len(longest):,} tokens, and the {side.name} takes {side.context:,}",
-                hint=f"Set the most tokens of a sample to {side.context:,}: longer rows are left out.",
+                hint=f"--set text.max_tokens={side.context}: longer rows are left out.",
             )
     return Fit(shared, longest.id, len(longest))
 
@@ -91,7 +91,7 @@ def shared_vocabulary(teacher: Side, student: Side, wanted: int | None) -> int:
         sizes = f"the teacher's head has {teacher.vocabulary:,} rows, the student's {student.vocabulary:,}"
         raise PlanError(
             f"{sizes}, of which the tokenizer uses {real:,}",
-            hint=f"Cut both to {least:,}: set the vocabulary to it; what is cut is padding.",
+            hint=f"Cut both to it: --set text.vocabulary={least}; what is cut is padding.",
         )
     if not real <= wanted <= least:
         raise PlanError(

@@ -80,7 +80,7 @@ def read_rows(source: Path) -> Corpus:
     Raises:
         DataError: there is no such file, it is no UTF-8 as a whole, or not one row can be used.
     """
-    files, findings = _files(source)
+    files, findings = data_files(source)
     rows: list[Row] = []
     seen: dict[str, str] = {}
     for path, given in files:
@@ -103,7 +103,7 @@ def read_rows(source: Path) -> Corpus:
 _FORM = '{"prompt": "...", "completion": "..."}.'
 
 
-def _files(source: Path) -> tuple[list[tuple[Path, str]], list[Finding]]:
+def data_files(source: Path) -> tuple[list[tuple[Path, str]], list[Finding]]:
     """The files to read, each with the split its name says, and a note of those that are not read."""
     if source.is_file():
         return [(source, source.stem if source.stem in SPLITS else "")], []

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from toolkit.errors import PlanError
 from toolkit.tasks.text_generation.pruning import pruned
@@ -38,9 +40,10 @@ def from_checkpoint(folder: Path) -> Student:
     """
     check_checkpoint(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
-        )
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(
             f"{folder} cannot be loaded as a language model: {str(error).splitlines()[0]}",
@@ -122,9 +125,27 @@ def cut_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:
 
 def save(student: Student, folder: Path, tokenizer: Any = None) -> None:
     """As safetensors with its config, and the tokenizer beside it where one is given."""
-    student.model.save_pretrained(folder)
+    with without_bars():
+        student.model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether there are any in the folder; a config alone states a student without them."""
+    return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """While transformers reads or writes a model without a bar of its own: the line has one."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -133,8 +154,7 @@ def check_checkpoint(folder: Path) -> None:
     Raises:
         PlanError: the config or the weights are missing.
     """
-    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")] if folder.is_dir() else []
-    if not weights or not (folder / "config.json").is_file():
+    if not has_weights(folder) or not (folder / "config.json").is_file():
         raise PlanError(
             f"{folder} is no Hugging Face checkpoint: config.json or the weights are missing",
             hint="Name a folder as save_pretrained writes it.",

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,9 +27,10 @@ from toolkit.distil.cache.store import Origin, Sample, TokenCache
 from toolkit.distil.chunks import CHUNK
 from toolkit.distil.sequences import TopK, precise
 from toolkit.errors import EnvironmentUnfit, PlanError
-from toolkit.protocols import Report
+from toolkit.executors import LocalWorkers
+from toolkit.protocols import Report, Workers
 from toolkit.tasks.text_generation.preflight import Side, check_disk
-from toolkit.tasks.text_generation.students import check_checkpoint, head_of
+from toolkit.tasks.text_generation.students import check_checkpoint, head_of, without_bars
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, template_digest, tokenizer_digest
 from toolkit.workspace import file_digest
 
@@ -102,7 +104,8 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
         weights = sorted(source.glob("*.safetensors")) or sorted(source.glob("pytorch_model*.bin"))
         files = [source / "config.json", *weights]
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **extra)
+        with without_bars():
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **extra)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(
@@ -111,6 +114,8 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
         ) from error
     model.train(False)
     model.requires_grad_(False)
+    if extra:
+        _forget_quantisation(model)
     _check_head(model, source)
     digest = hashlib.sha256("".join(file_digest(path) for path in files).encode()).hexdigest()
     size = model.config.vocab_size if vocabulary is None else vocabulary
@@ -129,6 +134,7 @@ def label(
     enough: float = ENOUGH,
     batch_tokens: int = BATCH_TOKENS,
     report: Report | None = None,
+    workers: Workers | None = None,
 ) -> TokenCache:
     """Have the teacher say of each completion token what it would, into the cache under `root` that is its own; what is
     there already is not asked again, and a run that was killed goes on.
@@ -139,6 +145,7 @@ def label(
         enough: the mean mass that the k best tokens must have; 0 takes any.
         batch_tokens: tokens that go through the teacher at once.
         report: told ("label", samples done, samples in all).
+        workers: who runs the teacher, a batch at a time; this process where none are given. They change no bit.
 
     Returns:
         The cache, finished; a sample's entries are under its `digest`.
@@ -157,7 +164,10 @@ def label(
     by_digest = {sample.digest: sample for sample in samples}
     missing = [by_digest[digest] for digest in cache.missing(by_digest)]
     check_disk(root, sum(sample.learnt for sample in missing), bytes_per_token(kind))
-    cache.write(_said(teacher, kind, missing, len(by_digest), batch_tokens, report), enough=enough)
+    threads = torch.get_num_threads() if workers is None else workers.threads
+    saying = Saying(teacher, kind.k if isinstance(kind, TopKCodec) else None, threads)
+    batches, done = list(batches_of(missing, batch_tokens)), len(by_digest) - len(missing)
+    cache.write(_said(saying, batches, workers or LocalWorkers(threads), done, report), enough=enough)
     cache.finish(by_digest)
     return cache
 
@@ -187,21 +197,35 @@ def _codec(teacher: LanguageTeacher, name: Literal["topk", "hidden"], k: int) ->
     return HiddenCodec(weight.shape[1], teacher.vocabulary, log_probs)
 
 
+@dataclass(frozen=True)
+class Saying:
+    """What a worker takes with it: the teacher, and of which it keeps what it says: the `k` best tokens, or the hidden
+    states where that is None."""
+
+    teacher: LanguageTeacher
+    k: int | None
+    threads: int
+
+    def __call__(self) -> Callable[[Sequence[Tokenised]], Sequence[Sample]]:
+        torch.set_num_threads(self.threads)
+        return self.said
+
+    def said(self, batch: Sequence[Tokenised]) -> Sequence[Sample]:
+        states = zip(batch, self.teacher.states(batch), strict=True)
+        return [Sample(sample.digest, _entries(self.teacher, self.k, of_it)) for sample, of_it in states]
+
+
 def _said(
-    teacher: LanguageTeacher,
-    codec: Codec,
-    samples: Sequence[Tokenised],
-    whole: int,
-    batch_tokens: int,
-    report: Report | None,
+    saying: Saying, batches: Sequence[Sequence[Tokenised]], workers: Workers, done: int, report: Report | None
 ) -> Iterator[Sample]:
-    done = whole - len(samples)
-    for batch in batches_of(samples, batch_tokens):
-        for sample, states in zip(batch, teacher.states(batch), strict=True):
-            yield Sample(sample.digest, _entries(teacher, codec, states))
-        done += len(batch)
-        if report is not None:
-            report("label", done, whole)
+    """Batch by batch, in their order, whoever was first; `done` samples of all were said before."""
+    whole = done + sum(map(len, batches))
+    with closing(workers.map(saying, batches)) as found:
+        for samples in found:
+            yield from samples
+            done += len(samples)
+            if report is not None:
+                report("label", done, whole)
 
 
 def batches_of(samples: Sequence[Tokenised], tokens: int) -> Iterator[Sequence[Tokenised]]:
@@ -216,13 +240,23 @@ def batches_of(samples: Sequence[Tokenised], tokens: int) -> Iterator[Sequence[T
         yield batch
 
 
-def _entries(teacher: LanguageTeacher, codec: Codec, states: Tensor) -> Mapping[str, np.ndarray]:
+def _entries(teacher: LanguageTeacher, k: int | None, states: Tensor) -> Mapping[str, np.ndarray]:
     """What a codec keeps of some states, a chunk of tokens at a time."""
-    if isinstance(codec, HiddenCodec):
+    if k is None:
         return {"hidden": states.float().cpu().numpy()}
-    parts = [TopK.of_logits(teacher.logits(chunk), codec.k) for chunk in torch.split(states, CHUNK)]
+    parts = [TopK.of_logits(teacher.logits(chunk), k) for chunk in torch.split(states, CHUNK)]
     fields = ("indices", "log_probs", "log_rest")
     return {name: torch.cat([getattr(part, name) for part in parts]).cpu().numpy() for name in fields}
+
+
+def _forget_quantisation(model: PreTrainedModel) -> None:
+    """The weights of a GGUF file are plain numbers once they are read; a copy that said otherwise could not be saved,
+    and a student pruned from it not be read again."""
+    for name in ("hf_quantizer", "is_quantized", "quantization_method"):
+        if name in vars(model):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
 
 
 @torch.inference_mode()

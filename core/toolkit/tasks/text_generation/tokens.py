@@ -44,6 +44,8 @@ class Tokenizer(Protocol):
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any: ...
     def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
     def get_vocab(self) -> dict[str, int]: ...
+    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> Any: ...
+    def save_pretrained(self, save_directory: Any) -> Any: ...
 
     @property
     def all_special_tokens(self) -> list[str]: ...
@@ -96,6 +98,22 @@ class Encoded:
 
 
 def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> Encoded:
+    """As `encoded`, where something must be left.
+
+    Raises:
+        PlanError, DataError: as `encoded`; DataError also where no row is left.
+    """
+    rows = list(rows)
+    found = encoded(rows, tokenizer, max_tokens=max_tokens)
+    if not found.samples:
+        why = f": {found.findings[0].message}" if found.findings else ""
+        raise DataError(
+            f"no row of {len(rows)} is left{why}", hint="Raise text.max_tokens, the most tokens of a sample."
+        )
+    return found
+
+
+def encoded(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> Encoded:
     """Tokenise rows that have a completion.
 
     A row of more than `max_tokens` tokens is dropped with a finding, and so is one whose text spells a special token of
@@ -103,14 +121,13 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
 
     Raises:
         PlanError: the tokenizer has no end-of-sequence token, or its template refuses every row.
-        DataError: a row has no completion, or no row is left.
+        DataError: a row has no completion.
     """
     check_end(tokenizer)
     samples: list[Tokenised] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     beyond: Counter[str] = Counter()
     special = [token for token in _special(tokenizer) if token.strip()]
-    rows = list(rows)
     for row in rows:
         if not row.labelled:
             raise DataError(f"the row {row.id} has no completion", hint="Have the teacher answer it first.")
@@ -124,9 +141,6 @@ def tokenise(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> E
         else:
             samples.append(sample)
     findings = _findings(dropped, beyond, max_tokens)
-    if not samples:
-        why = f": {findings[0].message}" if findings else ""
-        raise DataError(f"no row of {len(rows)} is left{why}", hint="Raise the most tokens of a sample.")
     return Encoded(tuple(samples), "chat" if tokenizer.chat_template else "plain", tuple(findings))
 
 
@@ -150,7 +164,7 @@ def encode(row: Row, tokenizer: Tokenizer) -> Tokenised:
     joint = tuple(_begun(_ids(text + row.completion, tokenizer), tokenizer))
     # A tokenizer may merge across the border; then the completion is tokenised by itself, as a server never merges
     learnt = joint[len(prompt) :] if joint[: len(prompt)] == prompt else _ids(row.completion, tokenizer)
-    ids = (*prompt, *learnt, *_end(row.messages, tokenizer))
+    ids = (*prompt, *learnt, *end_ids(row.messages, tokenizer))
     return Tokenised(row.id, ids, max(1, len(prompt)), row.task)
 
 
@@ -209,6 +223,19 @@ def check_end(tokenizer: Tokenizer) -> int:
     return tokenizer.eos_token_id
 
 
+def end_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
+    """What follows an answer: in the template up to its last special token (a line feed after it is never generated),
+    without one the end-of-sequence token. At least one token."""
+    ids: list[int] = []
+    if tokenizer.chat_template:
+        closed = rendered(messages, tokenizer, answer=_MARK)
+        ids = _ids(closed.rpartition(_MARK)[2], tokenizer)
+        ends = set(_special(tokenizer).values())
+        while ids and ids[-1] not in ends:
+            ids.pop()
+    return ids or [check_end(tokenizer)]
+
+
 def _ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -219,18 +246,6 @@ def _begun(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     if tokenizer.chat_template or begin is None or ids[:1] == [begin]:
         return ids
     return [begin, *ids] if list(tokenizer("a")["input_ids"])[:1] == [begin] else ids
-
-
-def _end(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """What follows an answer in the template up to its last special token (a line feed after it is never generated)."""
-    ids: list[int] = []
-    if tokenizer.chat_template:
-        closed = rendered(messages, tokenizer, answer=_MARK)
-        ids = _ids(closed.rpartition(_MARK)[2], tokenizer)
-        ends = set(_special(tokenizer).values())
-        while ids and ids[-1] not in ends:
-            ids.pop()
-    return ids or [check_end(tokenizer)]
 
 
 def _special(tokenizer: Tokenizer) -> dict[str, int]:

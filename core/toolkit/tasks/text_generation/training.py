@@ -26,7 +26,9 @@ from toolkit.distil.loop import Score
 from toolkit.distil.objectives import WEIGHT
 from toolkit.distil.precision import Precision
 from toolkit.distil.sequences import Completion, TopK, completion_positions
-from toolkit.tasks.text_generation.packing import Packed, PackedBatches
+from toolkit.protocols import Objective
+from toolkit.tasks.text_generation.objectives import check_objectives
+from toolkit.tasks.text_generation.packing import Packed, PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.students import head_of
 from toolkit.tasks.text_generation.tokens import Tokenised
 
@@ -54,6 +56,31 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """The objectives of a recipe as one mix, which their schedules change on the way.
+
+    Raises:
+        PlanError: one of them cannot be computed of tokens.
+    """
+
+    objectives: Sequence[Objective]
+
+    def __post_init__(self) -> None:
+        check_objectives(self.objectives)
+
+    def at(self, progress: float) -> Mix:
+        """When so much, 0..1, of the training is done."""
+        by_name = {objective.name: objective for objective in self.objectives}
+        label, response = by_name.get("hard-label"), by_name.get("response")
+        return Mix(
+            hard_label=0.0 if label is None else label.weight * label.factor(progress),
+            response=0.0 if response is None else response.weight * response.factor(progress),
+            beta=0.0 if response is None else response.beta,
+            temperature=1.0 if response is None else response.temperature,
+        )
+
+
+@dataclass(frozen=True)
 class Part:
     """A micro-batch, the completion tokens of its whole step, and whether it is the first of it."""
 
@@ -72,8 +99,8 @@ class SequenceLesson:
         chunk: completion tokens whose logits are held at once.
     """
 
-    batches: PackedBatches
-    mix: Mix
+    batches: PackedBatches | UnitBatches
+    mix: Mix | Mixture
     knowledge: Knowledge | None = None
     chunk: int = CHUNK
 
@@ -87,19 +114,20 @@ class SequenceLesson:
 
     def teach(self, learner: Learner, part: Part, progress: float, precision: Precision) -> Taught:
         model = cast(PreTrainedModel, learner.student)
+        mix = self.mix.at(progress) if isinstance(self.mix, Mixture) else self.mix
         with precision.products(learner):
             states, places = completion_states(model, part.batch)
             said = None if self.knowledge is None else self.knowledge.of(part.batch.samples, states.device)
             tokens = Tokens(places.targets, said)
-            found = vocabulary_loss(states, head_of(model), tokens, self.mix, total=part.total, chunk=self.chunk)
+            found = vocabulary_loss(states, head_of(model), tokens, mix, total=part.total, chunk=self.chunk)
             told = {"hard-label": float(found.hard_label.sum()) / part.total, "tokens": float(len(places.targets))}
             if said is not None:
                 told["response"] = float(found.response.sum()) / part.total
                 told["agreement"] = float(found.agrees.sum()) / part.total
-                if part.first and self.mix.hard_label and self.mix.response:
-                    shares = gradient_shares(states, head_of(model), tokens, self.mix)
+                if part.first and mix.hard_label and mix.response:
+                    shares = gradient_shares(states, head_of(model), tokens, mix)
                     told |= {f"pull/{name}": share for name, share in shares.items()}
-                    told |= {f"{WEIGHT}hard-label": self.mix.hard_label, f"{WEIGHT}response": self.mix.response}
+                    told |= {f"{WEIGHT}hard-label": mix.hard_label, f"{WEIGHT}response": mix.response}
         return Taught(found.loss, told)
 
     def close_epoch(self) -> Mapping[str, float]:

@@ -1,4 +1,5 @@
-"""Teacher `transformers`: any Hugging Face image-classification checkpoint in a local folder."""
+"""Teacher `transformers`: a local Hugging Face checkpoint of an image classifier or of a causal language model, or a
+language model in a GGUF file."""
 
 from __future__ import annotations
 
@@ -16,38 +17,52 @@ from toolkit.protocols import Teacher, TeacherRecord, TeacherSpec
 from toolkit.workspace import file_digest
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+SPEECH = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja")
+"""Beside the weights, what decides which tokens a language model reads and writes."""
+
 ALLOWED_LICENCES = ("Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0")
 
 
 @dataclass(frozen=True)
 class TransformersTeacher:
-    """A checkpoint as `save_pretrained` writes it: config.json, weights, preprocessor_config.json."""
+    """A checkpoint as `save_pretrained` writes it: config.json, weights, and a preprocessor_config.json or a tokenizer.
+    A language model may lie in a .gguf file instead."""
 
     name: str = "transformers"
-    tasks: frozenset[str] = frozenset({"image_classification"})
-    gives: frozenset[str] = frozenset({"response", "features"})
+    tasks: frozenset[str] = frozenset({"image_classification", "text_generation"})
+    gives: frozenset[str] = frozenset({"response", "features", "text"})
 
     def record(self, plan: Plan) -> TeacherRecord:
         """The licence is what the checkpoint's own card or LICENSE file states; without one it is unknown."""
-        folder = _folder(plan)
+        source = _source(plan)
+        folder = source if source.is_dir() else source.parent
+        name = _config(folder).get("_name_or_path") or folder.name if source.is_dir() else source.stem
         licence = _stated_licence(folder)
         text = folder / "LICENSE"
         return TeacherRecord(
-            id=f"transformers:{_config(folder).get('_name_or_path') or folder.name}",
+            id=f"transformers:{name}",
             licence=licence,
             licence_text=text.read_text(encoding="utf-8", errors="replace") if text.exists() else "",
             distillation="allowed" if licence in ALLOWED_LICENCES else "unknown",
         )
 
     def fingerprint(self, plan: Plan) -> str:
-        folder = _folder(plan)
+        source = _source(plan)
         digest = hashlib.sha256()
-        for path in sorted([folder / "config.json", *_weights(folder)]):
+        files = [source]
+        if source.is_dir():
+            files = [source / "config.json", *_weights(source)]
+            files += _speech(source) if plan.task == "text_generation" else []
+        for path in sorted(files):
             digest.update(path.name.encode() + file_digest(path).encode())
         return digest.hexdigest()
 
+    def source(self, plan: Plan) -> Path:
+        """The folder, or the .gguf file."""
+        return _source(plan)
+
     def load(self, plan: Plan, classes: Sequence[str]) -> TeacherSpec:
-        folder = _folder(plan)
+        folder = _source(plan)
         size = _config(folder).get("image_size")
         if isinstance(size, int) and size != plan.teacher.input_size:
             raise PlanError(
@@ -69,16 +84,30 @@ def _build(folder: Path, classes: int) -> Any:
     return ImageClassifier(folder, classes)
 
 
-def _folder(plan: Plan) -> Path:
+def _source(plan: Plan) -> Path:
     folder = plan.teacher.checkpoint
     if folder is None:
         raise PlanError("the teacher transformers needs a checkpoint", hint="--set teacher.checkpoint=FOLDER")
+    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
+        return _gguf(folder, plan.task)
     if not (folder / "config.json").is_file() or not _weights(folder):
         raise PlanError(
             f"{folder} is no Hugging Face checkpoint: config.json or the weights are missing",
             hint="teacher.checkpoint names a folder as save_pretrained writes it.",
         )
     return folder
+
+
+def _gguf(file: Path, task: str) -> Path:
+    if task != "text_generation":
+        raise PlanError(f"{file.name} is a GGUF file: a language model", hint="Name the folder of a checkpoint.")
+    if not file.is_file():
+        raise PlanError(f"the teacher {file} does not exist", hint="Name a .gguf file or a checkpoint's folder.")
+    return file
+
+
+def _speech(folder: Path) -> list[Path]:
+    return [path for pattern in SPEECH for path in folder.glob(pattern) if path.is_file()]
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -1,0 +1,154 @@
+"""The task text_generation, as the line calls it: messages in, text out.
+
+What trains is imported inside the functions that train, so that a site can load this module without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.distil.processes import ALONE, Processes
+from toolkit.distil.recipes import carriers
+from toolkit.errors import PlanError
+from toolkit.plan import Plan
+from toolkit.protocols import Executor, Objective, PredictorFacts, Report
+from toolkit.tasks.text_generation import reader
+from toolkit.tasks.text_generation.estimate import estimate
+from toolkit.tasks.text_generation.evaluate import evaluate
+from toolkit.tasks.text_generation.objectives import check_objectives
+from toolkit.text import AnyTeacher, LocalTeacher, TextPredictor, TextTeacher
+
+__all__ = ["estimate", "evaluate", "source_digest"]
+
+source_digest = reader.source_digest
+
+
+def prepare(plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple[str, ...], report: Report) -> Dataset:
+    """Read, check and split a folder of JSON lines into `folder`."""
+    del classes
+    report("read and check rows", 0, 1)
+    facts = reader.prepare_rows(
+        source, purpose=purpose, settings=plan.data, seed=plan.compute.seed, folder=folder, system=plan.text.system
+    )
+    report("read and check rows", 1, 1)
+    return open_dataset(folder, "", facts)
+
+
+def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
+    """A prepared data set with its rows behind it."""
+    return Dataset(folder, digest, facts=facts, reader=partial(reader.load_rows, folder))
+
+
+def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> None:
+    """Refuse objectives that tokens do not have, a teacher that cannot be looked into where a recipe wants to, and a
+    student of whom nothing is known."""
+    check_objectives(objectives)
+    local = isinstance(teacher, LocalTeacher)
+    if "response" in carriers(objectives) and (not local or plan.text.knowledge == "none"):
+        why = f"{teacher.name} only answers" if not local else "text.knowledge is none"
+        raise PlanError(
+            f"the recipe {plan.recipe.name} needs response, what the teacher says of every token, and {why}",
+            hint="Learn from its text alone: --set recipe.teacher_weight=0; or name a local teacher.",
+        )
+    if plan.student.checkpoint is None and not local:
+        raise PlanError(
+            f"a student can be pruned from a teacher on this machine only, and {teacher.name} is none",
+            hint="Name a checkpoint, or the folder of a config.json: --set student.checkpoint=FOLDER",
+        )
+    if plan.student.checkpoint is not None and not (plan.student.checkpoint / "config.json").is_file():
+        raise PlanError(
+            f"{plan.student.checkpoint} has no config.json",
+            hint="student.checkpoint names a folder as save_pretrained writes it, with or without weights.",
+        )
+
+
+def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
+    """The student that the plan names; it is read, made or pruned when it is built."""
+
+    def build() -> Any:
+        from toolkit.tasks.text_generation import pair
+
+        return pair.build(plan, dataset)
+
+    origin = {"from": "teacher", "parameters": plan.student.parameters}
+    if plan.student.checkpoint is not None:
+        origin = {"from": plan.student.checkpoint.name}
+    return StudentSpec(build, {"ids": ()}, {"logits": ()}, origin)
+
+
+def label(
+    plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report, executor: Executor
+) -> TeacherLabels:
+    """Completions, and what a teacher on this machine says of their tokens."""
+    from toolkit.tasks.text_generation import labelling
+
+    assert isinstance(teacher, TextTeacher | LocalTeacher)
+    return labelling.label(plan, dataset, teacher, folder, journal, report, executor)
+
+
+def teacher_predictor(
+    plan: Plan, teacher: AnyTeacher, labels: TeacherLabels, journal: Path, threads: int
+) -> TextPredictor:
+    """The teacher itself: asked, or read anew. torch's threads are the process's own affair."""
+    del threads
+    from toolkit.tasks.text_generation.predictors import AnsweringPredictor, LanguagePredictor
+    from toolkit.tasks.text_generation.teacher import read_teacher
+
+    if isinstance(teacher, TextTeacher):
+        return AnsweringPredictor(teacher, plan, journal, PredictorFacts("teacher", teacher.name, labels.digest))
+    assert isinstance(teacher, LocalTeacher)
+    model = read_teacher(teacher.source(plan), name=teacher.name, vocabulary=plan.text.vocabulary)
+    return LanguagePredictor(model, PredictorFacts("teacher", "torch", labels.digest))
+
+
+def train(
+    plan: Plan,
+    dataset: Dataset,
+    labels: TeacherLabels,
+    spec: StudentSpec,
+    objectives: Sequence[Objective],
+    folder: Path,
+    report: Report,
+    processes: Processes = ALONE,
+) -> dict[str, Any]:
+    """Train the student and, where the plan wants it, its baseline on the labels alone, into `folder`."""
+    from toolkit.tasks.text_generation import pair
+
+    return pair.train_pair(plan, dataset, labels, spec, objectives, folder, report, processes)
+
+
+def student_predictor(student: Student, spec: StudentSpec, which: str) -> TextPredictor:
+    """The torch `student` or `baseline`."""
+    from toolkit.tasks.text_generation.predictors import LanguagePredictor
+    from toolkit.tasks.text_generation.teacher import read_teacher
+
+    del spec
+    model = read_teacher(student.path / which, name=which)
+    return LanguagePredictor(model, PredictorFacts(which, "torch", student.digest))
+
+
+def headline(stage: str, facts: Facts) -> str:
+    """Rows by split; what the teacher wrote and said; what the student got."""
+    if stage == "prepare":
+        counts = ", ".join(f"{split} {sum(tasks.values()):,}" for split, tasks in facts["counts"].items())
+        return f"{counts}, unlabelled {facts['unlabelled']:,}" if facts["unlabelled"] else counts
+    if stage == "label":
+        found, tokens = facts["completions"], facts.get("tokens")
+        wrote = f"; {found['kept']:,} of {found['asked']:,} answers kept" if found["asked"] else ""
+        said = f"; {tokens['tokens']:,} tokens by {tokens['codec']}" if tokens else ""
+        return f"{facts['name']}: {found['given']:,} completions given{wrote}{said}"
+    if stage == "distil":
+        return (
+            f"{facts['student']['parameters']:,} parameters: "
+            f"{facts['student']['validation_accuracy']:.1%} of validation tokens"
+        )
+    shown = []
+    for form, metrics in facts["metrics"].items():
+        figures = [f"{metrics['accuracy']['value']:.1%} right"] if "accuracy" in metrics else []
+        figures += [f"{metrics['log_loss']['value']:.3f} nats a token"] if "log_loss" in metrics else []
+        shown.append(f"{form} {', '.join(figures)}")
+    return "; ".join(shown)

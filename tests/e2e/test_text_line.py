@@ -1,0 +1,289 @@
+"""Text down the line as a user sends it: a stranger's domain, installed by pip; a teacher that was taught to count; a
+student that must come to count; kill -9 in the midst; and mistakes, each with its hint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from counting_parts import WORDS, records, save_config, save_counter, save_tokenizer, write_rows
+
+from toolkit.cli.main import main
+from toolkit.distil.cache import shelf
+from toolkit.plan import Plan
+from toolkit.protocols import PredictorFacts
+from toolkit.tasks.text_generation import task
+from toolkit.tasks.text_generation.evaluate import evaluate
+from toolkit.tasks.text_generation.predictors import LanguagePredictor
+from toolkit.tasks.text_generation.students import from_config, save
+from toolkit.tasks.text_generation.teacher import read_teacher
+from toolkit.workspace import file_digest
+
+DOMAIN = Path(__file__).parents[1] / "contract" / "stranger_text"
+
+KILLED = """
+import os, signal, sys
+import {module} as module
+import toolkit.distil.checkpoints as checkpoints
+from toolkit.cli.main import main
+
+checkpoints.EVERY_SECONDS = 0.0
+place = {place}
+whole, calls = getattr(place, "{name}"), [0]
+
+def fatal(*arguments, **settings):
+    found = whole(*arguments, **settings)
+    calls[0] += 1
+    if calls[0] == {times}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+setattr(place, "{name}", fatal)
+main()
+"""
+"""The command line, which dies by kill -9 right after a function has done its work so many times."""
+
+
+@dataclass(frozen=True)
+class Land:
+    """Where everything lies: the installed domain, rows, the teacher, and students to be."""
+
+    root: Path
+
+    @property
+    def typed(self) -> list[str]:
+        return ["deploy", "--domain", "counting", "--data", str(self.root / "rows"), "--until", "evaluate"]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {
+            "teacher.checkpoint": self.root / "counter", "student.checkpoint": self.root / "student",
+            "recipe.epochs": 60, "recipe.learning_rate": 0.01, "compute.threads": 1, "compute.device": "cpu",
+        }  # fmt: skip
+
+    def words(self, **changed: object) -> list[str]:
+        settings = self.settings | {name.replace("__", "."): value for name, value in changed.items()}
+        return [word for name, value in settings.items() if value is not None for word in ("--set", f"{name}={value}")]
+
+    def environment(self, home: str) -> dict[str, str]:
+        path = [str(self.root / "packages"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {**os.environ, "TOOLKIT_HOME": str(self.root / home), "PYTHONPATH": os.pathsep.join(path)}
+
+    def run(self, home: str, *arguments: str, program: str = "") -> subprocess.CompletedProcess[str]:
+        command = ["-c", program] if program else ["-m", "toolkit.cli.main"]
+        return subprocess.run(
+            [sys.executable, *command, *arguments], env=self.environment(home), cwd=self.root, capture_output=True,
+            text=True, timeout=300,
+        )  # fmt: skip
+
+    def deploy(self, home: str) -> dict[str, Any]:
+        said = self.run(home, *self.typed, *self.words(), "--json")
+        assert said.returncode == 0, said.stderr
+        assert "Traceback" not in said.stderr
+        found: dict[str, Any] = json.loads(said.stdout)
+        return found
+
+    def made(self, home: str) -> dict[str, str]:
+        """Digests of all that was written, labelled and trained."""
+        found: dict[str, str] = {}
+        for kind in ("labels", "student"):
+            (folder,) = (self.root / home / "store" / kind).glob("[!.]*")
+            for path in folder.rglob("*"):
+                if path.suffix in (".safetensors", ".jsonl") or path.name in ("student.json", "baseline.json"):
+                    found[f"{kind}/{path.relative_to(folder)}"] = file_digest(path)
+        return found
+
+
+@pytest.fixture(scope="module")
+def land(tmp_path_factory: pytest.TempPathFactory) -> Land:
+    root = tmp_path_factory.mktemp("land")
+    source = shutil.copytree(DOMAIN, root / "source")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-index", "--no-build-isolation", "--target", str(root / "packages"), str(source)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    save_counter(root / "counter")
+    save_config(root / "student")
+    write_rows(root / "rows" / "train.jsonl", records(100, 30))
+    (root / "rows" / "LICENSE").write_text("CC0-1.0\n")
+    return Land(root)
+
+
+@pytest.fixture(scope="module")
+def deployed(land: Land) -> dict[str, Any]:
+    return land.deploy("whole")
+
+
+Toolkit = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture
+def toolkit(
+    land: Land, deployed: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Toolkit]:
+    """The command line in this process, in the home of the whole deployment."""
+    monkeypatch.syspath_prepend(land.root / "packages")
+    monkeypatch.setenv("TOOLKIT_HOME", str(land.root / "whole"))
+    monkeypatch.chdir(land.root)
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as left:
+            main([*arguments, "--json"])
+        return int(left.value.code or 0), json.loads(capfd.readouterr().out)
+
+    return run
+
+
+def stage(record: dict[str, Any], name: str) -> Path:
+    return next(Path(one["path"]) for one in record["stages"] if one["name"] == name)
+
+
+def test_it_goes_as_far_as_its_scores_and_is_kept(land: Land, deployed: dict[str, Any], toolkit: Toolkit) -> None:
+    assert [(one["name"], one["state"]) for one in deployed["stages"]] == [
+        (name, "done") for name in ("prepare", "label", "distil", "evaluate")
+    ]
+    code, again = toolkit(*land.typed, *land.words())
+    assert code == 0
+    assert {one["state"] for one in again["stages"]} == {"kept"}
+    assert [one["digest"] for one in again["stages"]] == [one["digest"] for one in deployed["stages"]]
+
+
+def test_the_student_comes_to_count_and_better_than_on_labels_alone(deployed: dict[str, Any], tmp_path: Path) -> None:
+    scored = {
+        form: json.loads((stage(deployed, "evaluate") / f"{form}.json").read_bytes())["metrics"]
+        for form in ("teacher", "student", "baseline")
+    }
+    loss = {form: metrics["log_loss"]["value"] for form, metrics in scored.items()}
+    right = {form: metrics["accuracy"]["value"] for form, metrics in scored.items()}
+    untrained = score_untrained(stage(deployed, "prepare"), tmp_path)
+    assert untrained == pytest.approx(np.log(24), abs=0.2)
+    assert loss["teacher"] < 0.1
+    assert right["teacher"] == 1
+    assert loss["student"] < loss["baseline"] < untrained
+    assert loss["student"] < untrained / 3
+    assert right["student"] > 0.6
+
+
+def score_untrained(dataset: Path, folder: Path) -> float:
+    """Nats a token of a student of the same kind that nobody has taught."""
+    save(from_config(save_config(folder / "config"), seed=0), folder, save_tokenizer(folder))
+    facts = json.loads((dataset / "artifact.json").read_bytes())["facts"]
+    predictor = LanguagePredictor(read_teacher(folder), PredictorFacts("student", "torch", ""))
+    plan = Plan(domain="counting", task="text_generation")
+    rows = task.open_dataset(dataset, "", facts)
+    return evaluate(plan.model_copy(update={"text": plan.text.model_copy(update={"answer_tokens": 8})}), rows,
+                    predictor).metrics["log_loss"].value  # fmt: skip
+
+
+def test_the_plan_shows_what_the_task_wants(toolkit: Toolkit, land: Land) -> None:
+    code, record = toolkit("plan", "--domain", "counting", "--data", str(land.root / "rows"), *land.words())
+    assert code == 0
+    found = {row["key"]: (row["value"], row["from"]) for row in record["plan"]}
+    assert found["teacher.name"] == ("transformers", "task")
+    assert found["recipe.name"] == ("sequence", "task")
+    assert found["recipe.batch_size"] == (8, "task")
+    assert found["recipe.epochs"] == (60, "--set")
+    assert found["text.max_tokens"] == (48, "domain")
+    assert found["task"] == ("text_generation", "domain")
+    assert found["text.samples"] == (1, "default")
+    assert record["estimate"]["seconds"]["distil"] > 0
+
+
+def test_killed_while_it_writes_labels_and_trains_it_ends_with_the_same_weights(
+    land: Land, toolkit: Toolkit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = (
+        ("toolkit.distil.journal", "module.Journal", "add", 5),
+        ("toolkit.distil.cache.store", "module", "write_shard", 1),
+        ("toolkit.distil.checkpoints", "module.Checkpoints", "save", 7),
+    )
+    for module, place, name, times in deaths:
+        program = KILLED.format(module=module, place=place, name=name, times=times)
+        died = land.run("broken", *land.typed, *land.words(), program=program)
+        assert died.returncode == -9, died.stderr
+    monkeypatch.setenv("TOOLKIT_HOME", str(land.root / "broken"))
+    code, record = toolkit(*land.typed, *land.words())
+    assert code == 0, record
+    states = {one["name"]: one["state"] for one in record["stages"]}
+    assert states == {"prepare": "kept", "label": "kept", "distil": "done", "evaluate": "done"}
+    found = land.made("broken")
+    assert found == land.made("whole")
+    assert {"student/student/model.safetensors", "student/baseline/model.safetensors"} <= set(found)
+    assert sum(name.startswith("labels/cache") for name in found) == 2
+
+
+def test_a_flipped_bit_in_what_the_teacher_said_is_found_and_mended(
+    land: Land, deployed: dict[str, Any], toolkit: Toolkit
+) -> None:
+    before = land.made("whole")
+    labels = stage(deployed, "label")
+    shard = min(labels.glob("cache/*/shard-*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-3] ^= 1
+    shard.write_bytes(data)
+    code, record = toolkit(*land.typed, *land.words())
+    assert (code, [one["state"] for one in record["stages"]]) == (0, ["kept", "done", "kept", "kept"])
+    facts = json.loads((labels / "artifact.json").read_bytes())["facts"]
+    assert facts["mended"] == [f"cache/{shard.parent.name}/{shard.name}"]
+    found = land.made("whole")
+    assert len(found) == len(before)
+    assert {name for name in found.keys() & before.keys() if found[name] != before[name]} == set()
+    assert not shelf.damaged(labels)
+
+
+MISTAKES: dict[str, tuple[dict[str, object], str, str]] = {
+    "a pruned student of a black box": (
+        {"teacher.name": "recorded", "recipe.teacher_weight": 0, "student.checkpoint": None},
+        "can be pruned from a teacher on this machine only", "student.checkpoint=FOLDER",
+    ),
+    "tokens of a black box": ({"teacher.name": "recorded"}, "recorded only answers", "recipe.teacher_weight=0"),
+    "nothing known of tokens": ({"text.knowledge": "none"}, "text.knowledge is none", "recipe.teacher_weight=0"),
+    "objectives of pictures": ({"recipe.name": "white-box"}, "cannot learn by feature", "recipe.name=sequence"),
+    "a teacher of pictures": ({"teacher.name": "tiny-none"}, "tiny-none", ""),
+    "a teacher that is not there": ({"teacher.checkpoint": "nowhere"}, "no Hugging Face checkpoint", "save_pretrained"),
+    "a file that is not there": ({"teacher.checkpoint": "no.gguf"}, "does not exist", ".gguf"),
+    "no teacher at all": ({"teacher.checkpoint": None}, "needs a checkpoint", "teacher.checkpoint"),
+    "a student that is not there": ({"student.checkpoint": "nowhere"}, "no config.json", "save_pretrained"),
+    "rows all too long": ({"text.max_tokens": 8}, "have more than 8 tokens", "text.max_tokens"),
+    "a row shorter than a sample": ({"text.row_tokens": 16}, "would not fit into a row", ""),
+    "answers without room": ({"text.answer_tokens": 60}, "an answer of 60", "fewer tokens"),
+    "a student that counts in other tokens": ({"student.checkpoint": "other"}, "ends with the token", "tokenizer"),
+    "a student with fewer tokens": (
+        {"student.checkpoint": "thin", "recipe.teacher_weight": 0}, "has 20 tokens, its model only 12", "resize",
+    ),
+    "a student with more tokens": ({"student.checkpoint": "wide"}, "the student's 32", "text.vocabulary=24"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wrong_students(land: Land) -> None:
+    save_config(land.root / "other")
+    save_tokenizer(land.root / "other", WORDS[::-1])
+    save_config(land.root / "thin", vocab_size=12)
+    save_config(land.root / "wide", vocab_size=32)
+
+
+@pytest.mark.usefixtures("wrong_students")
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_with_what_to_do(mistake: str, toolkit: Toolkit, land: Land) -> None:
+    changed, says, hint = MISTAKES[mistake]
+    code, record = toolkit(*land.typed, *land.words(**changed))
+    assert code == 2, record
+    assert says in record["error"]["message"]
+    assert hint in record["error"]["hint"]
+
+
+@pytest.mark.parametrize("until", ["seal", "check"])
+def test_who_wants_more_than_scores_is_told_how_far_it_goes(until: str, toolkit: Toolkit, land: Land) -> None:
+    code, record = toolkit(*land.typed[:-1], until, *land.words())
+    assert (code, record["error"]["hint"]) == (2, "Add --until evaluate.")
+    code, record = toolkit("deploy", "--domain", "counting", "--until", "evaluate", *land.words())
+    assert (code, record["error"]["hint"]) == (2, "Name your data: --data FOLDER")
