@@ -70,6 +70,12 @@ def test_a_gate_that_is_not_met_refuses_and_leaves_its_report(line: Line) -> Non
     assert figures["gate"]["refuses"]
     assert [stage["name"] for stage in figures["stages"]] == list(STAGES[: STAGES.index("gate") + 1])
     assert figures["run"]["overrides"] == []
+    for kind in ("teacher", "student", "baseline"):
+        assert len(figures[kind]["pace"]) == len(figures[kind]["history"])
+        assert figures[kind]["pace"][-1]["rows_per_second"] > 0
+        stage = "labels" if kind == "teacher" else "student"
+        (folder,) = (line.home / "store" / stage).glob(f"*/curves/{kind}/training")
+        assert len(list(folder.glob("*tfevents*"))) == 1
 
 
 def test_a_second_time_every_stage_is_kept_and_the_gate_refuses_again(line: Line) -> None:

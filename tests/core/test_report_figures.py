@@ -12,7 +12,8 @@ import pytest
 
 from toolkit.report import charts, wording
 from toolkit.report.costs import cost_rows, end_to_end_rows
-from toolkit.report.learning import panels
+from toolkit.report.course import courses
+from toolkit.report.learning import panels, pulls
 from toolkit.report.tables import agreement, class_rows, count_rows, mix_ups, parity_words, quality, sorting
 from toolkit.report.verdict import key_figures, notes, verdict
 
@@ -204,6 +205,42 @@ def test_panels_share_the_axis_of_accuracy_and_skip_gaps() -> None:
     assert all("40%" in panel.accuracy and "100%" in panel.accuracy for panel in (first, second))
     assert second.loss.count('class="curve training"') == 1  # the two epochs after the gap
     assert second.loss.count('class="dot training"') == 1  # the one before
+
+
+def test_what_an_objective_weighed_is_one_figure_or_two() -> None:
+    def epoch(weight: float, **more: float) -> dict[str, float]:
+        return {"pull/feature": 0.25, "feature": weight, "objective_weight/feature": weight, "pull/response": 0.75,
+                "response": 2.0, "objective_weight/response": 0.6} | more  # fmt: skip
+
+    history = [epoch(0.5), epoch(0.25), epoch(0.01)]
+    response, feature = pulls({"student": {"history": history, "picked_epoch": 2}})
+    assert (response.name, response.weight, response.share) == ("response", "0.60", 0.75)
+    assert (feature.weight, feature.first, feature.kept) == ("0.50 to 0.010", "0.500", "0.0100")
+    drawing = ElementTree.fromstring(feature.curve)
+    # 110 by 22 with an edge of 3: from the top (0.5) by (0.25 - 0.01) / 0.49 of 16 above the bottom to the bottom
+    assert [line.get("points") for line in drawing.iter("polyline")] == ["3.0,3.0 55.0,11.2 107.0,19.0"]
+    for one in history:
+        del one["objective_weight/feature"]
+    assert pulls({"student": {"history": history, "picked_epoch": 2}})[1].weight == ""
+
+
+def test_how_training_went_is_told_of_what_is_known() -> None:
+    history = [{"agreement": 0.43, "gradient_norm": 4.0}, {"agreement": 0.9, "gradient_norm": 1.0}]
+    queue = {"queue/total": 1200.0, "queue/training_waited_s": 141.2, "queue/labelling_waited_s": 0.4}
+    paces = [{}, {"rows_per_second": 80.0, "queue/depth": 12.5} | queue]
+    student = {"history": history, "pace": paces}
+    alike, norm, pace, waiting = courses({"student": student, "baseline": {"history": [{"gradient_norm": 2.0}] * 2}})
+    assert [one.title for one in (alike, norm, pace, waiting)] == [
+        "Agreement with the teacher", "Gradient norm", "Pictures a second", "Labels waiting",
+    ]  # fmt: skip
+    assert "40%" in alike.drawing
+    assert "baseline" not in alike.drawing
+    assert norm.drawing.count('class="curve student"') == norm.drawing.count('class="curve baseline"') == 1
+    assert pace.drawing.count('class="dot student"') == 1  # of the first epoch nothing is known
+    assert "of 1,200. Training waited 2 min 21 s for labels, labelling 0.4 s for training." in waiting.explained
+    (tokens,) = courses({"student": {"pace": [{"tokens_per_second": 4e3, "rows_per_second": 8.0}]}})
+    assert tokens.title == "Tokens a second"
+    assert courses({"student": {"history": [{"loss": 1.0}]}, "baseline": None}) == ()
 
 
 # --- drawings ----------------------------------------------------------------------------------------------------

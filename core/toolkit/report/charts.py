@@ -160,6 +160,20 @@ def curves(
     return _drawing("".join(parts), WIDTH, HEIGHT, label, "curves")
 
 
+def small_curve(values: Series, kind: str) -> str:
+    """A line alone, from its lowest to its highest value, for the cell of a table."""
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    wide, tall, edge = 110, 22, 3
+    spread, last = (high - low) or 1.0, max(1, len(values) - 1)
+
+    def y(value: float) -> float:
+        return tall - edge - (tall - 2 * edge) * (value - low) / spread
+
+    dots = [None if v is None else (edge + (wide - 2 * edge) * n / last, y(v)) for n, v in enumerate(values)]
+    return _drawing("".join(_trace(kind, run) for run in _runs(dots)), wide, tall, "", "small-curve")
+
+
 def nice_ticks(low: float, high: float, most: int = 4) -> list[float]:
     """At most `most` + 1 round figures from `low` to `high`."""
     rough = (high - low) / most

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from toolkit.report.charts import Series, curves
+from toolkit.report.charts import Series, curves, small_curve
 from toolkit.report.tables import NAMES
 from toolkit.report.verdict import Record, part
 from toolkit.report.wording import percent, significant
@@ -38,12 +38,15 @@ class Panel:
 @dataclass(frozen=True)
 class Pull:
     """What one objective asked of the student, as text: its value in the first and the kept epoch, and its share of
-    the gradient over the whole training; `share` is that share as a number."""
+    the gradient over the whole training; `share` is that share as a number, `curve` the value over the epochs as SVG
+    and `weight` what it weighed, from first to last where that changed."""
 
     name: str
     asks: str
+    curve: str
     first: str
     kept: str
+    weight: str
     share: float
 
 
@@ -62,11 +65,20 @@ def pulls(report: Record) -> tuple[Pull, ...]:
     history, first, kept = _ends(report)
     names = [name.removeprefix("pull/") for name in first if name.startswith("pull/")]
     found = [
-        Pull(name, ASKS.get(name, ""), significant(first[name]), significant(kept[name]),
+        Pull(name, ASKS.get(name, ""), small_curve(_column(history, name), "student"), significant(first[name]),
+             significant(kept[name]), _weight(_known(history, f"objective_weight/{name}")),
              fmean(epoch[f"pull/{name}"] for epoch in history))
         for name in names
     ]  # fmt: skip
     return tuple(sorted(found, key=lambda pull: -pull.share))
+
+
+def _weight(values: Sequence[float]) -> str:
+    """What an objective weighed, epoch by epoch, in two figures or one."""
+    if not values:
+        return ""
+    first, last = (significant(value, 2) for value in (values[0], values[-1]))
+    return first if first == last else f"{first} to {last}"
 
 
 def task_curves(report: Record) -> tuple[TaskCurve, ...]:

@@ -116,6 +116,7 @@ def _teacher(labels: TeacherLabels) -> dict[str, Any]:
         "validation_accuracy": facts["validation_accuracy"],
         "picked_epoch": facts["picked_epoch"],
         "history": facts["history"],
+        "pace": facts.get("pace", []),
     }
 
 
@@ -129,6 +130,7 @@ def _student(student: Student, which: str) -> dict[str, Any]:
         "picked_epoch": fitted["picked_epoch"],
         "precision": fitted["precision"],
         "history": fitted["history"],
+        "pace": fitted.get("pace", []),
     }
 
 
