@@ -22,7 +22,7 @@ from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
-from toolkit.distil.watching import Watch, watched
+from toolkit.distil.watching import Watch, pace_file, read_pace, watched
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
@@ -99,6 +99,7 @@ def train_pair(
         if not processes.decide(record.exists):
             pair.train(name, terms, units, precision)
         facts[name] = json.loads(processes.decide(record.read_bytes))
+        facts[name]["pace"] = processes.decide(functools.partial(read_pace, pace_file(folder, name)))
         # The two are compared: the baseline takes over what was chosen for the student.
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
