@@ -157,12 +157,12 @@ def test_a_black_box_is_scored_by_what_it_writes_and_paid_once(tmp_path: Path) -
 
     teacher = Counter()
     labels = TeacherLabels(tmp_path, "d")
-    predictor = task.teacher_predictor(PLAN, teacher, labels, tmp_path / "journal")
+    predictor = task.teacher_predictor(PLAN, teacher, labels, tmp_path / "journal", 1)
     found = evaluate(PLAN, data, predictor)
     assert set(found.metrics) == {"accuracy"}
     assert (found.metrics["accuracy"].value, found.metrics["accuracy"].n) == (1.0, 6)
     assert len(teacher.asked) == 6
-    evaluate(PLAN, data, task.teacher_predictor(PLAN, teacher, labels, tmp_path / "journal"))
+    evaluate(PLAN, data, task.teacher_predictor(PLAN, teacher, labels, tmp_path / "journal", 1))
     assert len(teacher.asked) == 6
 
 
