@@ -68,8 +68,9 @@ def prepared(shared: Shared) -> Callable[[Any], Any]:
 
 
 def packages() -> list[str]:
-    """The toolkit and those of its plugins and domains that are loaded here."""
-    return sorted({name.partition(".")[0] for name in sys.modules if name.split(".")[0].startswith("toolkit")})
+    """The toolkit and those of its plugins and domains that are loaded here; not what was removed since."""
+    loaded = {name.partition(".")[0] for name in sys.modules if name.startswith("toolkit")}
+    return sorted(name for name in loaded if all(path.is_file() for path in source_files(name)))
 
 
 def environment(names: Iterable[str]) -> dict[str, str]:
