@@ -1,4 +1,4 @@
-"""A teacher in a GGUF file says what the model says that the file was written from, and a student can be cut from it."""
+"""A teacher in a GGUF file says what the model it was written from says, and a student can be cut from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ CONFIG = LlamaConfig(
 )  # fmt: skip
 LAYERS = {
     "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
 }  # fmt: skip
 OTHERS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
