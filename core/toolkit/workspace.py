@@ -14,10 +14,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from toolkit.artifacts import Facts
 from toolkit.errors import EnvironmentUnfit, IntegrityError
@@ -53,18 +53,24 @@ def flush_folder(folder: Path) -> None:
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `data` so that a reader or a crash sees the old file or the new one, never a part."""
+    write_into(path, lambda stream: stream.write(data), mode=mode)
+
+
+def write_into(path: Path, write: Callable[[BinaryIO], object], *, mode: int = 0o644) -> None:
+    """`write_file` for what is too large to be held as bytes: `write` is given the stream to write to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
+            write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise EnvironmentUnfit(f"cannot write {path}: {error.strerror}", hint="Check free space and rights.") from error
+    finally:
+        aside.unlink(missing_ok=True)
     flush_folder(path.parent)
 
 

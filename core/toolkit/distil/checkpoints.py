@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from toolkit.workspace import write_file
+from toolkit.workspace import write_into
 
 EVERY_SECONDS = 8.0
+
+CHEAP_SECONDS = 0.4
+"""A write that takes longer comes as much less often: writing takes a twentieth of a training at most."""
 
 
 def serialise(state: dict[str, Any]) -> bytes:
@@ -21,12 +24,22 @@ def serialise(state: dict[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _save(state: dict[str, Any], stream: BinaryIO) -> None:
+    """Tensor by tensor: as bytes, a state would be in memory twice."""
+    try:
+        torch.save(state, stream)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # of a full disk torch says where in the file it is
+            raise error.__context__ from error
+        raise
+
+
 class Checkpoints:
     """The last whole training state of one student, in one file."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "checkpoint.pt"
-        self._last = time.monotonic()
+        self._last, self._took = time.monotonic(), 0.0
 
     def load(self) -> dict[str, Any] | None:
         """The last state, or None at the start. Tensors only: nothing in the file can run code."""
@@ -38,11 +51,13 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether enough time has passed to pay for another write."""
-        return time.monotonic() - self._last >= EVERY_SECONDS
+        return time.monotonic() - self._last >= EVERY_SECONDS * max(1.0, self._took / CHEAP_SECONDS)
 
     def save(self, state: dict[str, Any]) -> None:
-        write_file(self._path, serialise(state))
+        begun = time.monotonic()
+        write_into(self._path, lambda stream: _save(state, stream))
         self._last = time.monotonic()
+        self._took = self._last - begun
 
     def clear(self) -> None:
         """Drop the state once its result is stored."""
