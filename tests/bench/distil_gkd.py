@@ -31,7 +31,9 @@ def train(job: Job) -> dict[str, Any]:
     rows = [{"ids": list(sample.ids), "prompt": sample.prompt} for step in steps_of(job, samples) for sample in step]
     total = len(rows) // job.batch
     schedule = schedule_of(job)
-    optimizer = torch.optim.AdamW(groups_of(model), lr=job.learning_rate, weight_decay=schedule.weight_decay)
+    optimizer = torch.optim.AdamW(
+        groups_of(model), lr=job.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.factor(step, total))
     micro = 1 if lean else job.batch
     settings = GKDConfig(

@@ -1,4 +1,5 @@
-"""The toolkit's own runs: the teacher's answers are taken into the cache, the teacher is let go, the student learns."""
+"""The toolkit's own runs: the teacher's answers are taken into the cache, the teacher is let go, the student learns.
+What is left of the teacher is what the line keeps: its cache and, with hidden states, its head."""
 
 from __future__ import annotations
 
@@ -39,6 +40,9 @@ def train(job: Job) -> dict[str, Any]:
 
 
 def _lesson(job: Job, lot: Lot) -> tuple[Any, dict[str, Any]]:
+    from safetensors.torch import load_file, save_file
+
+    from toolkit.distil.cache.store import TokenCache
     from toolkit.distil.chunks import Mix
     from toolkit.tasks.text_generation.teacher import label, read_teacher
     from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson
@@ -54,7 +58,9 @@ def _lesson(job: Job, lot: Lot) -> tuple[Any, dict[str, Any]]:
         "bytes_a_token": cache.size_bytes / cache.tokens,
         "mass": cache.quality.mass,
     }
-    known = Knowledge(cache, teacher.head if codec == "hidden" else None)
+    head = Path(job.folder, "head.safetensors")
+    save_file({"weight": teacher.head[0].contiguous()}, head)
+    known = Knowledge(TokenCache.at(cache.folder), (load_file(head)["weight"], None) if codec == "hidden" else None)
     if job.variant == "on-policy":
         return _on_policy(job, samples, teacher, known), facts
     return SequenceLesson(batches_of(job, samples), Mix(0.0, 1.0), known), facts

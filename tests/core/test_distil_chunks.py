@@ -19,6 +19,7 @@ from toolkit.distil.cache.codecs import HiddenCodec, TopKCodec
 from toolkit.distil.cache.store import Origin, Sample, TokenCache
 from toolkit.distil.chunks import HiddenStates, Mix, Tokens, VocabularyLoss, gradient_shares, vocabulary_loss
 from toolkit.distil.sequences import IGNORE, TopK, completion_positions, generalised_jsd, top_k_kl
+from toolkit.distil.slopes import Room
 from toolkit.errors import DataError, PlanError
 
 N, WIDTH, TEACHER_WIDTH, VOCABULARY, K = 23, 6, 9, 31, 4
@@ -47,7 +48,7 @@ def head(dtype: torch.dtype = torch.float64, *, bias: bool = False) -> nn.Linear
 def teacher(kind: str, dtype: torch.dtype = torch.float64) -> TopK | HiddenStates | None:
     exact = HiddenStates(draw(3, N, TEACHER_WIDTH, dtype=dtype), draw(4, VOCABULARY, TEACHER_WIDTH, dtype=dtype),
                          draw(5, VOCABULARY, dtype=dtype))  # fmt: skip
-    return {"hidden": exact, "top-k": TopK.of_logits(exact.logits(), K), "nobody": None}[kind]
+    return {"hidden": exact, "top-k": TopK.of_logits(exact.logits(Room()), K), "nobody": None}[kind]
 
 
 def tokens(kind: str, dtype: torch.dtype = torch.float64, *, weighted: bool = False) -> Tokens:
@@ -64,7 +65,7 @@ def whole(logits: Tensor, given: Tokens, mix: Mix, total: float) -> Tensor:
     if isinstance(given.teacher, TopK):
         response = top_k_kl(logits, given.teacher, mix.temperature, mix.beta)
     elif given.teacher is not None:
-        response = generalised_jsd(logits, given.teacher.logits(), mix.beta, mix.temperature)
+        response = generalised_jsd(logits, given.teacher.logits(Room()), mix.beta, mix.temperature)
     else:
         response = torch.zeros_like(hard)
     ones = torch.ones_like(hard)
@@ -209,13 +210,13 @@ def test_each_tokens_own_values_come_along_without_weights(kind: str) -> None:
     torch.testing.assert_close(found.hard_label, wanted.detach())
     assert found.hard_label[2] == 0
     if isinstance(given.teacher, HiddenStates):
-        wanted = generalised_jsd(logits, given.teacher.logits(), 0.5, 2.0)
+        wanted = generalised_jsd(logits, given.teacher.logits(Room()), 0.5, 2.0)
         torch.testing.assert_close(found.response, wanted.detach())
     alike = np.zeros(N, dtype=bool)
     if kind != "nobody":
         theirs = teacher("hidden")
         assert isinstance(theirs, HiddenStates)
-        alike = logits.detach().numpy().argmax(1) == theirs.logits().numpy().argmax(1)
+        alike = logits.detach().numpy().argmax(1) == theirs.logits(Room()).numpy().argmax(1)
         assert 0 < alike.sum() < N
     np.testing.assert_array_equal(found.agrees.numpy(), alike)
     assert not found.hard_label.requires_grad

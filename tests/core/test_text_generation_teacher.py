@@ -19,6 +19,7 @@ from transformers import CohereConfig, CohereForCausalLM, LlamaConfig, LlamaForC
 from toolkit.distil.cache.mass import LowMass
 from toolkit.distil.chunks import HiddenStates
 from toolkit.distil.sequences import TopK, completion_positions
+from toolkit.distil.slopes import Room
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.tasks.text_generation.packing import packed
 from toolkit.tasks.text_generation.rows import Row
@@ -114,7 +115,7 @@ def test_logits_rebuilt_from_the_hidden_cache_are_the_teachers(
     weight, bias = teacher.head
     for sample in samples:
         states = torch.from_numpy(cache.read(sample.digest)["hidden"].astype(np.float32))
-        rebuilt = HiddenStates(states, weight, bias).logits().numpy()
+        rebuilt = HiddenStates(states, weight, bias).logits(Room()).numpy()
         np.testing.assert_allclose(log_softmax(rebuilt, axis=-1), direct(teacher, sample), atol=0.02)
     assert 0 < cache.quality.error_max < 0.02
 

@@ -2,7 +2,7 @@
 
 The logits of 1,024 tokens over 49,152 others take 201 MB a model, and as much again for each step of arithmetic that
 autograd keeps. Here a chunk of tokens is projected, its losses and their slope are taken in closed form (`slopes`), the
-slope is carried to the hidden states and to the head, and the logits are dropped before the next chunk. `backward` only
+slope is carried to the hidden states and to the head, and the next chunk's logits are written over these. `backward` only
 scales what is ready. Checkpointing would project every chunk twice, and keep what autograd does of one.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -25,7 +24,7 @@ from toolkit.distil.sequences import (
     check_vocabularies,
     precise,
 )
-from toolkit.distil.slopes import Share, Sloped, full_slopes, hard_label_slopes, top_k_slopes
+from toolkit.distil.slopes import Room, Share, Sloped, full_slopes, hard_label_slopes, top_k_slopes
 from toolkit.errors import PlanError
 
 CHUNK = 256
@@ -44,9 +43,9 @@ class HiddenStates:
         """Some of the n positions."""
         return HiddenStates(self.states[part], self.weight, self.bias)
 
-    def logits(self) -> Tensor:
+    def logits(self, room: Room) -> Tensor:
         """[n, v], in single precision at least."""
-        return precise(functional.linear(self.states.to(self.weight.dtype), self.weight, self.bias))
+        return room.product("teacher", self.states.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -166,16 +165,16 @@ class _Work:
         scaled = counted * (weight / self.total)
         return (scaled if weights is None else scaled * weights.detach()).unsqueeze(-1)
 
-    def sloped(self, logits: Tensor, part: slice, shares: Share) -> Sloped:
+    def sloped(self, logits: Tensor, part: slice, shares: Share, room: Room) -> Sloped:
         """One chunk, its logits written over."""
         labels, mix = self.tokens.labels[part].clamp(min=0), self.mix
         share = shares.rows(part)
         teacher = self.tokens.teacher and self.tokens.teacher.rows(part)
         if teacher is None:
-            return hard_label_slopes(logits, labels, share)
+            return hard_label_slopes(logits, labels, share, room)
         if isinstance(teacher, TopK):
             return top_k_slopes(logits, teacher, labels, share, mix.beta, mix.temperature)
-        return full_slopes(logits, teacher.logits(), labels, share, mix.beta, mix.temperature)
+        return full_slopes(logits, teacher.logits(room), labels, share, mix.beta, mix.temperature, room)
 
 
 class _Chunked(torch.autograd.Function):
@@ -193,12 +192,13 @@ class _Chunked(torch.autograd.Function):
             shares = work.shares(precise(states[:0]))
             hard, response = (precise(states[:0]).new_zeros(len(states)) for _ in range(2))
             agrees = torch.zeros(len(states), dtype=torch.bool, device=states.device)
+            room = Room()
             for part in _parts(len(states), work.chunk):
-                logits = precise(functional.linear(states[part], rows, offset))
-                sloped = work.sloped(logits, part, shares)
+                logits = room.product("student logits", states[part], rows, offset)
+                sloped = work.sloped(logits, part, shares, room)
                 hard[part], response[part], agrees[part] = sloped.hard_label, sloped.response, sloped.agrees
                 gradients.add(part, sloped.slope, states[part], rows)
-                del logits, sloped  # before the next chunk's are made
+                del logits, sloped  # before the next chunk's are made, where they do not lie in the room
         hard *= work.tokens.labels != IGNORE
         loss = shares.of(hard, response)
         ctx.gradients = gradients

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
+FUSED = ("cpu", "cuda", "mps", "xpu")
+"""Devices on which torch takes an optimiser's step in one pass over the weights: on a CPU in a fifth of the time."""
+
 
 def choose_device(compute: ComputePlan, processes: Processes = ALONE) -> torch.device:
     """The plan's device, or the first accelerator this machine has, or the CPU. Each of several processes has an

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
+from toolkit.distil.devices import FUSED
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
@@ -195,6 +196,7 @@ class _State:
             [{"scale": 1.0} | group for group in trained.groups],
             lr=schedule.learning_rate,
             weight_decay=schedule.weight_decay,
+            fused=next(trained.learner.parameters()).device.type in FUSED,
         )
         self.epoch = self.step = 0
         self.highest: Score | None = None

@@ -1,8 +1,8 @@
 """The losses of some tokens over a vocabulary, together with their slope in the student's logits, in closed form.
 
 The values are those of `sequences.generalised_jsd`, `sequences.top_k_kl` and the cross-entropy; the tests hold both to
-one another. Nothing here records a gradient: of what autograd would keep of every step nothing is held, and the logits
-given are written over.
+one another. Nothing here records a gradient: of what autograd would keep of every step nothing is held, the logits
+given are written over, and whatever else is as large lies in a `Room`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
-from toolkit.distil.sequences import FLOOR, LOWEST, TopK, bucket_divergence
+from toolkit.distil.sequences import FLOOR, LOWEST, TopK, bucket_divergence, precise
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,33 @@ class Share:
         return total
 
 
+class Room:
+    """Memory for what is made of one chunk of tokens after the other, the largest first, over one vocabulary. Fresh
+    memory of this size costs a CPU more than the arithmetic in it: the system clears every page first."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, tokens: int, width: int, like: Tensor) -> Tensor:
+        """[tokens, width], with anything in it, until somebody takes the same name again."""
+        if name not in self._kept:
+            self._kept[name] = like.new_empty(tokens, width)
+        return self._kept[name][:tokens]
+
+    def beside(self, name: str, logits: Tensor) -> Tensor:
+        """As large as some logits [c, v]."""
+        return self.take(name, *logits.shape, like=logits)
+
+    def product(self, name: str, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The logits [c, v] that a head makes of states [c, d], in single precision at least."""
+        if precise(weight[:0]).dtype != weight.dtype:
+            return precise(functional.linear(states, weight, bias))
+        made = self.take(name, len(states), len(weight), weight)
+        if bias is None:
+            return torch.mm(states, weight.T, out=made)
+        return torch.addmm(bias, states, weight.T, out=made)
+
+
 @dataclass(frozen=True)
 class Sloped:
     """Of c tokens the hard-label loss [c] and the response loss [c], neither weighted, the slope [c, v] in the logits
@@ -47,16 +75,16 @@ class Sloped:
     agrees: Tensor
 
 
-def hard_label_slopes(logits: Tensor, labels: Tensor, share: Share) -> Sloped:
+def hard_label_slopes(logits: Tensor, labels: Tensor, share: Share, room: Room) -> Sloped:
     """Cross-entropy alone: softmax - one-hot."""
-    logs = _log_softmax(logits)
+    logs = _log_softmax(logits, room.beside("student", logits))
     hard = -logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     slope = _less_label(logs.exp_(), labels, share.hard_label)
     return Sloped(hard, torch.zeros_like(hard), slope, torch.zeros_like(labels, dtype=torch.bool))
 
 
 def full_slopes(
-    logits: Tensor, teacher_logits: Tensor, labels: Tensor, share: Share, beta: float, temperature: float
+    logits: Tensor, teacher_logits: Tensor, labels: Tensor, share: Share, beta: float, temperature: float, room: Room
 ) -> Sloped:
     """The response over the whole vocabulary, T^2 JSD(beta), and the cross-entropy.
 
@@ -67,13 +95,14 @@ def full_slopes(
         logits, teacher_logits: [c, v], both written over.
         labels: int64 [c].
     """
-    student = _log_softmax(logits if temperature == 1 else logits / temperature)
-    plain = student if temperature == 1 else _log_softmax(logits)
+    plain = student = _log_softmax(logits, room.beside("student", logits))
     hard = -plain.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-    teacher = _log_softmax(teacher_logits.div_(temperature))
-    wanted = teacher.max(dim=-1, keepdim=True).indices  # on a CPU half the time of argmax
+    if temperature != 1:
+        student = _log_softmax(logits.div_(temperature), room.beside("softened", logits))
+    teacher = _log_softmax(teacher_logits.div_(temperature), logits)
+    wanted = teacher.max(dim=-1, keepdim=True).indices
     agrees = _chooses(student, wanted, student.amax(dim=-1, keepdim=True))
-    value, slope = _response(student, teacher, beta)
+    value, slope = _response(student, teacher, beta, teacher_logits, room)
     slope.mul_(temperature * (0.0 if share.response is None else share.response))
     if share.hard_label is not None:
         slope.addcmul_(plain.exp_(), share.hard_label)
@@ -120,24 +149,31 @@ def _chooses(values: Tensor, token: Tensor, peak: Tensor) -> Tensor:
     return (values.gather(-1, token) >= peak).squeeze(-1)
 
 
-def _response(student: Tensor, teacher: Tensor, beta: float) -> tuple[Tensor, Tensor]:
-    """JSD(beta) [c] of log-probabilities [c, v], and T times its slope in the student's logits. `teacher` is written
-    over."""
+def _response(student: Tensor, teacher: Tensor, beta: float, spare: Tensor, room: Room) -> tuple[Tensor, Tensor]:
+    """JSD(beta) [c] of log-probabilities [c, v], and T times its slope in the student's logits. `teacher` and `spare`,
+    as large, are written over."""
     if beta == 0:
-        wanted = teacher.exp()
-        value = torch.linalg.vecdot(wanted, teacher.sub_(student))
+        wanted = torch.exp(teacher, out=spare)
+        value = _dots(wanted, teacher.sub_(student))
         return value, torch.exp(student, out=teacher).sub_(wanted)
-    mine = student.exp()
+    mine = torch.exp(student, out=spare)
     if beta == 1:
         against, of_teacher = teacher, torch.zeros_like(student[:, 0])
     else:
-        against = torch.logaddexp(student + math.log1p(-beta), teacher + math.log(beta))
-        of_teacher = torch.linalg.vecdot(teacher.exp(), teacher.sub_(against))
+        wanted, against = torch.exp(teacher, out=room.beside("wanted", teacher)), room.beside("mixture", teacher)
+        torch.mul(mine, 1 - beta, out=against).add_(wanted, alpha=beta)
+        against.clamp_(min=torch.finfo(against.dtype).tiny).log_()  # where both are 0, so is their part in the sums
+        of_teacher = _dots(wanted, teacher.sub_(against))
     ratio = torch.sub(student, against, out=against)
-    of_student = torch.linalg.vecdot(mine, ratio)
+    of_student = _dots(mine, ratio)
     kept = 1.0 if beta == 1 else 1 - beta
     slope = ratio.sub_(of_student.unsqueeze(-1)).mul_(mine).mul_(kept)
     return beta * of_teacher + kept * of_student, slope
+
+
+def _dots(some: Tensor, others: Tensor) -> Tensor:
+    """The inner products [c] of rows [c, v]; on a CPU a third of vecdot's time."""
+    return torch.bmm(some.unsqueeze(1), others.unsqueeze(2)).flatten()
 
 
 def _bucket_response(student: Tensor, teacher: TopK, beta: float, temperature: float) -> tuple[Tensor, Tensor]:
@@ -149,12 +185,9 @@ def _bucket_response(student: Tensor, teacher: TopK, beta: float, temperature: f
     return value.detach(), slope
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    """Over the logits [c, v], in place; a token that cannot come (minus infinity) stays a number.
-
-    By torch's own kernel and a copy: less its log-sum-exp, a row would not sum to 1 as closely.
-    """
-    return logits.copy_(torch.log_softmax(logits, dim=-1)).clamp_(min=LOWEST)
+def _log_softmax(logits: Tensor, into: Tensor) -> Tensor:
+    """Over the logits [c, v]; a token that cannot come (minus infinity) stays a number."""
+    return torch.log_softmax(logits, dim=-1, out=into).clamp_(min=LOWEST)
 
 
 def _less_label(probabilities: Tensor, labels: Tensor, share: Tensor | None) -> Tensor:

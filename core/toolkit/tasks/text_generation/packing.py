@@ -72,6 +72,10 @@ class Packed:
             "attention_mask": mask,
         }
 
+    def in_one_row(self) -> Packed:
+        """The same samples in the same order side by side in one row, without padding."""
+        return packed([self.samples], sum(map(len, self.samples)))
+
 
 @dataclass(frozen=True)
 class Step:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging
 
 from toolkit.errors import PlanError
+from toolkit.tasks.text_generation.attending import attends_alone
 from toolkit.tasks.text_generation.pruning import pruned
 from toolkit.tasks.text_generation.shapes import Target, built, described, parameters_of, shape_for, shape_of
 
@@ -49,7 +50,7 @@ def from_checkpoint(folder: Path) -> Student:
             f"{folder} cannot be loaded as a language model: {str(error).splitlines()[0]}",
             hint="Save it again with save_pretrained.",
         ) from error
-    return Student(model, {"from": "checkpoint", "folder": folder.name})
+    return Student(attends_alone(model), {"from": "checkpoint", "folder": folder.name})
 
 
 def from_config(config: PretrainedConfig | Path, *, seed: int) -> Student:
@@ -65,7 +66,7 @@ def from_config(config: PretrainedConfig | Path, *, seed: int) -> Student:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = built(stated, dtype=torch.float32, attn_implementation="sdpa")
-    return Student(model, {"from": "config", "type": stated.model_type, "seed": seed})
+    return Student(attends_alone(model), {"from": "config", "type": stated.model_type, "seed": seed})
 
 
 def _stated(path: Path) -> PretrainedConfig:
@@ -91,7 +92,7 @@ def from_teacher(teacher: PreTrainedModel, target: Target, calibration: Iterable
     shape = shape_for(teacher.config, target)
     model, kept = pruned(teacher, shape, calibration)
     whole = parameters_of(teacher.config)
-    return Student(model, {"from": "teacher", "teacher_parameters": whole} | described(shape, kept.layers))
+    return Student(attends_alone(model), {"from": "teacher", "teacher_parameters": whole} | described(shape, kept.layers))
 
 
 def head_of(model: PreTrainedModel) -> nn.Linear:

@@ -27,6 +27,7 @@ from toolkit.distil.objectives import WEIGHT
 from toolkit.distil.precision import Precision
 from toolkit.distil.sequences import Completion, TopK, completion_positions
 from toolkit.protocols import Objective
+from toolkit.tasks.text_generation.attending import laid_out
 from toolkit.tasks.text_generation.objectives import check_objectives
 from toolkit.tasks.text_generation.packing import Packed, PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.students import head_of
@@ -145,10 +146,9 @@ class SequenceLesson:
 
 def completion_states(model: PreTrainedModel, batch: Packed) -> tuple[Tensor, Completion]:
     """The last hidden states [n, d] that predict the n completion tokens of packed rows, and those tokens."""
-    device, dtype = model.device, next(model.parameters()).dtype
-    tensors = {name: tensor.to(device) for name, tensor in batch.tensors(dtype).items()}
-    hidden = model.base_model(**tensors, use_cache=False).last_hidden_state
-    places = completion_positions(torch.from_numpy(batch.labels).to(device))
+    batch, given = laid_out(batch, model)
+    hidden = model.base_model(**given, use_cache=False).last_hidden_state
+    places = completion_positions(torch.from_numpy(batch.labels).to(model.device))
     return places.take(hidden), places
 
 
