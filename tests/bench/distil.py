@@ -112,7 +112,7 @@ def jobs(given: argparse.Namespace, plan: Plan, lot: Lot) -> Sequence[Job]:
         turned = variants[number % len(variants) :] + variants[: number % len(variants)]
         for student in students:
             for variant in turned:
-                if number and variant in ONCE or (student == "random" and variant in NOT_OF_RANDOM):
+                if (number and variant in ONCE) or (student == "random" and variant in NOT_OF_RANDOM):
                     continue
                 folder = lot.folder / "runs" / f"{variant}-{student}-{seed}"
                 made.append(

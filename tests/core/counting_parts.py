@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from toolkit.tasks.text_generation.attending import masked
 from toolkit.tasks.text_generation.packing import packed
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.students import Student, save
@@ -74,7 +75,7 @@ def save_counter(folder: Path, *, steps: int = 80, licence: str = "mit") -> Path
     ]
     samples = tokenise(rows, tokenizer, max_tokens=64).samples
     rows_of_one = packed([[sample] for sample in samples], max(map(len, samples)))
-    batch, labels = rows_of_one.tensors(torch.float32), torch.from_numpy(rows_of_one.labels)
+    batch, labels = masked(rows_of_one, torch.float32), torch.from_numpy(rows_of_one.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(**SIZES))

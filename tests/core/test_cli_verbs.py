@@ -252,6 +252,36 @@ def register_teachers():
 """
 
 
+BRINGING = """
+from pathlib import Path
+from toolkit.hookspecs import hookimpl
+from toolkit.protocols import TeacherRecord
+class Bringing:
+    name, tasks, gives = "bringing", frozenset({"text_generation"}), frozenset({"response", "text"})
+    def record(self, plan):
+        return TeacherRecord("bringing", "mit", "", "allowed")
+    def fingerprint(self, plan):
+        return "0" * 64
+    def source(self, plan):
+        return Path(__file__).with_name("its-own.gguf")
+@hookimpl
+def register_teachers():
+    return [Bringing()]
+"""
+
+
+def test_a_teacher_that_brings_its_checkpoint_is_one_to_prune_a_student_from(
+    toolkit: Run, strangers: Callable[[str, str], None]
+) -> None:
+    strangers("stranger", BRINGING)
+    typed = ("plan", "--domain", "industry", "--teacher", "bringing", "--set", "task=text_generation",
+             "--set", "recipe.name=sequence", "--json")  # fmt: skip
+    own = next(one for one in toolkit(*typed).record["plan"] if one["key"] == "teacher.checkpoint")
+    assert (Path(own["value"]).name, own["from"]) == ("its-own.gguf", "teacher")
+    named = toolkit(*typed, "--set", "teacher.checkpoint=mine.gguf").record["plan"]
+    assert next(one for one in named if one["key"] == "teacher.checkpoint")["from"] == "--set"
+
+
 def test_a_licence_that_forbids_is_refused_with_3(toolkit: Run, strangers: Callable[[str, str], None]) -> None:
     strangers("stranger", FORBIDDEN)
     assert_refused(toolkit(*DEPLOY, "--teacher", "forbidden"), 3, "licence")

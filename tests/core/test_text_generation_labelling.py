@@ -24,6 +24,7 @@ from toolkit.distil.recipes import SequenceLevel
 from toolkit.errors import DataError, PlanError
 from toolkit.executors import LocalExecutor
 from toolkit.plan import ComputePlan, Plan, RecipePlan, StudentPlan, TeacherPlan, TextPlan
+from toolkit.stages.label import stands
 from toolkit.tasks.text_generation import completions, pair, task
 from toolkit.tasks.text_generation.labelling import label
 from toolkit.tasks.text_generation.predictors import LocalWriter
@@ -277,6 +278,35 @@ def test_a_damaged_shard_is_named_and_nothing_else_is_labelled_again(
     for identity, arrays in contents(folder, list(before)).items():
         for name, array in arrays.items():
             assert np.array_equal(array, before[identity][name])
+
+
+@pytest.mark.parametrize("file", [completions.FILE, "head.safetensors", "tokenizer/tokenizer.json"])
+def test_a_flipped_bit_in_whatever_a_student_learns_from_is_found(
+    file: str, data: Dataset, counter: Path, tmp_path: Path
+) -> None:
+    labels = run(plan_of(counter, knowledge="hidden"), data, TransformersTeacher(), tmp_path)
+    assert stands(Any, labels)
+    flip_a_bit(labels.path / file)
+    assert not stands(Any, labels)
+    (labels.path / file).unlink()
+    assert not stands(Any, labels)
+    assert stands(Any, run(plan_of(counter, knowledge="hidden"), data, TransformersTeacher(), tmp_path))
+
+
+def test_student_and_baseline_count_in_the_same_tokens_and_what_is_too_long_is_told(
+    counter: Path, tmp_path: Path, data: Dataset
+) -> None:
+    long = {"prompt": "one two " * 25, "completion": "three", "id": "long"}
+    write_rows(tmp_path / "data" / "train.jsonl", [*records(50), long])
+    more = task.prepare(plan_of(), tmp_path / "data", "train", tmp_path / "prepared", (), quiet)
+    labels = run(plan_of(counter), more, TransformersTeacher(), tmp_path)
+    student = save_config(tmp_path / "padded", vocab_size=40)
+    facts = distil(plan_of(counter, student, vocabulary=24), more, labels, tmp_path / "student")
+    heads = [read_teacher(tmp_path / "student" / name).model.config.vocab_size for name in ("student", "baseline")]
+    assert heads == [24, 24]
+    assert facts["student"]["parameters"] == facts["baseline"]["parameters"]
+    assert facts["student"]["left_out"] == 1
+    assert task.headline("distil", facts).endswith("; 1 too long and left out")
 
 
 def contents(folder: Path, ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from toolkit.distil.sequences import completion_positions
 from toolkit.errors import PlanError
+from toolkit.tasks.text_generation.attending import ALONE, attends_alone, laid_out
 from toolkit.tasks.text_generation.packing import PackedBatches, pack, packed
 from toolkit.tasks.text_generation.tokens import IGNORE, Tokenised
 
@@ -26,7 +29,7 @@ def samples() -> list[Tokenised]:
     return [sample(number, length, 1 + number % 2) for number, length in enumerate(LENGTHS)]
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", ALONE])
 def test_packed_logits_and_gradients_are_those_of_each_sample_alone(attention: str) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -36,7 +39,8 @@ def test_packed_logits_and_gradients_are_those_of_each_sample_alone(attention: s
     model = LlamaForCausalLM(config)
     some = samples()
     rows = packed([some[:3], some[3:6]], 24)
-    logits = model(**rows.tensors(torch.float32)).logits
+    rows, given = laid_out(rows, model)
+    logits = model(**given).logits
     places = completion_positions(torch.from_numpy(rows.labels))
     loss = torch.nn.functional.cross_entropy(places.take(logits), places.targets, reduction="sum")
     loss.backward()
@@ -53,6 +57,36 @@ def test_packed_logits_and_gradients_are_those_of_each_sample_alone(attention: s
     assert torch.isfinite(logits).all()  # padding included
 
 
+def test_a_model_is_told_of_samples_only_where_its_layers_hand_it_on() -> None:
+    sizes = {
+        "vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    }  # fmt: skip
+    sdpa = attends_alone(LlamaForCausalLM(LlamaConfig(**sizes, attn_implementation="sdpa")))
+    eager = attends_alone(LlamaForCausalLM(LlamaConfig(**sizes, attn_implementation="eager")))
+    assert [model.config._attn_implementation for model in (sdpa, eager)] == [ALONE, "eager"]
+    rows = packed([samples()[:3], samples()[3:6]], 24)
+    flat, given = laid_out(rows, sdpa)
+    assert (flat.ids.shape, given["samples"]) == ((1, 41), [7, 3, 12, 5, 5, 9])
+    same, given = laid_out(rows, eager)
+    assert (same, given["attention_mask"].shape) == (rows, (2, 1, 24, 24))
+
+
+def test_a_student_that_attends_alone_generates_as_before_and_is_saved_without_a_trace(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, attn_implementation="sdpa", pad_token_id=0, eos_token_id=None,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    ids, seen = torch.tensor([[0, 0, 7, 8], [3, 4, 5, 6]]), torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+    padded = {"input_ids": ids, "attention_mask": seen}
+    before = model.generate(**padded, max_new_tokens=6, do_sample=False)
+    after = attends_alone(model).generate(**padded, max_new_tokens=6, do_sample=False)
+    assert after.equal(before)
+    model.save_pretrained(tmp_path)
+    assert ALONE not in (tmp_path / "config.json").read_text()
+
+
 def test_rows_laid_out_by_hand() -> None:
     first, second, third = Tokenised("a", (5, 6, 7), 1), Tokenised("b", (8, 9), 1), Tokenised("c", (4, 3, 2), 2)
     rows = packed([[first, second], [third]], 6, pad=1)
@@ -60,7 +94,6 @@ def test_rows_laid_out_by_hand() -> None:
     n = IGNORE
     assert rows.labels.tolist() == [[n, 6, 7, n, 9, n], [n, n, 2, n, n, n]]
     assert rows.positions.tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 0, 0, 0]]
-    assert rows.cu_seqlens.tolist() == [0, 3, 5, 8]
     assert rows.learnt == 4
     assert rows.attends[0, 0].astype(int).tolist() == [
         [1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0],

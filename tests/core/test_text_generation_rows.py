@@ -11,7 +11,7 @@ import pytest
 
 from toolkit.errors import DataError
 from toolkit.tasks.text_generation.checks import group_of, normalised, place, without_copies
-from toolkit.tasks.text_generation.rows import MOST_BYTES, MOST_CHARACTERS, Corpus, Row, read_rows
+from toolkit.tasks.text_generation.rows import MOST_BYTES, MOST_CHARACTERS, MOST_TOLD, Corpus, Row, read_rows
 from toolkit.text import Message
 
 EDUCATION = Path(__file__).parents[3] / "shared/data/education"
@@ -91,6 +91,15 @@ def test_each_broken_line_is_named_by_file_and_number_and_the_others_are_read(tm
         "unknown-role": ["train.jsonl:15"],
     }
     assert all(finding.message.startswith(finding.rows[0]) for finding in corpus.findings)
+
+
+def test_of_many_lines_that_are_alike_the_first_are_told_and_the_rest_counted(tmp_path: Path) -> None:
+    good = json.dumps({"prompt": "one", "completion": "two"})
+    (tmp_path / "train.jsonl").write_text("\n".join([good, *["{"] * (MOST_TOLD + 7), *["[]"] * MOST_TOLD]))
+    corpus = read_rows(tmp_path)
+    assert len(corpus.rows) == 1
+    assert len(corpus.findings) == MOST_TOLD + 1
+    assert corpus.findings[-1].message == f"{MOST_TOLD + 7:,} more lines are broken-json"
 
 
 def test_a_line_without_end_is_passed_over_and_never_held_whole(tmp_path: Path) -> None:
@@ -191,6 +200,17 @@ def test_given_splits_stay_and_rows_nobody_can_score_are_for_the_teacher() -> No
     assert "leak" not in placed.of
     assert placed.of["w"] in ("train", "validation")
     assert [finding.kind for finding in placed.findings] == ["leak"]
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_rows_nobody_can_score_are_not_drawn_to_test_with(tested: bool) -> None:
+    bare = [Row(f"bare{n}", (Message("user", f"what is {n}"),), given="train") for n in range(40)]
+    known = [Row(f"known{n}", (Message("user", f"and {n}"),), "it", given="train") for n in range(20)]
+    given = [Row("test", (Message("user", "a test"),), "it", given="test")] if tested else []
+    placed = place([*bare, *known, *given], seed=0, test_share=0.3, validation_share=0.2)
+    where = {split: {row.id for row in bare} & set(placed.ids(split)) for split in ("test", "unlabelled")}
+    assert not where["test"]
+    assert len(where["unlabelled"]) == (0 if tested else 40)  # of those given to train, the teacher labels them there
 
 
 def test_a_task_of_one_prompt_is_told_to_have_no_test_row() -> None:

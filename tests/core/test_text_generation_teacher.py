@@ -21,6 +21,7 @@ from toolkit.distil.chunks import HiddenStates
 from toolkit.distil.sequences import TopK, completion_positions
 from toolkit.distil.slopes import Room
 from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.tasks.text_generation.attending import masked
 from toolkit.tasks.text_generation.packing import packed
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.teacher import LanguageTeacher, batches_of, label, label_as_needed, read_teacher
@@ -129,7 +130,7 @@ def test_entries_stand_in_the_order_in_which_the_losses_find_packed_tokens(
     places = completion_positions(torch.from_numpy(rows.labels))
     assert len(found.indices) == len(places.targets)
     with torch.no_grad():
-        states = teacher.model.base_model(**rows.tensors(torch.float32)).last_hidden_state
+        states = teacher.model.base_model(**masked(rows, torch.float32)).last_hidden_state
         exact = TopK.of_logits(teacher.logits(places.take(states)), 24)
     torch.testing.assert_close(found.log_probs, exact.log_probs, rtol=2e-3, atol=5e-3)
 

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from toolkit.plan import Options
+from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.resolve import Layer, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
+from toolkit.text import LocalTeacher
 
 CONFIG = Path("toolkit.toml")
 PATHS = (("data", "path"), ("teacher", "checkpoint"), ("student", "checkpoint"))
@@ -55,10 +56,21 @@ def make_plan(options: Options, assignments: Sequence[str], config: Path | None,
     layers.append(draft_layer(plugins.hook.draft_plan(options=options)))
     resolved = resolve(layers, plugins.settings())
     if values := DEFAULTS.get(resolved.plan.task):
-        resolved = resolve([*layers, Layer("task", values)], plugins.settings())
+        layers.append(Layer("task", values))
+        resolved = resolve(layers, plugins.settings())
     if settled:
+        if found := _own_checkpoint(resolved.plan, plugins):
+            resolved = resolve([*layers, found], plugins.settings())
         check_plan(resolved.plan, plugins)
     return Planned(resolved, plugins)
+
+
+def _own_checkpoint(plan: Plan, plugins: Plugins) -> Layer | None:
+    """The checkpoint that a local teacher brings itself, where nobody names one: students are pruned from it too."""
+    teacher = plugins.teachers().get(plan.teacher.name)
+    if plan.teacher.checkpoint is not None or not isinstance(teacher, LocalTeacher):
+        return None
+    return Layer("teacher", {"teacher": {"checkpoint": str(teacher.source(plan))}})
 
 
 def _flags(options: Options) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 The logits of 1,024 tokens over 49,152 others take 201 MB a model, and as much again for each step of arithmetic that
 autograd keeps. Here a chunk of tokens is projected, its losses and their slope are taken in closed form (`slopes`), the
-slope is carried to the hidden states and to the head, and the next chunk's logits are written over these. `backward` only
-scales what is ready. Checkpointing would project every chunk twice, and keep what autograd does of one.
+slope is carried to the hidden states and to the head, and the next chunk's logits are written over these. `backward`
+only scales what is ready. Checkpointing would project every chunk twice, and keep what autograd does of one.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ given are written over, and whatever else is as large lies in a `Room`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +51,7 @@ class Room:
 
     def beside(self, name: str, logits: Tensor) -> Tensor:
         """As large as some logits [c, v]."""
-        return self.take(name, *logits.shape, like=logits)
+        return self.take(name, len(logits), logits.shape[1], logits)
 
     def product(self, name: str, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The logits [c, v] that a head makes of states [c, d], in single precision at least."""

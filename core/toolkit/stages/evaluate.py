@@ -7,7 +7,7 @@ from pathlib import Path
 from toolkit.artifacts import Dataset, Evaluation, Facts, Student, TeacherLabels
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.evaluations import score
-from toolkit.stages.spread import spread
+from toolkit.stages.spread import executor_for, spread
 from toolkit.tasks.base import task_of
 from toolkit.workspace import Stored
 
@@ -18,10 +18,11 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     labels, student = take(upstream, "label", TeacherLabels), take(upstream, "distil", Student)
     spec = context.student_spec(dataset)
     scored: dict[str, object] = {}
-    with context.executor.open(context.plan) as workers:
+    distilled = task.student_predictor(student, spec, "student")
+    with executor_for(distilled, context.executor).open(context.plan) as workers:
         predictors = [
             task.teacher_predictor(context.plan, context.teacher, labels, context.journal, workers.threads),
-            task.student_predictor(student, spec, "student"),
+            distilled,
         ]
         if "baseline" in student.facts:
             predictors.append(task.student_predictor(student, spec, "baseline"))

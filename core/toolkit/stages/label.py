@@ -13,7 +13,7 @@ from toolkit.errors import Refused
 from toolkit.plan import Plan
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.text import AnyTeacher, TextTeacher
-from toolkit.workspace import Stored
+from toolkit.workspace import Stored, file_digest
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
@@ -67,8 +67,12 @@ def inputs(context: Context) -> Mapping[str, Any]:
 
 
 def stands(context: Context, artifact: Artifact) -> bool:
-    """Whether every shard of the label stores is what was written; one that is not is labelled again."""
-    return not shelf.damaged(artifact.path)
+    """Whether all that a student learns from is what was written; a shard that is not is labelled again, and text is
+    taken out of the journal again."""
+    if shelf.damaged(artifact.path):
+        return False
+    files = {artifact.path / name: digest for name, digest in artifact.facts.get("files", {}).items()}
+    return all(path.is_file() and file_digest(path) == digest for path, digest in files.items())
 
 
 def load(context: Context, stored: Stored) -> TeacherLabels:

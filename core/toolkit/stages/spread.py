@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from toolkit.protocols import PredictorFacts, TensorPredictor, Tensors, Workers
+from toolkit.executors import LocalExecutor
+from toolkit.protocols import Executor, PredictorFacts, TensorPredictor, Tensors, Workers
 from toolkit.tasks.base import AnyPredictor
 from toolkit.text import TextPredictor
+
+
+def executor_for(predictor: AnyPredictor, executor: Executor) -> Executor:
+    """Who works out the predictor's answers: the executor, or this process where it writes text."""
+    return LocalExecutor() if isinstance(predictor, TextPredictor) else executor
 
 
 def spread(predictor: AnyPredictor, workers: Workers) -> AnyPredictor:

@@ -38,10 +38,8 @@ def attend(
         whole: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
         return whole
     settings |= {"is_causal": True}
-    found = [
-        sdpa_attention_forward(module, *alone, None, **settings)[0]
-        for alone in zip(*(states.split(list(samples), dim=2) for states in (query, key, value)), strict=True)
-    ]
+    parts = zip(*(torch.split(states, list(samples), dim=2) for states in (query, key, value)), strict=True)
+    found = [sdpa_attention_forward(module, q, k, v, None, **settings)[0] for q, k, v in parts]
     return torch.cat(found, dim=1), None
 
 
@@ -61,10 +59,24 @@ def laid_out(batch: Packed, model: PreTrainedModel) -> tuple[Packed, dict[str, A
     under a mask; and what to call it with, on its device."""
     if model.config._attn_implementation == ALONE:
         batch = batch.in_one_row()
-        unasked = torch.zeros(1, 1, 1, 1)  # of four dimensions: transformers then makes no mask itself
-        tensors = {"input_ids": torch.from_numpy(batch.ids), "position_ids": torch.from_numpy(batch.positions)}
-        tensors["attention_mask"] = unasked
-        more: dict[str, Any] = {"samples": [len(sample) for sample in batch.samples]}
+        # Of four dimensions, and asked by nobody: without it transformers would make a mask of the positions
+        given = _places(batch) | {"attention_mask": torch.zeros(1, 1, 1, 1)}
+        lengths: dict[str, Any] = {"samples": [len(sample) for sample in batch.samples]}
     else:
-        tensors, more = batch.tensors(next(model.parameters()).dtype), {}
-    return batch, {name: tensor.to(model.device) for name, tensor in tensors.items()} | more
+        given, lengths = masked(batch, next(model.parameters()).dtype), {}
+    return batch, {name: tensor.to(model.device) for name, tensor in given.items()} | lengths
+
+
+def masked(batch: Packed, dtype: torch.dtype) -> dict[str, Tensor]:
+    """`input_ids`, `position_ids` and `attention_mask` as any causal model of transformers takes them.
+
+    The mask is added to the attention's scores, 0 or the lowest number of the model's `dtype`: the form that both its
+    eager and its SDPA attention honour.
+    """
+    unseen = ~torch.from_numpy(batch.attends)
+    mask = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)
+    return _places(batch) | {"attention_mask": mask}
+
+
+def _places(batch: Packed) -> dict[str, Tensor]:
+    return {"input_ids": torch.from_numpy(batch.ids), "position_ids": torch.from_numpy(batch.positions)}

@@ -85,10 +85,15 @@ def place(
 ) -> Placed:
     """Split rows by chance where their files do not say: task by task, and whole groups of one prompt.
 
-    A row with neither completion nor answer can be scored by nobody: it is unlabelled unless its file says otherwise.
+    A row with neither completion nor answer can be scored by nobody: it is unlabelled unless its file says otherwise,
+    and where rows to test with are drawn from those to train on, there too.
     The same rows and seed give the same splits in any order. Call it with rows `without_copies`.
     """
-    loose = {row.id for row in rows if row.given == "unlabelled" or not (row.given or row.labelled or row.answer)}
+    drawn_from = ("",) if any(row.given == "test" for row in rows) else ("", "train")
+    loose = {
+        row.id for row in rows
+        if row.given == "unlabelled" or (row.given in drawn_from and not (row.labelled or row.answer))
+    }  # fmt: skip
     members = [Member(row.id, row.task, group_of(row), row.given) for row in rows if row.id not in loose]
     splits = split_rows(
         members, seed=seed, test_share=test_share, validation_share=validation_share, calibration_rows=calibration_rows

@@ -37,6 +37,7 @@ from toolkit.tasks.text_generation.teacher import label as label_tokens
 from toolkit.tasks.text_generation.tokens import tokenise
 from toolkit.tasks.text_generation.training import Knowledge
 from toolkit.text import LocalTeacher, TextTeacher
+from toolkit.workspace import file_digest
 
 TOKENS, TOKENIZER, HEAD = "cache", "tokenizer", "head.safetensors"
 
@@ -80,6 +81,7 @@ def label(
         rows = [learnt.row for unit in units for learnt in unit.learnt]
         with executor.open(plan) as workers:
             facts["tokens"] = _look_into(plan.text, model, rows, workspace, report, workers)
+        facts["files"] |= _digests(workspace, [TOKENIZER, HEAD])
     return TeacherLabels(workspace, "", facts=facts)
 
 
@@ -124,6 +126,7 @@ def _told(
             )
     completions.write(workspace, units)
     facts["completions"] = {"given": len(given), **judge.counts()}
+    facts["files"] = _digests(workspace, [completions.FILE])
 
 
 def _rows(plan: Plan, dataset: Dataset) -> tuple[_Rows, _Rows]:
@@ -147,6 +150,16 @@ def _mended(workspace: Path) -> Sequence[str]:
     for name in names:
         (workspace / name).unlink(missing_ok=True)
     return list(names)
+
+
+def _digests(workspace: Path, names: Sequence[str]) -> Mapping[str, str]:
+    """Of files that a student learns from, by which `stages.label` sees that they are still what was written."""
+    files = [file for name in names for file in _files(workspace / name)]
+    return {str(file.relative_to(workspace)): file_digest(file) for file in files}
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
 
 
 def _look_into(

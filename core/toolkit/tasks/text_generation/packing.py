@@ -1,7 +1,7 @@
 """Samples packed into rows of a fixed number of tokens, so that next to nothing is spent on padding.
 
-Samples in one row do not see one another: positions start again at 0 with each, attention is block-diagonal. What is
-packed with what, and in which order it comes, is a function of seed and epoch alone. numpy only, but for `tensors`.
+Samples in one row do not see one another: positions start again at 0 with each, attention is block-diagonal
+(`attending`). What is packed with what, and in which order it comes, is a function of seed and epoch alone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from toolkit.errors import PlanError
 from toolkit.tasks.text_generation.tokens import IGNORE, Tokenised
-
-if TYPE_CHECKING:
-    from torch import Tensor, dtype
 
 WINDOW = 1024
 """Samples that are packed together: first-fit-decreasing over all would put the same ones together in every epoch."""
@@ -30,8 +27,7 @@ class Packed:
 
     int64 [rows, capacity]: `ids`; `labels`, the ids or IGNORE; `positions`, from 0 within each sample; `segments`, the
     sample's number in its row, -1 for padding. `samples` are those packed, row by row, in the order in which
-    `distil.sequences.completion_positions` finds their tokens. `cu_seqlens` int32 [samples + 1]: where each begins in
-    the flattened rows without padding, as flash attention takes it.
+    `distil.sequences.completion_positions` finds their tokens.
     """
 
     ids: np.ndarray
@@ -46,31 +42,11 @@ class Packed:
         return int((self.labels != IGNORE).sum())
 
     @property
-    def cu_seqlens(self) -> np.ndarray:
-        return np.cumsum([0, *(len(sample) for sample in self.samples)], dtype=np.int32)
-
-    @property
     def attends(self) -> np.ndarray:
         """bool [rows, 1, capacity, capacity]: whether a token sees another: its own sample's, up to itself. Padding
         sees itself, so that no softmax is over nothing."""
         same = self.segments[:, :, None] == self.segments[:, None, :]
         return np.asarray((same & np.tri(self.ids.shape[1], dtype=bool))[:, None])
-
-    def tensors(self, dtype: dtype) -> dict[str, Tensor]:
-        """`input_ids`, `position_ids` and `attention_mask` as a causal model of transformers takes them.
-
-        The mask is added to the attention's scores, 0 or the lowest number of the model's `dtype`: the form that both
-        its eager and its SDPA attention honour.
-        """
-        import torch
-
-        unseen = ~torch.from_numpy(self.attends)
-        mask = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, torch.finfo(dtype).min)
-        return {
-            "input_ids": torch.from_numpy(self.ids),
-            "position_ids": torch.from_numpy(self.positions),
-            "attention_mask": mask,
-        }
 
     def in_one_row(self) -> Packed:
         """The same samples in the same order side by side in one row, without padding."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -28,6 +27,7 @@ from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report
 from toolkit.tasks.text_generation import completions, practice, students
 from toolkit.tasks.text_generation.adapters import Adapted
+from toolkit.tasks.text_generation.beginning import tokenizer_of
 from toolkit.tasks.text_generation.coming import Coming
 from toolkit.tasks.text_generation.completions import GIVEN
 from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
@@ -36,40 +36,12 @@ from toolkit.tasks.text_generation.packing import PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.sampling import Drawing, check_room
-from toolkit.tasks.text_generation.shapes import Target
-from toolkit.tasks.text_generation.teacher import read_teacher
-from toolkit.tasks.text_generation.tokens import Tokenizer, prompt_ids, tokenise
+from toolkit.tasks.text_generation.tokens import Tokenizer, prompt_ids
 from toolkit.tasks.text_generation.training import Knowledge, Mixture, SequenceLesson, validator
 from toolkit.workspace import canonical_json, write_file
 
-CALIBRATION = 64
-"""Training rows whose tokens tell what of a teacher matters, where a student is pruned from it."""
-
 VALIDATED = 8
 """Packed rows that are validated with at once."""
-
-
-def build(plan: Plan, dataset: Dataset) -> PreTrainedModel:
-    """The student before training: from a checkpoint, from a config alone, or pruned from the teacher.
-
-    Raises:
-        PlanError: there is none of them, or the teacher cannot be pruned.
-    """
-    folder = plan.student.checkpoint
-    if folder is not None and not students.has_weights(folder):
-        return students.from_config(folder, seed=plan.compute.seed).model
-    if folder is not None:
-        return students.from_checkpoint(folder).model
-    assert plan.teacher.checkpoint is not None
-    teacher = read_teacher(plan.teacher.checkpoint, vocabulary=plan.text.vocabulary)
-    rows = [row for row in load_corpus(dataset.path, "train") if row.labelled] or load_corpus(dataset.path, "train")
-    shown = [replace(row, completion=row.completion or row.messages[-1].content) for row in rows[:CALIBRATION]]
-    samples = tokenise(shown, teacher.tokenizer, max_tokens=plan.text.max_tokens).samples
-    calibration = [torch.tensor([sample.ids]) for sample in samples]
-    target = Target(parameters=plan.student.parameters)
-    model = students.from_teacher(teacher.model, target, calibration).model
-    nn.Module.to(model, torch.float32)
-    return model
 
 
 def train_pair(
@@ -91,16 +63,18 @@ def train_pair(
     pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, labels), folder, report, processes)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
+    vocabulary = plan.text.vocabulary
     for name, terms in (("student", objectives), ("baseline", LABELS_ALONE)):
         units = pair.units(name)
         if units is None:
             continue
         record = folder / f"{name}.json"
         if not processes.decide(record.exists):
-            pair.train(name, terms, units, precision)
+            pair.train(name, terms, units, precision, vocabulary)
         facts[name] = json.loads(processes.decide(record.read_bytes))
         facts[name]["pace"] = processes.decide(functools.partial(read_pace, pace_file(folder, name)))
         # The two are compared: the baseline takes over what was chosen for the student.
+        vocabulary = facts[name]["vocabulary"]
         precision = replace(Precision.of(facts[name]["precision"]), why="as the student, which it is compared to")
     return facts
 
@@ -134,12 +108,20 @@ class _Pair:
             return None
         return Coming(given, of, self.tokenizer, most)
 
-    def train(self, name: str, terms: Sequence[Objective], units: Coming, precision: Wanted | Precision) -> None:
-        """Into `folder`/`name`, with its facts beside it."""
+    def train(
+        self, name: str, terms: Sequence[Objective], units: Coming, precision: Wanted | Precision,
+        vocabulary: int | None,
+    ) -> None:  # fmt: skip
+        """Into `folder`/`name`, with its facts beside it; rows of its head beyond `vocabulary` are cut."""
         device = prepare_torch(self.plan.compute, self.processes)
         model: PreTrainedModel = self.spec.build()
-        self._check_room(model)
-        known = self._knowledge(model, units) if "response" in carriers(terms) else None
+        if name == "student":  # the other is like it
+            self._check_room(model)
+        known = None
+        if "response" in carriers(terms):
+            known, vocabulary = self._knowledge(model, units)
+        if vocabulary is not None:
+            students.cut_vocabulary(model, vocabulary)
         rank = self.plan.student.lora_rank
         adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
         nn.Module.to(model, device)
@@ -155,6 +137,7 @@ class _Pair:
         if not self.processes.first:
             return
         students.save(students.Student(model.cpu(), {}), self.folder / name, self.tokenizer)
+        facts |= {"vocabulary": model.config.vocab_size, "left_out": units.left_out}
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         write_file(self.folder / f"{name}.json", canonical_json(facts))
         shutil.rmtree(self._training(name), ignore_errors=True)
@@ -176,7 +159,8 @@ class _Pair:
                 f"samples may have {text.max_tokens:,} tokens, and the student takes {context:,}",
                 hint=f"Leave longer ones out: --set text.max_tokens={context}",
             )
-        rows = [row for split in ("train", "validation", "test") for row in load_corpus(self.dataset.path, split)]
+        splits = ("train", "validation", "test")
+        rows = [row for split in splits for row in load_corpus(self.dataset.path, split)]
         longest = max(len(prompt_ids(row.messages, self.tokenizer)) for row in rows)
         check_room(model, longest, Drawing(text.answer_tokens))
 
@@ -238,9 +222,9 @@ class _Pair:
             return practice.reinforce(*work, _groups, folder, self.folder, self.report, precision)
         return {}
 
-    def _knowledge(self, model: PreTrainedModel, units: Coming) -> Knowledge:
-        """What the teacher said of the tokens, once it is sure that the two count in the same ones; what either head is
-        padded with is cut."""
+    def _knowledge(self, model: PreTrainedModel, units: Coming) -> tuple[Knowledge, int]:
+        """What the teacher said of the tokens, once it is sure that the two count in the same ones; and in how many,
+        without what either head is padded with."""
         facts = self.labels.facts
         theirs: Tokenizer = AutoTokenizer.from_pretrained(self.labels.path / TOKENIZER, local_files_only=True)
         found = preflight(
@@ -250,8 +234,7 @@ class _Pair:
             units.all("train"),
             vocabulary=self.plan.text.vocabulary,
         )
-        students.cut_vocabulary(model, found.vocabulary)
-        return knowledge_of(self.labels)
+        return knowledge_of(self.labels), found.vocabulary
 
     def _training(self, name: str) -> Path:
         """What a training that is broken off leaves; gone at its end."""
@@ -270,20 +253,3 @@ def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
         {"params": [p for p in learnt if p.ndim > 1]},
         {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def tokenizer_of(plan: Plan, labels: TeacherLabels) -> Tokenizer:
-    """The student's own, or its teacher's.
-
-    Raises:
-        PlanError: there is neither.
-    """
-    folders = [folder for folder in (plan.student.checkpoint, labels.path / TOKENIZER) if folder is not None]
-    for folder in folders:
-        if (folder / "tokenizer.json").is_file() or (folder / "tokenizer_config.json").is_file():
-            found: Tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            return found
-    raise PlanError(
-        "neither the student's checkpoint nor its teacher has a tokenizer",
-        hint="Save one beside the student: tokenizer.save_pretrained(student.checkpoint).",
-    )

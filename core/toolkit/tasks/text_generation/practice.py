@@ -25,7 +25,7 @@ from toolkit.tasks.text_generation.answers import answers_right
 from toolkit.tasks.text_generation.dealing import Dealt
 from toolkit.tasks.text_generation.grpo import GrpoLesson, Reinforcement
 from toolkit.tasks.text_generation.onpolicy import Course, Exposure, InMemory, OnPolicyLesson
-from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.reader import load_corpus, taught
 from toolkit.tasks.text_generation.rounds import Improvement, Rounds, Tuning
 from toolkit.tasks.text_generation.sampling import Drawing, stops_of
 from toolkit.tasks.text_generation.solving import Solver
@@ -60,7 +60,7 @@ def on_policy(
         ),
         InMemory(teacher),
         _drawing(plan),
-        stops_of(load_corpus(dataset.path, "train")[0].messages, tokenizer),
+        stops_of(taught(dataset.path)[0].messages, tokenizer),
         rows=_rows(plan),
         given=given,
         seed=plan.compute.seed,

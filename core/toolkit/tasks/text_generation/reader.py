@@ -93,6 +93,11 @@ def load_corpus(folder: Path, split: str) -> Sequence[Row]:
     return [_row(record) for record in _records(folder, split)]
 
 
+def taught(folder: Path) -> Sequence[Row]:
+    """The rows that are trained on: those of `train`, then those of `unlabelled`."""
+    return [*load_corpus(folder, "train"), *load_corpus(folder, "unlabelled")]
+
+
 def load_rows(folder: Path, split: str) -> TextRows:
     """The same as a domain sees them.
 

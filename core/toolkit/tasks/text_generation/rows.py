@@ -8,6 +8,7 @@ Answer}` (arXiv 2103.07191). Nothing here knows tokens; copies and splits are in
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ MOST_CHARACTERS = 100_000
 
 MOST_BYTES = 16 * 1024**2
 """Of one line, and of 64 times this one file that is a single list: what is held in memory at once."""
+
+MOST_TOLD = 100
+"""Lines of one kind that are no rows and are told one by one."""
 
 _LIST_BYTES = 64 * MOST_BYTES
 _ROLES = get_args(Role)
@@ -75,7 +79,8 @@ def read_rows(source: Path) -> Corpus:
     """Read a file, or a folder with train, validation, test or unlabelled as .jsonl or .json.
 
     Where a folder has no file of such a name, all its .jsonl and .json files are read, and nothing is known of splits.
-    A line that is no row becomes a finding with its file and number, and is left out.
+    A line that is no row becomes a finding with its file and number, and is left out; of many of a kind the rest are
+    counted.
 
     Raises:
         DataError: there is no such file, it is no UTF-8 as a whole, or not one row can be used.
@@ -83,6 +88,7 @@ def read_rows(source: Path) -> Corpus:
     files, findings = data_files(source)
     rows: list[Row] = []
     seen: dict[str, str] = {}
+    unusable: Counter[str] = Counter()
     for path, given in files:
         for number, found in _lines(path):
             where = f"{path.name}:{number}"
@@ -90,10 +96,14 @@ def read_rows(source: Path) -> Corpus:
                 row = _row(found, given, where)
                 _check_identity(row, seen)
             except _Unusable as error:
-                findings.append(Finding(error.kind, "error", f"{where}: {error}", (where,)))
+                unusable[error.kind] += 1
+                if unusable[error.kind] <= MOST_TOLD:
+                    findings.append(Finding(error.kind, "error", f"{where}: {error}", (where,)))
                 continue
             seen[row.id] = where
             rows.append(row)
+    more = {kind: lines - MOST_TOLD for kind, lines in unusable.items() if lines > MOST_TOLD}
+    findings += [Finding(kind, "error", f"{lines:,} more lines are {kind}") for kind, lines in more.items()]
     if not rows:
         first = f": {findings[0].message}" if findings else ""
         raise DataError(f"{source} has no row that can be used{first}", hint="Give one JSON object a line: " + _FORM)

@@ -96,7 +96,8 @@ def check_room(model: PreTrainedModel, longest: int, drawing: Drawing) -> None:
         raise PlanError(
             f"a prompt of {longest:,} tokens and an answer of {drawing.max_tokens:,} are more than the student's "
             f"{context:,}",
-            hint="Let it write fewer tokens, leave longer prompts out, or choose a student with a longer context.",
+            hint="Let it write fewer tokens (text.answer_tokens), leave longer prompts out, or choose a student with a "
+            "longer context.",
         )
 
 

@@ -91,8 +91,8 @@ def from_teacher(teacher: PreTrainedModel, target: Target, calibration: Iterable
     shape_of(teacher.config)
     shape = shape_for(teacher.config, target)
     model, kept = pruned(teacher, shape, calibration)
-    whole = parameters_of(teacher.config)
-    return Student(attends_alone(model), {"from": "teacher", "teacher_parameters": whole} | described(shape, kept.layers))
+    origin = {"from": "teacher", "teacher_parameters": parameters_of(teacher.config)}
+    return Student(attends_alone(model), origin | described(shape, kept.layers))
 
 
 def head_of(model: PreTrainedModel) -> nn.Linear:

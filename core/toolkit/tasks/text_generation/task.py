@@ -70,9 +70,9 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
     """The student that the plan names; it is read, made or pruned when it is built."""
 
     def build() -> Any:
-        from toolkit.tasks.text_generation import pair
+        from toolkit.tasks.text_generation import beginning
 
-        return pair.build(plan, dataset)
+        return beginning.build(plan, dataset)
 
     origin = {"from": "teacher", "parameters": plan.student.parameters}
     if plan.student.checkpoint is not None:
@@ -142,10 +142,9 @@ def headline(stage: str, facts: Facts) -> str:
         said = f"; {tokens['tokens']:,} tokens by {tokens['codec']}" if tokens else ""
         return f"{facts['name']}: {found['given']:,} completions given{wrote}{said}"
     if stage == "distil":
-        return (
-            f"{facts['student']['parameters']:,} parameters: "
-            f"{facts['student']['validation_accuracy']:.1%} of validation tokens"
-        )
+        student = facts["student"]
+        out = f"; {student['left_out']:,} too long and left out" if student["left_out"] else ""
+        return f"{student['parameters']:,} parameters: {student['validation_accuracy']:.1%} of validation tokens{out}"
     shown = []
     for form, metrics in facts["metrics"].items():
         figures = [f"{metrics['accuracy']['value']:.1%} right"] if "accuracy" in metrics else []
