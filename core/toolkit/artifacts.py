@@ -6,7 +6,7 @@ This module knows what the records are, never how they are made or stored: `work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -111,6 +111,22 @@ class Dataset(Artifact):
         return tuple(self.facts.get("classes", ()))
 
 
+class Filling(Protocol):
+    """Answers of a teacher as they come, in the order of rows."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __next__(self) -> Any: ...
+
+    def close(self) -> None:
+        """Ask for no more."""
+        ...
+
+    def figures(self) -> Mapping[str, float]:
+        """How far the teacher is, as `queue/NAME`; nothing where it has not been asked."""
+        ...
+
+
 @dataclass(frozen=True)
 class TeacherLabels(Artifact):
     """The teacher's answers to the training rows, kept by the digest of their inputs, with the teacher itself.
@@ -119,7 +135,7 @@ class TeacherLabels(Artifact):
     who reads them; once they are read to their end, the folder is complete, and so are the facts.
     """
 
-    filling: Generator[Any] | None = field(default=None, compare=False, repr=False)
+    filling: Filling | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

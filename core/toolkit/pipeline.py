@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, Evaluation, TeacherLabels
+from toolkit.artifacts import Artifact, Evaluation, Filling, TeacherLabels
 from toolkit.distil.recipes import carriers, objectives_of
 from toolkit.errors import EnvironmentUnfit, PlanError, unknown_name
 from toolkit.plan import Plan
@@ -54,7 +54,7 @@ class _Begun:
 
     stage: Stage
     artifact: TeacherLabels
-    filling: Generator[Any]
+    filling: Filling
     started: float
 
 

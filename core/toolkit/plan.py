@@ -98,9 +98,10 @@ class RecipePlan(Section):
         "difficulty", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
     )
     task_weighting: Literal["even", "loss-ratio"] = Field(
-        "even", description="loss-ratio: more of the classes whose loss falls slowly (DWA, Liu 2019)."
+        "even",
+        description="loss-ratio: more of the classes or tasks whose loss falls slowly (DWA, Liu 2019).",
     )
-    task_floor: float = Field(0.5, ge=0, lt=1, description="Least weight of a class, in units of the mean.")
+    task_floor: float = Field(0.5, ge=0, lt=1, description="Least weight of a class or task, in units of the mean.")
     views: int = Field(8, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")
     answers: Literal["row-mean", "per-view"] = Field(
         "row-mean",

@@ -24,7 +24,7 @@ from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.objectives import Batch, Outputs
 from toolkit.distil.watching import UNWATCHED, Watch
-from toolkit.distil.weighting import Weighting
+from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.protocols import Objective
 
 FEATURES, CLASSES, STEPS, EPOCHS, WIDTH = 6, 3, 5, 4, 7
@@ -93,7 +93,9 @@ def train(
     watch: Watch = UNWATCHED,
 ) -> Fitted:  # fmt: skip
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
-    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3) if everything else Weighting()
+    weighting = (
+        Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3)) if everything else Weighting()
+    )
     batches = TinyBatches(before=before, everything=everything)
     return fit(
         learner, BatchLesson(batches, EVERYTHING if everything else OBJECTIVES, weighting),

@@ -22,7 +22,7 @@ from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.objectives import Batch, Outputs
 from toolkit.distil.precision import Wanted
 from toolkit.distil.processes import ALONE, Processes
-from toolkit.distil.weighting import Weighting
+from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import Objective
 from toolkit.tasks.image_classification.network import DepthwiseSeparableNet
@@ -40,7 +40,7 @@ def rows(folder: Path, processes: Processes, before: Before, precision: Wanted =
     narrow = nn.Linear(FEATURES, 10, bias=False)
     module = nn.Sequential(narrow, nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
     learner = Learner(module, width=WIDTH)
-    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3)
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3))
     return fit(
         learner, BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting, processes),
         Schedule(4, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,

@@ -20,6 +20,7 @@ from toolkit.distil.cache.store import Origin, Sample, TokenCache
 from toolkit.distil.chunks import HiddenStates, Mix, Tokens, VocabularyLoss, gradient_shares, vocabulary_loss
 from toolkit.distil.sequences import IGNORE, TopK, completion_positions, generalised_jsd, top_k_kl
 from toolkit.distil.slopes import Room
+from toolkit.distil.weighting import LEAST, MOST
 from toolkit.errors import DataError, PlanError
 
 N, WIDTH, TEACHER_WIDTH, VOCABULARY, K = 23, 6, 9, 31, 4
@@ -71,6 +72,15 @@ def whole(logits: Tensor, given: Tokens, mix: Mix, total: float) -> Tensor:
     ones = torch.ones_like(hard)
     label_weights = ones if given.label_weights is None else given.label_weights
     teacher_weights = ones if given.teacher_weights is None else given.teacher_weights
+    sure = ones
+    if isinstance(given.teacher, HiddenStates):
+        sure = (given.teacher.logits(Room()) / mix.temperature).softmax(dim=-1).amax(dim=-1)
+    elif given.teacher is not None:
+        sure = given.teacher.log_probs.amax(dim=-1).exp()
+    if given.said is not None:
+        label_weights = torch.where(given.said, label_weights * sure, label_weights)
+    if given.usual is not None:
+        teacher_weights = teacher_weights * (sure * response.detach() / given.usual).clamp(LEAST, MOST)
     return (mix.hard_label * label_weights * hard + mix.response * teacher_weights * response).sum() / total
 
 
@@ -96,6 +106,18 @@ MIXES = [Mix(0.3, 0.7, beta, temperature) for beta, temperature in itertools.pro
 def test_values_and_gradients_are_those_of_the_whole(kind: str, mix: Mix) -> None:
     assert_equal_to_the_whole(tokens(kind), mix, chunk=8)
     assert_equal_to_the_whole(tokens(kind, weighted=True), mix, chunk=8, bias=True)
+
+
+@pytest.mark.parametrize("mix", MIXES, ids=str)
+@pytest.mark.parametrize("kind", ["top-k", "hidden"])
+def test_difficulty_and_labels_of_an_unsure_teacher_weigh_as_in_the_whole(kind: str, mix: Mix) -> None:
+    said = torch.arange(N) % 3 == 0
+    given = tokens(kind, weighted=True)
+    for usual in (0.05, 1.3, 60.0, None):
+        assert_equal_to_the_whole(replace(given, said=said, usual=usual), mix, chunk=8)
+    found = vocabulary_loss(states(), head(), given, mix, total=N, chunk=8)
+    assert bool(((found.sure > 0) & (found.sure < 1)).all())
+    torch.testing.assert_close(found.difficulty, found.sure * found.response)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 22, 23, 24, 1000])

@@ -37,7 +37,7 @@ from toolkit.distil.losses import hard_label, response
 from toolkit.distil.objectives import Batch, Outputs
 from toolkit.distil.precision import Precision
 from toolkit.distil.recipes import LABELS_ALONE
-from toolkit.distil.weighting import Weighting, by_difficulty
+from toolkit.distil.weighting import TaskWeights, Weighting, by_difficulty
 from toolkit.errors import PlanError
 from toolkit.protocols import Objective
 
@@ -354,7 +354,7 @@ def test_the_weighting_is_asked_what_rows_weigh_and_told_what_tasks_lose(tmp_pat
     hard, soft = hard_label(said.logits, batch.labels), response(said.logits, batch.teacher.logits, 2.0)
     counted = by_difficulty(said, batch.teacher) * batch.teacher_weights
     learner = Learner(student)
-    weighting = Weighting(difficulty=True, tasks=parts.TASKS)
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(parts.TASKS))
     fitted = fit(
         learner, BatchLesson(TinyBatches(1, everything=True), parts.OBJECTIVES, weighting), Schedule(1, 0.01, 0.0),
         groups=[{"params": list(learner.parameters())}], validate=parts.validate, folder=tmp_path,

@@ -38,7 +38,7 @@ from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.loop import Fitted, Schedule, fit
 from toolkit.distil.precision import Name, Precision, Rehearse, Wanted, choose, has_bfloat16, probe
-from toolkit.distil.weighting import Weighting
+from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.pipeline import run_line
 from toolkit.plan import ComputePlan
@@ -69,7 +69,7 @@ def train(
 ) -> Fitted:  # fmt: skip
     """With all that has a state: weights of samples and tasks, a projection, dropout, batch norm."""
     learner = Learner(module or wide_module(), width=WIDTH)
-    weighting = Weighting(difficulty=True, tasks=TASKS, loss_ratio=True, floor=0.3)
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3))
     lesson = BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting)
     return fit(
         learner, lesson, Schedule(epochs, rate, 0.01, seed=7),

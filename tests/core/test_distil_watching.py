@@ -182,7 +182,7 @@ def test_rates_and_the_queue_by_a_clock(tmp_path: Path, monkeypatch: pytest.Monk
     clock, seen = Clock(), Seen()
     monkeypatch.setattr(watching, "time", clock)
     queue = iter([Progress(4, 9, 3, 0.5, 1.5, 2.0), Progress(6, 9, 2, 0.5, 2.5, 2.0), Progress(9, 9, 1, 0.7, 2.5, 2.0)])
-    paced = Paced(tmp_path / "pace.json", [seen], lambda: next(queue))
+    paced = Paced(tmp_path / "pace.json", [seen], lambda: next(queue).figures())
     paced.begin(0, 0, 2)
     for seconds, rows in ((2, 10), (3, 20)):
         clock.now += seconds

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import rel_entr, softmax
 
 from toolkit.distil.objectives import Batch, Outputs
-from toolkit.distil.weighting import LEAST, MOST, Weighting, by_difficulty, confidence, loss_ratio_weights
+from toolkit.distil.weighting import LEAST, MOST, TaskWeights, Weighting, by_difficulty, confidence, loss_ratio_weights
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -88,7 +88,7 @@ def test_no_gradient_flows_through_a_weight() -> None:
 
 def test_nothing_weighs_anything_where_nothing_is_asked_for() -> None:
     batch = Batch(tensor(0), LABELS, outputs(6), tasks=LABELS)
-    weighed = Weighting(tasks=TASKS).weigh(batch, outputs(7))
+    weighed = Weighting(tasks=TaskWeights(TASKS)).weigh(batch, outputs(7))
     assert weighed.label_weights is None
     assert weighed.teacher_weights is None
 
@@ -147,7 +147,7 @@ def test_the_slower_a_tasks_loss_falls_the_more_it_weighs() -> None:
 
 
 def test_tasks_weigh_alike_until_two_epochs_are_known() -> None:
-    weighting = Weighting(tasks=("a", "b"), loss_ratio=True, floor=0.0)
+    weighting = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True, floor=0.0))
     told = observed(weighting, [2.0, 4.0], [1.0, 4.0], [1.0, 2.0], [1.0, 1.0])
     assert [(record["task/a"], record["task/b"]) for record in told] == [(2, 4), (1, 4), (1, 2), (1, 1)]
     weights = [(record["weight/a"], record["weight/b"]) for record in told]
@@ -157,14 +157,14 @@ def test_tasks_weigh_alike_until_two_epochs_are_known() -> None:
 
 
 def test_a_tasks_loss_is_the_mean_over_its_rows_of_all_steps() -> None:
-    weighting = Weighting(tasks=("a", "b"))
+    weighting = Weighting(tasks=TaskWeights(("a", "b")))
     weighting.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0, 0, 1])), tensor([1, 2, 5]))
     weighting.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0, 1, 1])), tensor([6, 7, 9]))
     assert weighting.close_epoch() == {"task/a": pytest.approx(3), "task/b": pytest.approx(7)}
 
 
 def test_a_task_without_a_row_in_an_epoch_keeps_what_was_last_known_of_it() -> None:
-    weighting = Weighting(tasks=("a", "b"), loss_ratio=True, floor=0.0)
+    weighting = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True, floor=0.0))
     observed(weighting, [2.0, 4.0])
     weighting.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0])), tensor([2.0]))
     assert weighting.close_epoch()["task/b"] == 4
@@ -173,7 +173,7 @@ def test_a_task_without_a_row_in_an_epoch_keeps_what_was_last_known_of_it() -> N
 
 
 def test_a_tasks_weight_is_that_of_its_rows_labels_and_answers() -> None:
-    weighting = Weighting(tasks=("a", "b", "c"), loss_ratio=True, floor=0.2)
+    weighting = Weighting(tasks=TaskWeights(("a", "b", "c"), loss_ratio=True, floor=0.2))
     observed(weighting, [2.0, 4.0, 1.0], [1.0, 4.0, 0.1])
     wanted = loss_ratio_weights(tensor([2, 4, 1]), tensor([1, 4, 0.1]), 0.2)[LABELS]
     known = tensor([1, 0, 1, 1])
@@ -183,7 +183,7 @@ def test_a_tasks_weight_is_that_of_its_rows_labels_and_answers() -> None:
 
 
 def test_difficulty_and_tasks_multiply() -> None:
-    weighting = Weighting(difficulty=True, tasks=("a", "b", "c"), loss_ratio=True)
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(("a", "b", "c"), loss_ratio=True))
     observed(weighting, [2.0, 4.0, 1.0], [1.0, 4.0, 0.1])
     tasks = loss_ratio_weights(tensor([2, 4, 1]), tensor([1, 4, 0.1]), 0.5)[LABELS]
     weighed = weighting.weigh(Batch(tensor(0), LABELS, outputs(1), tasks=LABELS), outputs(2))
@@ -192,10 +192,10 @@ def test_difficulty_and_tasks_multiply() -> None:
 
 
 def test_what_was_saved_goes_on_where_it_was(tmp_path: Path) -> None:
-    one = Weighting(tasks=("a", "b"), loss_ratio=True)
+    one = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True))
     observed(one, [2.0, 4.0], [1.0, 4.0])
     one.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0, 1])), tensor([1, 3]))
-    other = Weighting(tasks=("a", "b"), loss_ratio=True)
+    other = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True))
     torch.save(one.state(), tmp_path / "state")
     other.restore(torch.load(tmp_path / "state", weights_only=True))
     assert other.close_epoch() == one.close_epoch() != {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting_parts import after, record, records, save_config, save_counter, write_rows
+from counting_parts import after, record, records, save_config, save_counter, save_tokenizer, write_rows
 from scipy.special import log_softmax
 from text_parts import Oracle
 
@@ -307,6 +307,20 @@ def test_student_and_baseline_count_in_the_same_tokens_and_what_is_too_long_is_t
     assert facts["student"]["parameters"] == facts["baseline"]["parameters"]
     assert facts["student"]["left_out"] == 1
     assert task.headline("distil", facts).endswith("; 1 too long and left out")
+
+
+def test_the_curves_of_a_student_show_how_far_the_teacher_beside_it_is(data: Dataset, tmp_path: Path) -> None:
+    student = save_config(tmp_path / "student")
+    save_tokenizer(student)
+    plan = plan_of(student=student)
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"teacher_weight": 0.0})})
+    labels = label(plan, data, Scribe(), tmp_path / "labels", tmp_path / "journal", quiet, LocalExecutor())
+    assert labels.filling is not None
+    assert labels.filling.figures() == {}
+    facts = distil(plan, data, labels, tmp_path / "distilled")
+    first, last = facts["student"]["pace"]
+    assert (first["queue/total"], last["queue/done"]) == (6, 6)
+    assert not any(name.startswith("queue/") for name in facts["baseline"]["pace"][0])
 
 
 def contents(folder: Path, ids: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

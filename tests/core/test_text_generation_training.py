@@ -4,6 +4,7 @@ logits in full; a step in parts is the same step; a training that was broken off
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from toolkit.tasks.text_generation.students import from_config
 from toolkit.tasks.text_generation.teacher import LanguageTeacher, label, read_teacher
 from toolkit.tasks.text_generation.tokens import Tokenised, tokenise
 from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson, validator
+from toolkit.tasks.text_generation.weighting import TokenWeighting
 from toolkit.text import Message
 
 CONFIG = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -129,6 +131,63 @@ def test_the_loss_of_a_step_is_the_one_by_hand(
     assert told["agreement"] == pytest.approx(alike(student, teacher, [one for p in parts for one in p.batch.samples]))
 
 
+def weighting() -> TokenWeighting:
+    return TokenWeighting(("even", "odd"), loss_ratio=True, floor=0.3, difficulty=True)
+
+
+def titled(samples: tuple[Tokenised, ...]) -> tuple[Tokenised, ...]:
+    """Of two tasks; the teacher wrote every third."""
+    return tuple(
+        replace(sample, task=("even", "odd")[number % 2], said=number % 3 == 0) for number, sample in enumerate(samples)
+    )
+
+
+@pytest.mark.parametrize("kind", ["hidden", "topk"])
+def test_tokens_are_weighed_by_task_difficulty_and_confidence(
+    kind: str, samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge], tmp_path: Path
+) -> None:
+    lesson = SequenceLesson(batches(titled(samples)), Mix(0.5, 0.5), knowledge[kind], weighting())
+    history = train(new_student(), lesson, tmp_path, epochs=4).history
+    assert all({"task/even", "task/odd", "difficulty"} <= set(epoch) for epoch in history)
+    assert history[-1]["difficulty"] < history[0]["difficulty"]
+    weights = [(epoch["weight/even"], epoch["weight/odd"]) for epoch in history]
+    assert weights[:2] == [(1.0, 1.0), (1.0, 1.0)]
+    assert weights[2] != (1.0, 1.0)
+    assert all(sum(pair) == pytest.approx(2) and min(pair) >= 0.3 for pair in weights)
+    two = titled(samples)[:2]
+    learnt = sum(sample.learnt for sample in two)
+    tokens = lesson.weighting.tokens(two, torch.zeros(learnt), knowledge[kind].of(two, torch.device("cpu")))
+    assert tokens.said is not None
+    assert tokens.said.tolist() == [True] * two[0].learnt + [False] * two[1].learnt
+    assert tokens.label_weights is not None
+    assert len(set(tokens.label_weights.tolist())) == 2
+    assert tokens.usual == history[-1]["difficulty"]
+
+
+def test_what_two_processes_see_of_an_epoch_weighs_as_what_one_sees(
+    samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge]
+) -> None:
+    student = Learner(new_student(), "lm_head")
+    alone, halves = weighting(), [weighting(), weighting()]
+    for number, sample in enumerate(titled(samples)):
+        for one in (alone, halves[number % 2]):
+            lesson = SequenceLesson(batches((sample,), rows=1), Mix(0.5, 0.5), knowledge["hidden"], one)
+            lesson.teach(student, lesson.parts(0, 0)[0], 0.0, Precision())
+    other = halves[1].state()
+    told = halves[0].close_epoch(Beside([other["tasks"]["sums"], other["tasks"]["counts"], other["sum"]]))  # type: ignore[arg-type]
+    assert told == pytest.approx(alone.close_epoch())
+
+
+class Beside:
+    """Stands in for `Processes`: the other one adds what it has seen."""
+
+    def __init__(self, others: list[torch.Tensor]) -> None:
+        self._others = iter(others)
+
+    def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.add_(next(self._others))
+
+
 def test_micro_batches_end_with_the_weights_of_whole_ones(
     samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge], tmp_path: Path
 ) -> None:
@@ -179,10 +238,13 @@ def test_a_response_without_a_teacher_is_refused(samples: tuple[Tokenised, ...],
 def test_a_training_that_is_broken_off_ends_with_the_same_weights(
     precision: Wanted, samples: tuple[Tokenised, ...], knowledge: dict[str, Knowledge], tmp_path: Path
 ) -> None:
-    lesson = SequenceLesson(batches(samples, rows=1, accumulation=2), Mix(0.5, 0.5), knowledge["topk"])
+    def lesson() -> SequenceLesson:
+        packed = batches(titled(samples), rows=1, accumulation=2)
+        return SequenceLesson(packed, Mix(0.5, 0.5), knowledge["topk"], weighting())
+
     with one_thread():
-        whole = train(new_student(), lesson, tmp_path / "whole", precision=precision)
+        whole = train(new_student(), lesson(), tmp_path / "whole", precision=precision)
         for at, seed in ((2, 0), (5, 9)):  # once begun, the first weights come from the checkpoint
             with pytest.raises(Interrupted):
-                train(new_student(seed), lesson, tmp_path / "broken", precision=precision, before=interrupt_at(at))
-        assert_same(train(new_student(9), lesson, tmp_path / "broken", precision=precision), whole)
+                train(new_student(seed), lesson(), tmp_path / "broken", precision=precision, before=interrupt_at(at))
+        assert_same(train(new_student(9), lesson(), tmp_path / "broken", precision=precision), whole)

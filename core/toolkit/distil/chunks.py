@@ -69,28 +69,42 @@ class Mix:
 @dataclass(frozen=True)
 class Tokens:
     """The n tokens to learn: `labels` int64 [n], IGNORE where one has none; what their teacher says of them, None where
-    nobody does; and how much each one's label and its teacher count [n], None where all count alike."""
+    nobody does; and how much each one's label and its teacher count [n], None where all count alike.
+
+    `said` bool [n]: labels that the teacher wrote itself, which count as much as it is sure of its next token. `usual`:
+    where responses are weighed by difficulty, the mean of `VocabularyLoss.difficulty`.
+    """
 
     labels: Tensor
     teacher: TopK | HiddenStates | None = None
     label_weights: Tensor | None = None
     teacher_weights: Tensor | None = None
+    said: Tensor | None = None
+    usual: float | None = None
 
     def rows(self, part: slice) -> Tokens:
         """Some of the n tokens."""
-        weights = (None if w is None else w[part] for w in (self.label_weights, self.teacher_weights))
-        return Tokens(self.labels[part], self.teacher and self.teacher.rows(part), *weights)
+        own = (self.label_weights, self.teacher_weights, self.said)
+        label, teacher, said = (None if values is None else values[part] for values in own)
+        return Tokens(self.labels[part], self.teacher and self.teacher.rows(part), label, teacher, said, self.usual)
 
 
 @dataclass(frozen=True)
 class VocabularyLoss:
     """`loss` carries the gradient; `hard_label` and `response` [n] are each token's own values, unweighted; `agrees`
-    bool [n] is whether student and teacher would choose the same token, and False where there is no teacher."""
+    bool [n] is whether student and teacher would choose the same token, and False where there is no teacher; `sure` [n]
+    is the teacher's highest probability, and 1 where there is none."""
 
     loss: Tensor
     hard_label: Tensor
     response: Tensor
     agrees: Tensor
+    sure: Tensor
+
+    @property
+    def difficulty(self) -> Tensor:
+        """[n]: how far the student still is from its teacher, as much as that one is sure."""
+        return self.sure * self.response
 
 
 def vocabulary_loss(
@@ -114,7 +128,7 @@ def vocabulary_loss(
     weight, bias = (head.weight, head.bias) if isinstance(head, nn.Linear) else (head, None)
     check_total(total)
     _check(hidden, weight, tokens, mix, chunk)
-    found: tuple[Tensor, Tensor, Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
         hidden, weight, bias, _Work(tokens, mix, total, chunk, torch.is_grad_enabled())
     )
     return VocabularyLoss(*found)
@@ -157,7 +171,9 @@ class _Work:
         """How much each token counts in the loss [n, 1]; a token without a label has no hard-label loss."""
         known = (self.tokens.labels != IGNORE).to(like.dtype)
         hard = self._share(self.mix.hard_label, known, self.tokens.label_weights)
-        return Share(hard, self._share(self.mix.response, torch.ones_like(known), self.tokens.teacher_weights))
+        response = self._share(self.mix.response, torch.ones_like(known), self.tokens.teacher_weights)
+        said = None if self.tokens.said is None else self.tokens.said.unsqueeze(-1)
+        return Share(hard, response, said, self.tokens.usual)
 
     def _share(self, weight: float, counted: Tensor, weights: Tensor | None) -> Tensor | None:
         if weight == 0:
@@ -190,20 +206,22 @@ class _Chunked(torch.autograd.Function):
             states, rows = hidden.to(dtype), weight.to(dtype)
             offset = None if bias is None else bias.to(dtype)
             shares = work.shares(precise(states[:0]))
-            hard, response = (precise(states[:0]).new_zeros(len(states)) for _ in range(2))
+            hard, response, sure = (precise(states[:0]).new_zeros(len(states)) for _ in range(3))
+            loss = hard.new_zeros(())
             agrees = torch.zeros(len(states), dtype=torch.bool, device=states.device)
             room = Room()
             for part in _parts(len(states), work.chunk):
                 logits = room.product("student logits", states[part], rows, offset)
                 sloped = work.sloped(logits, part, shares, room)
                 hard[part], response[part], agrees[part] = sloped.hard_label, sloped.response, sloped.agrees
+                sure[part] = sloped.sure
+                loss += sloped.share.of(sloped.hard_label, sloped.response)
                 gradients.add(part, sloped.slope, states[part], rows)
                 del logits, sloped  # before the next chunk's are made, where they do not lie in the room
         hard *= work.tokens.labels != IGNORE
-        loss = shares.of(hard, response)
         ctx.gradients = gradients
-        ctx.mark_non_differentiable(hard, response, agrees)
-        return loss, hard, response, agrees
+        ctx.mark_non_differentiable(hard, response, agrees, sure)
+        return loss, hard, response, agrees, sure
 
     @staticmethod
     @once_differentiable

@@ -14,18 +14,35 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from toolkit.distil.sequences import FLOOR, LOWEST, TopK, bucket_divergence, precise
+from toolkit.distil.weighting import held
 
 
 @dataclass(frozen=True)
 class Share:
-    """How much each of c tokens' hard label and its response count in the loss, [c, 1] each; None: not at all."""
+    """How much each of c tokens' hard label and its response count in the loss, [c, 1] each; None: not at all.
+
+    `said` bool [c, 1]: labels that the teacher wrote itself, which count as much as it is sure. `usual`: the mean of
+    what the responses are weighed by, where they are weighed by difficulty (`weighting.held`).
+    """
 
     hard_label: Tensor | None
     response: Tensor | None
+    said: Tensor | None = None
+    usual: float | None = None
 
     def rows(self, part: slice) -> Share:
         """Some of the tokens."""
-        return Share(*(None if one is None else one[part] for one in (self.hard_label, self.response)))
+        hard, response, said = (None if w is None else w[part] for w in (self.hard_label, self.response, self.said))
+        return Share(hard, response, said, self.usual)
+
+    def weighed(self, sure: Tensor, response: Tensor) -> Share:
+        """Once it is known how sure the teacher is of each token [c, 1], and how far the student is from it [c]."""
+        hard, counted = self.hard_label, self.response
+        if hard is not None and self.said is not None:
+            hard = torch.where(self.said, hard * sure, hard)
+        if counted is not None and self.usual is not None:
+            counted = counted * held(sure * response.unsqueeze(-1) / self.usual)
+        return Share(hard, counted)
 
     def of(self, hard_label: Tensor, response: Tensor) -> Tensor:
         """The loss: both values [c] as they count, summed."""
@@ -66,12 +83,15 @@ class Room:
 @dataclass(frozen=True)
 class Sloped:
     """Of c tokens the hard-label loss [c] and the response loss [c], neither weighted, the slope [c, v] in the logits
-    of their weighted sum, and whether student and teacher would choose the same token, bool [c]; never without one."""
+    of their weighted sum, and whether student and teacher would choose the same token, bool [c]; never without one.
+    `share` is what both counted in the end, `sure` [c] the teacher's highest probability, 1 without one."""
 
     hard_label: Tensor
     response: Tensor
     slope: Tensor
     agrees: Tensor
+    share: Share
+    sure: Tensor
 
 
 def hard_label_slopes(logits: Tensor, labels: Tensor, share: Share, room: Room) -> Sloped:
@@ -79,7 +99,8 @@ def hard_label_slopes(logits: Tensor, labels: Tensor, share: Share, room: Room) 
     logs = _log_softmax(logits, room.beside("student", logits))
     hard = -logs.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     slope = _less_label(logs.exp_(), labels, share.hard_label)
-    return Sloped(hard, torch.zeros_like(hard), slope, torch.zeros_like(labels, dtype=torch.bool))
+    none = torch.zeros_like(hard)
+    return Sloped(hard, none, slope, torch.zeros_like(labels, dtype=torch.bool), share, torch.ones_like(hard))
 
 
 def full_slopes(
@@ -99,14 +120,16 @@ def full_slopes(
     if temperature != 1:
         student = _log_softmax(logits.div_(temperature), room.beside("softened", logits))
     teacher = _log_softmax(teacher_logits.div_(temperature), logits)
-    wanted = teacher.max(dim=-1, keepdim=True).indices
-    agrees = _chooses(student, wanted, student.amax(dim=-1, keepdim=True))
+    highest, wanted = teacher.max(dim=-1, keepdim=True)
+    sure, agrees = highest.exp(), _chooses(student, wanted, student.amax(dim=-1, keepdim=True))
     value, slope = _response(student, teacher, beta, teacher_logits, room)
+    value = temperature**2 * value
+    share = share.weighed(sure, value)
     slope.mul_(temperature * (0.0 if share.response is None else share.response))
     if share.hard_label is not None:
         slope.addcmul_(plain.exp_(), share.hard_label)
         slope.scatter_add_(-1, labels.unsqueeze(-1), -share.hard_label)
-    return Sloped(hard, temperature**2 * value, slope, agrees)
+    return Sloped(hard, value, slope, agrees, share, sure.squeeze(-1))
 
 
 def top_k_slopes(
@@ -132,6 +155,8 @@ def top_k_slopes(
     least = best.logsumexp(dim=-1, keepdim=True) + FLOOR
     log_rest = torch.maximum(peak + rest.log(), least)
     value, pull = _bucket_response(torch.cat([best, log_rest], dim=-1), teacher, beta, temperature)
+    sure = teacher.log_probs.amax(dim=-1, keepdim=True).exp().to(value)
+    share = share.weighed(sure, value)
     pull = torch.zeros_like(pull) if share.response is None else pull.mul_(share.response)
     # Below the floor the bucket is a constant: nothing pulls on its tokens
     rest_pull = torch.where(log_rest > least, pull[:, -1:] / rest, 0.0)
@@ -140,7 +165,7 @@ def top_k_slopes(
     slope.scatter_(-1, teacher.indices, pull[:, :-1] + of_hard * best_odds)
     if share.hard_label is not None:
         slope.scatter_add_(-1, label, -share.hard_label)
-    return Sloped((peak + total.log() - of_label).squeeze(-1), value, slope, agrees)
+    return Sloped((peak + total.log() - of_label).squeeze(-1), value, slope, agrees, share, sure.squeeze(-1))
 
 
 def _chooses(values: Tensor, token: Tensor, peak: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 from toolkit.distil.events import EventFiles
-from toolkit.distil.producer import Progress
 from toolkit.protocols import Gauges, Report
 from toolkit.workspace import CURVES, canonical_json, write_file
 
@@ -79,10 +78,10 @@ class Paced:
 
     Args:
         path: where the paces of the epochs are kept, so that a training that is taken up goes on with them.
-        queue: how far labelling beside the training is.
+        queue: how far labelling beside the training is, as `queue/NAME`.
     """
 
-    def __init__(self, path: Path, watches: Sequence[Watch], queue: Callable[[], Progress] | None = None) -> None:
+    def __init__(self, path: Path, watches: Sequence[Watch], queue: Callable[[], Figures] | None = None) -> None:
         self._path, self._watches, self._queue = path, watches, queue
         self._epochs: list[dict[str, float]] = []
         self._tally = _Tally()
@@ -96,7 +95,7 @@ class Paced:
 
     def step(self, done: int, figures: Figures) -> None:
         counted = {name: figures[name] for name in COUNTED if name in figures}
-        waiting = {} if self._queue is None else self._queue().figures()
+        waiting = {} if self._queue is None else self._queue()
         rates = self._tally.add(counted, waiting)
         for watch in self._watches:
             watch.step(done, {**figures, **rates, **waiting})
@@ -149,13 +148,13 @@ def pace_file(folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def watched(
-    folder: Path, name: str, what: str, report: Report | Gauges, queue: Callable[[], Progress] | None = None
+    folder: Path, name: str, what: str, report: Report | Gauges, queue: Callable[[], Figures] | None = None
 ) -> Iterator[Watch]:
     """Write the curves of the training `name` into its stage's folder, and show them where `report` can.
 
     Args:
         what: what `report` calls the training.
-        queue: how far labelling beside the training is.
+        queue: how far labelling beside the training is, as `queue/NAME`.
     """
     with contextlib.closing(EventFiles(folder / CURVES / name)) as events:
         watches: list[Watch] = [events]

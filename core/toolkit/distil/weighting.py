@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toolkit.distil import losses
 from toolkit.distil.objectives import Batch, Outputs
+from toolkit.distil.processes import ALONE, Processes
 
 LEAST, MOST = 0.25, 4.0
 """Bounds of a sample's difficulty in units of the batch's mean: none outweighs another by more than their ratio."""
@@ -28,8 +29,13 @@ def by_difficulty(student: Outputs, teacher: Outputs) -> Tensor:
     with torch.no_grad():
         divergence = losses.response(student.logits, teacher.logits, 1.0)
         raw = confidence(teacher) * divergence / divergence.mean().clamp(min=1e-12)
-        held = raw.clamp(LEAST, MOST)
-        return held / held.mean()
+        bounded = held(raw)
+        return bounded / bounded.mean()
+
+
+def held(raw: Tensor) -> Tensor:
+    """Difficulties in units of their mean, between the bounds."""
+    return raw.clamp(LEAST, MOST)
 
 
 def confidence(teacher: Outputs) -> Tensor:
@@ -37,52 +43,47 @@ def confidence(teacher: Outputs) -> Tensor:
     return torch.softmax(teacher.logits.detach(), dim=-1).amax(dim=-1)
 
 
-class Weighting:
-    """What each row of a batch weighs. Its state belongs to the training: it is saved and restored with it.
+class TaskWeights:
+    """What tasks weigh, from epoch to epoch.
 
     Args:
-        difficulty: weigh samples by difficulty.
-        tasks: names of the tasks that `Batch.tasks` counts.
+        names: of the tasks, by number.
         loss_ratio: weigh tasks by how slowly their loss falls: the softmax of L(t-1) / L(t-2), an epoch's mean losses
             (dynamic weight averaging, Liu et al. 2019, arXiv 1803.10704).
         floor: no task weighs less, in units of the mean, so that none starves.
     """
 
-    def __init__(
-        self, *, difficulty: bool = False, tasks: Sequence[str] = (), loss_ratio: bool = False, floor: float = 0.5
-    ) -> None:
-        self._difficulty, self._loss_ratio, self._floor = difficulty, loss_ratio, floor
-        self._tasks = tuple(tasks)
-        self._weights = torch.ones(len(self._tasks))
-        self._sums, self._counts = torch.zeros(len(self._tasks)), torch.zeros(len(self._tasks))
+    def __init__(self, names: Sequence[str] = (), *, loss_ratio: bool = False, floor: float = 0.5) -> None:
+        self._names, self._loss_ratio, self._floor = tuple(names), loss_ratio, floor
+        self._weights = torch.ones(len(self._names))
+        self._sums, self._counts = torch.zeros(len(self._names)), torch.zeros(len(self._names))
         self._epochs: list[Tensor] = []
 
-    def weigh(self, batch: Batch, student: Outputs) -> Batch:
-        """The batch with what its labels and its teacher's answers weigh now."""
-        labels, teacher = batch.label_weights, batch.teacher_weights
-        if self._difficulty and batch.teacher is not None:
-            teacher = _times(teacher, by_difficulty(student, batch.teacher))
-        if self._loss_ratio and batch.tasks is not None:
-            ones = torch.ones_like(student.logits[:, 0]).detach()
-            task = self._weights.to(ones)[batch.tasks]
-            labels, teacher = _times(labels, task), _times(teacher, task)
-        return replace(batch, label_weights=labels, teacher_weights=teacher)
+    def of(self, tasks: Tensor | None) -> Tensor | None:
+        """What rows or tokens of these tasks [n] weigh now; None where all weigh alike."""
+        return self._weights.to(tasks.device)[tasks] if self._loss_ratio and tasks is not None else None
 
-    def observe(self, batch: Batch, values: Tensor) -> None:
+    def observe(self, tasks: Tensor | None, values: Tensor) -> None:
         """Add up each task's losses [n] of a step."""
-        if batch.tasks is not None and self._tasks:
-            tasks = batch.tasks.cpu()
-            self._sums.index_add_(0, tasks, values.detach().float().cpu())
-            self._counts.index_add_(0, tasks, torch.ones(len(tasks)))
+        if tasks is not None and self._names:
+            numbers = tasks.cpu()
+            self._sums.index_add_(0, numbers, values.detach().float().cpu())
+            self._counts.index_add_(0, numbers, torch.ones(len(numbers)))
 
-    def close_epoch(self) -> dict[str, float]:
-        """Weigh the tasks anew; each task's mean loss as `task/NAME` and the weight it had as `weight/NAME`."""
+    def close_epoch(self, processes: Processes = ALONE) -> dict[str, float]:
+        """Weigh the tasks anew; each task's mean loss as `task/NAME` and the weight it had as `weight/NAME`.
+
+        Args:
+            processes: those that observed a part each.
+        """
+        processes.add_up(self._sums)
+        processes.add_up(self._counts)
         known = self._epochs[-1] if self._epochs else torch.zeros_like(self._sums)
         means = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), known)
         self._epochs = [*self._epochs[-1:], means]
-        told = {f"task/{name}": float(mean) for name, mean in zip(self._tasks, means, strict=True)}
+        told = {f"task/{name}": float(mean) for name, mean in zip(self._names, means, strict=True)}
         if self._loss_ratio:
-            told |= {f"weight/{name}": float(w) for name, w in zip(self._tasks, self._weights, strict=True)}
+            told |= {f"weight/{name}": float(w) for name, w in zip(self._names, self._weights, strict=True)}
             if len(self._epochs) == 2:
                 before, last = self._epochs
                 self._weights = loss_ratio_weights(before, last, self._floor)
@@ -96,6 +97,42 @@ class Weighting:
     def restore(self, saved: Mapping[str, Any]) -> None:
         self._weights, self._epochs = saved["weights"], saved["epochs"]
         self._sums, self._counts = saved["sums"], saved["counts"]
+
+
+class Weighting:
+    """What each row of a batch weighs. Its state belongs to the training: it is saved and restored with it.
+
+    Args:
+        difficulty: weigh samples by difficulty.
+        tasks: what the tasks that `Batch.tasks` counts weigh.
+    """
+
+    def __init__(self, *, difficulty: bool = False, tasks: TaskWeights | None = None) -> None:
+        self._difficulty, self._tasks = difficulty, tasks or TaskWeights()
+
+    def weigh(self, batch: Batch, student: Outputs) -> Batch:
+        """The batch with what its labels and its teacher's answers weigh now."""
+        labels, teacher = batch.label_weights, batch.teacher_weights
+        if self._difficulty and batch.teacher is not None:
+            teacher = _times(teacher, by_difficulty(student, batch.teacher))
+        if (task := self._tasks.of(batch.tasks)) is not None:
+            task = task.to(student.logits.dtype)
+            labels, teacher = _times(labels, task), _times(teacher, task)
+        return replace(batch, label_weights=labels, teacher_weights=teacher)
+
+    def observe(self, batch: Batch, values: Tensor) -> None:
+        """Add up each task's losses [n] of a step."""
+        self._tasks.observe(batch.tasks, values)
+
+    def close_epoch(self) -> dict[str, float]:
+        """Weigh the tasks anew, and tell their figures."""
+        return self._tasks.close_epoch()
+
+    def state(self) -> dict[str, Any]:
+        return self._tasks.state()
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self._tasks.restore(saved)
 
 
 def loss_ratio_weights(before: Tensor, last: Tensor, floor: float) -> Tensor:

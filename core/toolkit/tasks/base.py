@@ -24,7 +24,8 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "text_generation": {
         "teacher": {"name": "transformers"},
         "recipe": {
-            "name": "sequence", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01
+            "name": "sequence", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01,
+            "weighting": "even",
         },
     },
 }  # fmt: skip

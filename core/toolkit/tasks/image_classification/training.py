@@ -25,7 +25,7 @@ from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import LABELS_ALONE, carriers
 from toolkit.distil.watching import UNWATCHED, Watch, pace_file, read_pace, watched
-from toolkit.distil.weighting import Weighting
+from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.plan import Plan
 from toolkit.protocols import Objective, Report, TeacherSpec
 from toolkit.tasks.image_classification.batches import (
@@ -113,9 +113,7 @@ def train_student(
         objectives,
         Weighting(
             difficulty=recipe.weighting == "difficulty",
-            tasks=classes,
-            loss_ratio=recipe.task_weighting == "loss-ratio",
-            floor=recipe.task_floor,
+            tasks=TaskWeights(classes, loss_ratio=recipe.task_weighting == "loss-ratio", floor=recipe.task_floor),
         ),
         processes,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from toolkit.errors import DataError
-from toolkit.tasks.text_generation.completions import Unit
+from toolkit.tasks.text_generation.completions import GIVEN, Unit
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encoded
 
 
@@ -53,8 +54,10 @@ class Coming:
         return found
 
     def _take(self, unit: Unit) -> None:
+        by = {learnt.row.id: learnt.by for learnt in unit.learnt}
         rows = [learnt.row for learnt in unit.learnt]
-        samples = encoded(rows, self._tokenizer, max_tokens=self._max_tokens).samples
+        fitting = encoded(rows, self._tokenizer, max_tokens=self._max_tokens).samples
+        samples = [replace(sample, said=by[sample.id] != GIVEN) for sample in fitting]
         self.left_out += len(rows) - len(samples)
         self._came[unit.split].append(samples)
 

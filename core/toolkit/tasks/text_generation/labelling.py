@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from toolkit.artifacts import Dataset, TeacherLabels
-from toolkit.distil.answers import answered
+from toolkit.distil.answers import Answered, answered
 from toolkit.distil.cache import shelf
 from toolkit.distil.cache.codecs import HiddenCodec
 from toolkit.distil.cache.mass import LowMass
@@ -96,24 +96,50 @@ def knowledge_of(labels: TeacherLabels) -> Knowledge:
 
 def _filling(
     plan: Plan, dataset: Dataset, teacher: TextTeacher, workspace: Path, journal: Path, facts: dict[str, Any]
-) -> Generator[Unit]:
+) -> Writing:
     """What came with its completion, then what the teacher writes, as it comes; at the end all of it is in `workspace`,
     and counted in `facts`. How many units of each split there will be, they are told at once.
     """
     given, asked = _rows(plan, dataset)
     facts["units"] = len(given) + len(asked)
     facts["of"] = dict(Counter(split for _, split in (*given, *asked)))
-    return _told(plan, given, asked, teacher, workspace, journal, facts)
+    return Writing(lambda begun: _told(plan, given, asked, teacher, workspace, journal, facts, begun))
+
+
+class Writing(Iterator[Unit]):
+    """Units as they come, and how far the teacher is that writes them.
+
+    Args:
+        told: makes them; it hands over the answers that it asks for, once it does.
+    """
+
+    def __init__(self, told: Callable[[Callable[[Answered], None]], Generator[Unit]]) -> None:
+        self._answers: Answered | None = None
+        self._units = told(self._begun)
+
+    def __next__(self) -> Unit:
+        return next(self._units)
+
+    def close(self) -> None:
+        self._units.close()
+
+    def figures(self) -> Mapping[str, float]:
+        return {} if self._answers is None else self._answers.progress().figures()
+
+    def _begun(self, answers: Answered) -> None:
+        self._answers = answers
 
 
 def _told(
-    plan: Plan, given: _Rows, asked: _Rows, teacher: TextTeacher, workspace: Path, journal: Path, facts: dict[str, Any]
-) -> Generator[Unit]:
+    plan: Plan, given: _Rows, asked: _Rows, teacher: TextTeacher, workspace: Path, journal: Path, facts: dict[str, Any],
+    begun: Callable[[Answered], None],
+) -> Generator[Unit]:  # fmt: skip
     units = [Unit(split, (Learnt(row),)) for row, split in given]
     yield from units
     judge, samples = Judge(teacher.record(plan).id), plan.text.samples
     if asked:
         with answered(journal, teacher, plan, prompts_of((row for row, _ in asked), samples)) as answers:
+            begun(answers)
             coming = iter(answers)
             for row, split in asked:
                 units.append(judge.unit(row, split, list(islice(coming, samples))))

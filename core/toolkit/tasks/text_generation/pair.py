@@ -34,10 +34,11 @@ from toolkit.tasks.text_generation.labelling import TOKENIZER, knowledge_of
 from toolkit.tasks.text_generation.onpolicy import OnPolicyLesson
 from toolkit.tasks.text_generation.packing import PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.preflight import Side, preflight
-from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.reader import load_corpus, tasks_of
 from toolkit.tasks.text_generation.sampling import Drawing, check_room
 from toolkit.tasks.text_generation.tokens import Tokenizer, prompt_ids
 from toolkit.tasks.text_generation.training import Knowledge, Mixture, SequenceLesson, validator
+from toolkit.tasks.text_generation.weighting import TokenWeighting
 from toolkit.workspace import canonical_json, write_file
 
 VALIDATED = 8
@@ -126,7 +127,9 @@ class _Pair:
         adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
         nn.Module.to(model, device)
         lesson = self._lesson(name, terms, units, known)
-        with watched(self.folder, name, f"train the {name}", self.report) as watch:
+        filling = self.labels.filling if name == "student" else None
+        queue = None if filling is None else filling.figures
+        with watched(self.folder, name, f"train the {name}", self.report, queue) as watch:
             fitted = self._fit(name, model, units, lesson, precision, watch)
         model.load_state_dict(fitted.weights)
         facts = fitted.facts()
@@ -178,7 +181,14 @@ class _Pair:
             parts=plan.recipe.accumulation,
             seed=plan.compute.seed,
         )
-        return SequenceLesson(batches, Mixture(terms), known)
+        recipe = plan.recipe
+        weighting = TokenWeighting(
+            tasks_of(self.dataset.path),
+            loss_ratio=recipe.task_weighting == "loss-ratio",
+            floor=recipe.task_floor,
+            difficulty=recipe.weighting == "difficulty" and known is not None,
+        )
+        return SequenceLesson(batches, Mixture(terms), known, weighting, self.processes)
 
     def _fit(
         self,

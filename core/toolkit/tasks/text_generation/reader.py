@@ -98,6 +98,12 @@ def taught(folder: Path) -> Sequence[Row]:
     return [*load_corpus(folder, "train"), *load_corpus(folder, "unlabelled")]
 
 
+def tasks_of(folder: Path) -> Sequence[str]:
+    """The tasks of the rows that are trained on, where there are several; of a row without one it is empty."""
+    found = sorted({row.task for row in taught(folder)})
+    return found if len(found) > 1 else ()
+
+
 def load_rows(folder: Path, split: str) -> TextRows:
     """The same as a domain sees them.
 

@@ -55,12 +55,14 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Tokenised:
-    """A sample: `ids` [n], of which the first `prompt` (at least 1) are given and the others are learnt."""
+    """A sample: `ids` [n], of which the first `prompt` (at least 1) are given and the others are learnt. `said`: a
+    teacher wrote those."""
 
     id: str
     ids: tuple[int, ...]
     prompt: int
     task: str = ""
+    said: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -7,8 +7,9 @@ asked: all it has to say is in its cache.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -18,13 +19,14 @@ from transformers import PreTrainedModel
 
 from toolkit.distil.cache.codecs import TopKCodec
 from toolkit.distil.cache.store import TokenCache
-from toolkit.distil.chunks import CHUNK, HiddenStates, Mix, Tokens, gradient_shares, vocabulary_loss
+from toolkit.distil.chunks import CHUNK, HiddenStates, Mix, gradient_shares, vocabulary_loss
 from toolkit.distil.devices import moved
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Taught
 from toolkit.distil.loop import Score
 from toolkit.distil.objectives import WEIGHT
 from toolkit.distil.precision import Precision
+from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.sequences import Completion, TopK, completion_positions
 from toolkit.protocols import Objective
 from toolkit.tasks.text_generation.attending import laid_out
@@ -32,6 +34,7 @@ from toolkit.tasks.text_generation.objectives import check_objectives
 from toolkit.tasks.text_generation.packing import Packed, PackedBatches, UnitBatches
 from toolkit.tasks.text_generation.students import head_of
 from toolkit.tasks.text_generation.tokens import Tokenised
+from toolkit.tasks.text_generation.weighting import TokenWeighting
 
 
 class Knowledge:
@@ -92,17 +95,21 @@ class Part:
 
 @dataclass(frozen=True)
 class SequenceLesson:
-    """Completions by their labels and their teacher (recipe `sequence`). It has no state: nothing changes on the way.
+    """Completions by their labels and their teacher (recipe `sequence`). Its state is that of the weighting.
 
     Args:
         mix: what a token's loss is made of.
         knowledge: what the teacher said; None where labels are all there is.
+        weighting: what each token counts.
+        processes: those that share out the parts of a step.
         chunk: completion tokens whose logits are held at once.
     """
 
     batches: PackedBatches | UnitBatches
     mix: Mix | Mixture
     knowledge: Knowledge | None = None
+    weighting: TokenWeighting = field(default_factory=TokenWeighting)
+    processes: Processes = ALONE
     chunk: int = CHUNK
 
     @property
@@ -119,8 +126,9 @@ class SequenceLesson:
         with precision.products(learner):
             states, places = completion_states(model, part.batch)
             said = None if self.knowledge is None else self.knowledge.of(part.batch.samples, states.device)
-            tokens = Tokens(places.targets, said)
+            tokens = self.weighting.tokens(part.batch.samples, places.targets, said)
             found = vocabulary_loss(states, head_of(model), tokens, mix, total=part.total, chunk=self.chunk)
+            self.weighting.observe(part.batch.samples, found, mix)
             told = {"hard-label": float(found.hard_label.sum()) / part.total, "tokens": float(len(places.targets))}
             if said is not None:
                 told["response"] = float(found.response.sum()) / part.total
@@ -132,16 +140,16 @@ class SequenceLesson:
         return Taught(found.loss, told)
 
     def close_epoch(self) -> Mapping[str, float]:
-        return {}
+        return self.weighting.close_epoch(self.processes)
 
     def twin(self) -> SequenceLesson:
-        return self
+        return replace(self, weighting=copy.deepcopy(self.weighting))
 
     def state(self) -> dict[str, Any]:
-        return {}
+        return self.weighting.state()
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        del saved
+        self.weighting.restore(saved)
 
 
 def completion_states(model: PreTrainedModel, batch: Packed) -> tuple[Tensor, Completion]:
