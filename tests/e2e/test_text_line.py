@@ -239,6 +239,24 @@ def test_a_flipped_bit_in_what_the_teacher_said_is_found_and_mended(
     assert not shelf.damaged(labels)
 
 
+def test_the_student_is_compiled_and_answers_as_it_did_in_torch(
+    land: Land, deployed: dict[str, Any], toolkit: Toolkit
+) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="what runs language models is not installed: the extra language")
+    assert stage(deployed, "evaluate")
+    code, record = toolkit(*land.typed[:-1], "compile", *land.words())
+    assert code == 0, record
+    states = {one["name"]: one["state"] for one in record["stages"]}
+    assert states.pop("compile") == "done"
+    assert set(states.values()) == {"kept"}
+    folder = stage(record, "compile")
+    facts = json.loads((folder / "artifact.json").read_bytes())["facts"]
+    assert [one["form"] for one in facts["forms"]] == ["int4", "int8", "fp32"]
+    assert facts["parity"]["largest_difference"] < (1e-4 if facts["form"] == "fp32" else 0.2)
+    assert facts["same_texts"] >= 0.75
+    assert (folder / "model.onnx").stat().st_size == facts["size_bytes"]
+
+
 MISTAKES: dict[str, tuple[dict[str, object], str, str]] = {
     "a pruned student of a black box": (
         {"teacher.name": "recorded", "recipe.teacher_weight": 0, "student.checkpoint": None},
@@ -284,6 +302,6 @@ def test_a_mistake_is_told_with_what_to_do(mistake: str, toolkit: Toolkit, land:
 @pytest.mark.parametrize("until", ["seal", "check"])
 def test_who_wants_more_than_scores_is_told_how_far_it_goes(until: str, toolkit: Toolkit, land: Land) -> None:
     code, record = toolkit(*land.typed[:-1], until, *land.words())
-    assert (code, record["error"]["hint"]) == (2, "Add --until evaluate.")
+    assert (code, record["error"]["hint"]) == (2, "Add --until compile.")
     code, record = toolkit("deploy", "--domain", "counting", "--until", "evaluate", *land.words())
     assert (code, record["error"]["hint"]) == (2, "Name your data: --data FOLDER")

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from toolkit.errors import EnvironmentUnfit
-from toolkit.protocols import PredictorFacts, Tensors
+from toolkit.protocols import HardwareProfile, PredictorFacts, Target, TensorPredictor, Tensors
 from toolkit.serving.refusals import ModelFault
 
 CPU = "CPUExecutionProvider"
@@ -63,29 +63,8 @@ class OnnxPredictor:
         weights: Mapping[str, bytes] | None = None,
         portable: bool = False,
     ) -> None:
-        ort.disable_telemetry_events()
-        options = _options(threads, strict=CPU not in providers)
-        if weights:
-            # The buffers must live until the session stands; `weights` holds them for the length of this call.
-            options.add_external_initializers_from_files_in_memory(
-                list(weights), list(weights.values()), [len(data) for data in weights.values()]
-            )
-        try:
-            # ONNX Runtime answers from the CPU, with a warning only, where a provider is missing; and again where
-            # one fails while it runs. enable_fallback=0 stops the second, the check below catches the first.
-            self._session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
-        except _RUNTIME_ERRORS as error:
-            raise EnvironmentUnfit(
-                f"ONNX Runtime {ort.__version__} cannot load the model on {providers[0]}: {_first_line(error)}",
-                hint="Install the onnxruntime version and flavour that the bundle's manifest names.",
-            ) from error
-        active = self._session.get_providers()[0]
-        if active != providers[0]:
-            raise EnvironmentUnfit(
-                f"the model would run on {active}, not on {providers[0]}",
-                hint="Install the onnxruntime flavour for that device, or choose another target profile.",
-            )
-        self.facts = dataclasses.replace(facts, provider=active)
+        self._session = session_of(model, threads=threads, providers=providers, weights=weights)
+        self.facts = dataclasses.replace(facts, provider=self._session.get_providers()[0])
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._parts = (model, facts, threads, tuple(providers), weights) if portable else None
 
@@ -112,6 +91,47 @@ class OnnxPredictor:
             raise ModelFault(
                 f"the model failed on its input: {_first_line(error)}", hint="Compare the input with the model's."
             ) from error
+
+
+def opened(target: Target, profile: HardwareProfile, model: bytes, facts: PredictorFacts) -> TensorPredictor:
+    """A session by the target; on a machine that is not its own, a stand-in on the CPU provider (rung 2)."""
+    try:
+        return target.load(model, profile, facts)
+    except EnvironmentUnfit:
+        return OnnxPredictor(model, facts=facts, threads=1)
+
+
+def session_of(
+    model: bytes, *, threads: int = 1, providers: Sequence[str] = (CPU,), weights: Mapping[str, bytes] | None = None
+) -> ort.InferenceSession:
+    """A session over bytes; the arguments are those of `OnnxPredictor`.
+
+    Raises:
+        EnvironmentUnfit: the graph does not load here, or not on the wanted provider.
+    """
+    ort.disable_telemetry_events()
+    options = _options(threads, strict=CPU not in providers)
+    if weights:
+        # The buffers must live until the session stands; `weights` holds them for the length of this call.
+        options.add_external_initializers_from_files_in_memory(
+            list(weights), list(weights.values()), [len(data) for data in weights.values()]
+        )
+    try:
+        # ONNX Runtime answers from the CPU, with a warning only, where a provider is missing; and again where
+        # one fails while it runs. enable_fallback=0 stops the second, the check below catches the first.
+        session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
+    except _RUNTIME_ERRORS as error:
+        raise EnvironmentUnfit(
+            f"ONNX Runtime {ort.__version__} cannot load the model on {providers[0]}: {_first_line(error)}",
+            hint="Install the onnxruntime version and flavour that the bundle's manifest names.",
+        ) from error
+    active = session.get_providers()[0]
+    if active != providers[0]:
+        raise EnvironmentUnfit(
+            f"the model would run on {active}, not on {providers[0]}",
+            hint="Install the onnxruntime flavour for that device, or choose another target profile.",
+        )
+    return session
 
 
 def _reopened(

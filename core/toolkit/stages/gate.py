@@ -25,8 +25,8 @@ from toolkit.score.classification import majority_right
 from toolkit.score.compare import compare
 from toolkit.score.gates import GateDecision, check_budget, decide
 from toolkit.score.onnx_cost import CostComparison, compare_costs
+from toolkit.serving.sessions import opened
 from toolkit.stages import evaluations
-from toolkit.stages.compile import open_form
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.summary import summarise
 from toolkit.tasks.base import task_of
@@ -41,8 +41,9 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     dataset, compiled = take(upstream, "prepare", Dataset), take(upstream, "compile", CompiledModel)
     context.report("score the compiled student", 0, 3)
     model = (compiled.path / "model.onnx").read_bytes()
+    profile, target = context.profile
     student = evaluations.score(
-        context, dataset, open_form(context, model, PredictorFacts("compiled", "", compiled.digest)), folder
+        context, dataset, opened(target, profile, model, PredictorFacts("compiled", "", compiled.digest)), folder
     )
     teacher = evaluations.read(upstream["evaluate"].path, "teacher")
     assert teacher is not None

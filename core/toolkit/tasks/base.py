@@ -12,7 +12,17 @@ from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, 
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
 from toolkit.plan import STAGES, Plan
-from toolkit.protocols import Executor, Objective, Report, ServedPredictor, Service, TensorPredictor, Tensors
+from toolkit.protocols import (
+    Executor,
+    HardwareProfile,
+    Objective,
+    Report,
+    ServedPredictor,
+    Service,
+    Target,
+    TensorPredictor,
+    Tensors,
+)
 from toolkit.text import AnyTeacher, TextPredictor
 
 TASKS = {
@@ -35,7 +45,7 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 AnyPredictor = TensorPredictor | TextPredictor
 
 
-FURTHEST = {"text_generation": "evaluate"}
+FURTHEST = {"text_generation": "compile"}
 """The stage where the line ends for a task that does not go all the way yet."""
 
 
@@ -113,6 +123,14 @@ class Task(Protocol):
 
     def student_predictor(self, student: Student, spec: StudentSpec, which: str) -> AnyPredictor:
         """The torch `student` or `baseline`."""
+        ...
+
+    def compile_student(
+        self, plan: Plan, dataset: Dataset, student: Student, spec: StudentSpec, target: Target,
+        profile: HardwareProfile, folder: Path, report: Report,
+    ) -> Facts:  # fmt: skip
+        """Build the student's forms for the target, try each on validation, and keep one in `folder`; which, why, and
+        how it agrees with the torch student."""
         ...
 
     def export(self, student: Student, spec: StudentSpec) -> bytes:

@@ -16,11 +16,13 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.protocols import (
     Executor,
+    HardwareProfile,
     Objective,
     PredictorFacts,
     Report,
     ServedPredictor,
     Service,
+    Target,
     Teacher,
     TensorPredictor,
     Tensors,
@@ -111,6 +113,19 @@ def student_predictor(student: Student, spec: StudentSpec, which: str) -> Tensor
 
     facts = PredictorFacts(form=which, provider="torch", digest=student.digest)
     return TorchPredictor(load_network(student, spec, which), _pixels(spec)[1], facts)
+
+
+def compile_student(
+    plan: Plan, dataset: Dataset, student: Student, spec: StudentSpec, target: Target, profile: HardwareProfile,
+    folder: Path, report: Report,
+) -> Facts:  # fmt: skip
+    """The form to ship, and what the others were like."""
+    from toolkit.tasks.image_classification import compiling
+
+    report("export the student", 0, 4)
+    torch_student = student_predictor(student, spec, "student")
+    exported = export(student, spec)
+    return compiling.compile_student(plan, dataset, exported, torch_student, target, profile, folder, report)
 
 
 def export(student: Student, spec: StudentSpec) -> bytes:

@@ -15,7 +15,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import Executor, Objective, PredictorFacts, Report
+from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Target
 from toolkit.tasks.text_generation import reader
 from toolkit.tasks.text_generation.estimate import estimate
 from toolkit.tasks.text_generation.evaluate import evaluate
@@ -129,6 +129,20 @@ def student_predictor(student: Student, spec: StudentSpec, which: str) -> TextPr
     del spec
     model = read_teacher(student.path / which, name=which)
     return LanguagePredictor(model, PredictorFacts(which, "torch", student.digest))
+
+
+def compile_student(
+    plan: Plan, dataset: Dataset, student: Student, spec: StudentSpec, target: Target, profile: HardwareProfile,
+    folder: Path, report: Report,
+) -> Facts:  # fmt: skip
+    """The form to ship, and what the others were like."""
+    from toolkit.tasks.text_generation import compiling
+    from toolkit.tasks.text_generation.predictors import LanguagePredictor
+
+    torch_student = student_predictor(student, spec, "student")
+    assert isinstance(torch_student, LanguagePredictor)
+    checkpoint = student.path / "student"
+    return compiling.compile_student(plan, dataset, checkpoint, torch_student, target, profile, folder, report)
 
 
 def headline(stage: str, facts: Facts) -> str:

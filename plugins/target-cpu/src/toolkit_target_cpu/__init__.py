@@ -1,4 +1,5 @@
-"""Hardware target `cpu`: x86-64 and ARM boxes through ONNX Runtime's CPU provider, in fp32 or static int8."""
+"""Hardware target `cpu`: x86-64 and ARM boxes through ONNX Runtime's CPU provider, in fp32 or static int8; language
+models through onnxruntime-genai, in fp32, int8 or int4."""
 
 from __future__ import annotations
 
@@ -43,6 +44,11 @@ class CpuTarget:
             {"weights": "s8 per channel", "activations": "u8", "reduce_range": saturates},
         )
         yield CompiledForm("fp32", exported, {})
+
+    def compile_language(self, checkpoint: Path, profile: HardwareProfile, folder: Path) -> Iterable[CompiledForm]:
+        from toolkit.compile.language import language_forms
+
+        return language_forms(checkpoint, ("int4", "int8", "fp32"), folder)
 
     def load(self, model: bytes, profile: HardwareProfile, facts: PredictorFacts) -> TensorPredictor:
         from toolkit.serving.sessions import OnnxPredictor

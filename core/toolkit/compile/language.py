@@ -1,0 +1,90 @@
+"""A language student in forms that onnxruntime-genai runs, made by its builder.
+
+Each is one file with its weights inside, so that a site can load it out of RAM; what the runtime must know besides is
+in its `genai_config.json`. The 2 GiB that a protobuf may have bound what can be built.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+
+from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.protocols import CompiledForm
+
+CONFIG, MODEL = "genai_config.json", "model.onnx"
+
+LARGEST = 2**31 - 2**20
+"""Bytes of one file: a protobuf's own limit, less what its framing may take."""
+
+
+def language_forms(checkpoint: Path, precisions: Iterable[str], folder: Path) -> Iterator[CompiledForm]:
+    """Build the student of a checkpoint for ONNX Runtime's CPU provider, one form after the other.
+
+    Args:
+        checkpoint: a folder of save_pretrained, its tokenizer in it.
+        precisions: `int4` and `int8` (weights, by blocks of 32), `fp32`.
+        folder: where it may work; nothing is left there.
+
+    Raises:
+        EnvironmentUnfit: onnxruntime-genai is not installed.
+        PlanError: the builder does not know the architecture, or a form is too large for one file.
+    """
+    if importlib.util.find_spec("onnxruntime_genai") is None:
+        raise EnvironmentUnfit(
+            "what compiles language models is not installed: onnxruntime-genai",
+            hint="pip install 'distil-toolkit[language]'",
+        )
+    for precision in precisions:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as aside:
+            yield _form(checkpoint, precision, Path(aside))
+
+
+def _form(checkpoint: Path, precision: str, aside: Path) -> CompiledForm:
+    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+
+    place = ("", str(checkpoint), str(aside / "made"), precision, "cpu", str(aside / "cache"))
+    try:
+        with _quiet():
+            create_model(*place, **parse_extra_options(*place, []))
+    except (NotImplementedError, ValueError, KeyError, AttributeError) as error:
+        raise PlanError(
+            f"a student of this kind cannot be built in {precision}: {error}",
+            hint="Choose a student of a family that onnxruntime-genai builds, such as Llama or Qwen.",
+        ) from error
+    model = onnx.load(str(aside / "made" / MODEL))  # with its weights, which lie in a file beside it
+    size = model.ByteSize()
+    if size > LARGEST:
+        raise PlanError(
+            f"the student has {size / 2**30:.1f} GiB in {precision}, and one file holds less than 2",
+            hint="Choose a smaller student, or a smaller precision: --set target.precision=int4",
+        )
+    config = (aside / "made" / CONFIG).read_bytes()
+    shutil.rmtree(aside / "made")
+    return CompiledForm(precision, model.SerializeToString(), {"by": _builder()}, beside={CONFIG: config})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the builder tells of every layer would drown what the line tells."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _builder() -> str:
+    from importlib.metadata import version
+
+    return f"onnxruntime-genai {version('onnxruntime-genai')}"

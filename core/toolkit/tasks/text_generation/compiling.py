@@ -1,0 +1,143 @@
+"""A language student in the forms of its target: each tried on validation, one chosen and compared with torch, in what
+it says of every next token and in what it writes."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from toolkit.artifacts import Dataset, Facts
+from toolkit.compile.choice import Tried, choose, records
+from toolkit.compile.parity import compare_texts
+from toolkit.errors import PlanError
+from toolkit.plan import Plan
+from toolkit.protocols import CompiledForm, HardwareProfile, LanguageTarget, PredictorFacts, Report, Target
+from toolkit.serving.language import CONFIG, MODEL, Drawn, LanguageSession
+from toolkit.tasks.text_generation.compiled import CompiledPredictor, targets
+from toolkit.tasks.text_generation.predictors import LanguagePredictor
+from toolkit.tasks.text_generation.reader import load_corpus
+from toolkit.tasks.text_generation.rows import Row
+from toolkit.tasks.text_generation.sampling import stops_of
+from toolkit.tasks.text_generation.tokens import Tokenised, prompt_ids, tokenise
+from toolkit.text import GenerationRequest, TextPredictor
+from toolkit.workspace import canonical_json, write_file
+
+GOLDEN, GOLDEN_ROWS = "golden.json", 8
+TOKENIZER = "tokenizer"
+TRIED_ROWS = 64
+"""Validation rows that forms are tried and compared on."""
+
+
+TIMED = 3
+"""Times that the same answers are written, for the median of what a token takes."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What forms are tried on: samples with a completion, and prompts to be answered by at most so many tokens."""
+
+    samples: Sequence[Tokenised]
+    requests: Sequence[GenerationRequest]
+
+
+def compile_student(
+    plan: Plan, dataset: Dataset, checkpoint: Path, torch_student: LanguagePredictor, target: Target,
+    profile: HardwareProfile, folder: Path, report: Report,
+) -> Facts:  # fmt: skip
+    """Build every form of the student in `checkpoint` that the target offers, and keep one in `folder`: the model, its
+    runtime's config, the tokenizer, and prompts with the answers that a site must get too.
+
+    Raises:
+        PlanError: the target takes no language models.
+    """
+    if not isinstance(target, LanguageTarget):
+        raise PlanError(f"the target {target.name} takes no language models", hint="Choose another: toolkit targets.")
+    tokenizer = torch_student.model.tokenizer
+    rows = load_corpus(dataset.path, "validation")
+    requests = _requests(plan, rows)
+    texts = _texts(torch_student, requests)
+    given = [row for row in rows if row.labelled][:TRIED_ROWS]
+    given = given or [replace(row, completion=texts[row.id]) for row in rows if texts.get(row.id)]
+    trial = Trial(tokenise(given, tokenizer, max_tokens=plan.text.max_tokens).samples, requests)
+    stops = frozenset().union(*(stops_of(row.messages, tokenizer) for row in rows[:TRIED_ROWS]))
+    report("build and try the forms", 1, 4)
+
+    def opened(form: CompiledForm) -> CompiledPredictor:
+        session = LanguageSession(form.model, form.beside[CONFIG], stops=stops, threads=profile.threads)
+        facts = PredictorFacts("compiled", "onnxruntime-genai", hashlib.sha256(form.model).hexdigest())
+        return CompiledPredictor(session, tokenizer, facts)
+
+    forms = target.compile_language(checkpoint, profile, folder)
+    tried = [_try(form, opened(form), trial) for form in forms]  # one at a time in memory
+    chosen, because = choose(tried, plan.target.precision, plan.target.margin)
+    report("compare with the torch student", 3, 4)
+    predictor = opened(chosen.form)
+    parity = compare_texts(_both(torch_student, predictor, trial.samples))
+    written = _texts(predictor, requests)
+    write_file(folder / MODEL, chosen.form.model)
+    write_file(folder / CONFIG, chosen.form.beside[CONFIG])
+    tokenizer.save_pretrained(folder / TOKENIZER)
+    write_file(folder / GOLDEN, _golden(requests, written))
+    report("compare with the torch student", 4, 4)
+    return {
+        "form": chosen.form.form,
+        "parity": parity.as_record(),
+        "same_texts": sum(written[one.id] == texts[one.id] for one in requests) / len(requests),
+        "stops": sorted(stops),
+        "model_sha256": hashlib.sha256(chosen.form.model).hexdigest(),
+        "size_bytes": len(chosen.form.model),
+        "forms": records(tried, chosen, because),
+    }
+
+
+def _requests(plan: Plan, rows: Sequence[Row]) -> list[GenerationRequest]:
+    return [GenerationRequest(row.id, row.messages, plan.text.answer_tokens) for row in rows[:GOLDEN_ROWS]]
+
+
+def _try(form: CompiledForm, predictor: CompiledPredictor, trial: Trial) -> Tried:
+    """The share of completion tokens that it would choose itself, and the milliseconds a token that it writes."""
+    right = [predictor.said(sample).argmax(axis=1) == targets(sample) for sample in trial.samples]
+    prompts = [prompt_ids(request.messages, predictor.tokenizer) for request in trial.requests]
+    drawn = [Drawn(request.max_tokens) for request in trial.requests]
+    list(predictor.session.write(prompts[:1], drawn[:1]))  # what the first call sets up does not count
+    took = []
+    for _ in range(TIMED):
+        started = time.perf_counter()
+        tokens = sum(token is not None for _, token, _ in predictor.session.write(prompts, drawn))
+        took.append(1e3 * (time.perf_counter() - started) / max(1, tokens))
+    return Tried(form, float(np.concatenate(right).mean()), statistics.median(took))
+
+
+def _both(
+    torch_student: LanguagePredictor, predictor: CompiledPredictor, samples: Sequence[Tokenised]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for sample in samples:
+        logits = torch_student.model.logits(torch_student.model.states([sample])[0])
+        yield logits.softmax(dim=-1).cpu().numpy(), np.exp(predictor.said(sample))
+
+
+def _texts(predictor: TextPredictor, requests: Sequence[GenerationRequest]) -> dict[str, str]:
+    found = dict.fromkeys((request.id for request in requests), "")
+    for delta in predictor.generate(requests):
+        found[delta.id] += delta.text
+    return found
+
+
+def _golden(requests: Sequence[GenerationRequest], written: dict[str, str]) -> bytes:
+    """Prompts, and the likeliest answers to them."""
+    return canonical_json(
+        [
+            {
+                "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+                "max_tokens": request.max_tokens,
+                "text": written[request.id],
+            }
+            for request in requests
+        ]
+    )
