@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from counting_parts import records, save_counter, write_rows
-from transformers import AutoTokenizer
+from counting_parts import STUDENT, records, save_counter, write_rows
+from transformers import AutoTokenizer, LlamaConfig
 
 from toolkit.artifacts import Dataset
 from toolkit.compile.parity import compare_texts
@@ -208,9 +209,23 @@ def test_a_prompt_without_room_for_its_answer_is_refused_before_anything_is_writ
     forms: dict[str, Any], torch_student: LanguagePredictor
 ) -> None:
     session = opened(forms["fp32"], torch_student).session
-    with pytest.raises(ModelFault, match="a prompt of 62 tokens and an answer of 3 are more than the model's 64"):
+    with pytest.raises(ModelFault, match="a text of 62 tokens and an answer of 3 are more than the model's 64"):
         list(session.write([[3], [4] * 62], [Drawn(2), Drawn(3)]))
     assert list(session.write([[3, 4]], [Drawn(1)]))  # and it goes on
+
+
+def test_a_text_that_is_too_long_is_refused(forms: dict[str, Any], torch_student: LanguagePredictor) -> None:
+    with pytest.raises(ModelFault, match="a text of 65 tokens"):
+        opened(forms["fp32"], torch_student).session.logits([4] * 65)
+
+
+def test_heads_that_the_runtime_does_not_take_are_refused_before_anything_is_built(
+    student: Path, tmp_path: Path
+) -> None:
+    narrow = shutil.copytree(student, tmp_path / "narrow")
+    LlamaConfig(**{**STUDENT, "head_dim": 8}).save_pretrained(narrow)
+    with pytest.raises(PlanError, match="heads are 8 wide, and ONNX Runtime runs multiples of 16"):
+        list(TARGET.compile_language(narrow, PROFILE, tmp_path))
 
 
 class Pictures:

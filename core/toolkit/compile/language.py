@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import shutil
 import tempfile
@@ -21,6 +22,9 @@ from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.protocols import CompiledForm
 
 CONFIG, MODEL = "genai_config.json", "model.onnx"
+
+HEAD = 16
+"""Widths of attention heads that ONNX Runtime's kernel takes are multiples of this."""
 
 LARGEST = 2**31 - 2**20
 """Bytes of one file: a protobuf's own limit, less what its framing may take."""
@@ -36,16 +40,30 @@ def language_forms(checkpoint: Path, precisions: Iterable[str], folder: Path) ->
 
     Raises:
         EnvironmentUnfit: onnxruntime-genai is not installed.
-        PlanError: the builder does not know the architecture, or a form is too large for one file.
+        PlanError: the builder does not know the architecture, the runtime not its attention, or a form is too large for
+            one file.
     """
     if importlib.util.find_spec("onnxruntime_genai") is None:
         raise EnvironmentUnfit(
             "what compiles language models is not installed: onnxruntime-genai",
             hint="pip install 'distil-toolkit[language]'",
         )
+    _check_heads(checkpoint)
     for precision in precisions:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as aside:
             yield _form(checkpoint, precision, Path(aside))
+
+
+def _check_heads(checkpoint: Path) -> None:
+    """Refuse what would be built and then not run."""
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    heads = config.get("num_attention_heads") or 1
+    width = config.get("head_dim") or config.get("hidden_size", 0) // heads
+    if width % HEAD:
+        raise PlanError(
+            f"the student's attention heads are {width} wide, and ONNX Runtime runs multiples of {HEAD}",
+            hint="Choose a student whose config.json has such a head_dim, or fewer heads, and train it anew.",
+        )
 
 
 def _form(checkpoint: Path, precision: str, aside: Path) -> CompiledForm:

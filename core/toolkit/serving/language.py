@@ -19,7 +19,7 @@ import onnxruntime as ort
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.refusals import ModelFault
-from toolkit.serving.sessions import session_of
+from toolkit.serving.sessions import RUNTIME_ERRORS, session_of
 from toolkit.text import Finish
 
 MODEL, CONFIG = "model.onnx", "genai_config.json"
@@ -100,12 +100,7 @@ class LanguageSession:
             ModelFault: a prompt and its answer are longer than the model's context, or the model failed on one.
         """
         for prompt, how in zip(prompts, drawn, strict=True):
-            if len(prompt) + how.most > self.context:
-                raise ModelFault(
-                    f"a prompt of {len(prompt):,} tokens and an answer of {how.most:,} are more than the model's "
-                    f"{self.context:,}",
-                    hint="Ask for fewer tokens, or shorten the prompt.",
-                )
+            self._check_room(len(prompt), how.most)
         likeliest = [place for place, how in enumerate(drawn) if not how.temperature]
         try:
             yield from self._together(likeliest, prompts, drawn)
@@ -114,6 +109,13 @@ class LanguageSession:
                     yield from self._alone(place, prompts[place], how)
         except RuntimeError as error:
             raise ModelFault(f"the model failed on a prompt: {error}", hint="Compare it with the model's.") from error
+
+    def _check_room(self, given: int, most: int) -> None:
+        if given + most > self.context:
+            raise ModelFault(
+                f"a text of {given:,} tokens and an answer of {most:,} are more than the model's {self.context:,}",
+                hint="Ask for fewer tokens, or shorten the prompt.",
+            )
 
     def _together(
         self, places: Sequence[int], prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn]
@@ -163,7 +165,12 @@ class LanguageSession:
         yield place, None, "length"
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """What it says after each of the tokens: float32 [n, vocabulary]."""
+        """What it says after each of the tokens: float32 [n, vocabulary].
+
+        Raises:
+            ModelFault: it has no room for so many, or failed.
+        """
+        self._check_room(len(ids), 0)
         decoder = self._config["model"]["decoder"]
         given = {
             "input_ids": np.asarray([ids], np.int64),
@@ -172,7 +179,10 @@ class LanguageSession:
         }
         before = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), np.float32)
         fed = {wanted.name: given.get(wanted.name, before) for wanted in self._session.get_inputs()}
-        return np.asarray(self._session.run(["logits"], fed)[0][0], np.float32)
+        try:
+            return np.asarray(self._session.run(["logits"], fed)[0][0], np.float32)
+        except RUNTIME_ERRORS as error:
+            raise ModelFault(f"the model failed on a text: {error}", hint="Compare it with the model's.") from error
 
     @cached_property
     def _session(self) -> ort.InferenceSession:

@@ -21,7 +21,7 @@ from toolkit.serving.refusals import ModelFault
 CPU = "CPUExecutionProvider"
 
 # ONNX Runtime's errors have no common base but Exception; RuntimeError and ValueError come from its Python wrapper.
-_RUNTIME_ERRORS = (
+RUNTIME_ERRORS = (
     ort_errors.EPFail,
     ort_errors.EngineError,
     ort_errors.Fail,
@@ -87,7 +87,7 @@ class OnnxPredictor:
         """
         try:
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
-        except _RUNTIME_ERRORS as error:
+        except RUNTIME_ERRORS as error:
             raise ModelFault(
                 f"the model failed on its input: {_first_line(error)}", hint="Compare the input with the model's."
             ) from error
@@ -120,7 +120,7 @@ def session_of(
         # ONNX Runtime answers from the CPU, with a warning only, where a provider is missing; and again where
         # one fails while it runs. enable_fallback=0 stops the second, the check below catches the first.
         session = ort.InferenceSession(model, options, providers=list(providers), enable_fallback=0)
-    except _RUNTIME_ERRORS as error:
+    except RUNTIME_ERRORS as error:
         raise EnvironmentUnfit(
             f"ONNX Runtime {ort.__version__} cannot load the model on {providers[0]}: {_first_line(error)}",
             hint="Install the onnxruntime version and flavour that the bundle's manifest names.",
