@@ -299,6 +299,14 @@ def test_a_mistake_is_told_with_what_to_do(mistake: str, toolkit: Toolkit, land:
     assert hint in record["error"]["hint"]
 
 
+def test_a_student_that_could_not_be_compiled_is_not_trained_for_it(toolkit: Toolkit, land: Land) -> None:
+    pytest.importorskip("onnxruntime_genai", reason="what runs language models is not installed: the extra language")
+    save_config(land.root / "narrow", head_dim=8)
+    code, record = toolkit(*land.typed[:-1], "compile", *land.words(**{"student.checkpoint": "narrow"}))
+    assert (code, "heads are 8 wide" in record["error"]["message"]) == (2, True)
+    assert not record.get("stages")
+
+
 @pytest.mark.parametrize("until", ["seal", "check"])
 def test_who_wants_more_than_scores_is_told_how_far_it_goes(until: str, toolkit: Toolkit, land: Land) -> None:
     code, record = toolkit(*land.typed[:-1], until, *land.words())

@@ -39,23 +39,26 @@ def language_forms(checkpoint: Path, precisions: Iterable[str], folder: Path) ->
         folder: where it may work; nothing is left there.
 
     Raises:
-        EnvironmentUnfit: onnxruntime-genai is not installed.
-        PlanError: the builder does not know the architecture, the runtime not its attention, or a form is too large for
-            one file.
+        EnvironmentUnfit, PlanError: as `check_student`; PlanError also where the builder does not know the
+            architecture, or a form is too large for one file.
+    """
+    check_student(checkpoint)
+    for precision in precisions:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as aside:
+            yield _form(checkpoint, precision, Path(aside))
+
+
+def check_student(checkpoint: Path) -> None:
+    """Refuse what cannot be compiled, or would be and then not run, by its config.json alone.
+
+    Raises:
+        EnvironmentUnfit: onnxruntime-genai is not installed. PlanError: the runtime does not know such attention.
     """
     if importlib.util.find_spec("onnxruntime_genai") is None:
         raise EnvironmentUnfit(
             "what compiles language models is not installed: onnxruntime-genai",
             hint="pip install 'distil-toolkit[language]'",
         )
-    _check_heads(checkpoint)
-    for precision in precisions:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as aside:
-            yield _form(checkpoint, precision, Path(aside))
-
-
-def _check_heads(checkpoint: Path) -> None:
-    """Refuse what would be built and then not run."""
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     heads = config.get("num_attention_heads") or 1
     width = config.get("head_dim") or config.get("hidden_size", 0) // heads

@@ -88,6 +88,10 @@ class Task(Protocol):
         """Raise what can be known before anything runs: parts of the plan that do not fit this task."""
         ...
 
+    def check_end(self, plan: Plan, until: str) -> None:
+        """Raise what can be known before anything runs: a line to that stage that would end before it."""
+        ...
+
     def label(
         self, plan: Plan, dataset: Dataset, teacher: AnyTeacher, folder: Path, journal: Path, report: Report,
         executor: Executor,
@@ -170,11 +174,13 @@ def check_end(plan: Plan, until: str) -> None:
     """Refuse to begin what cannot be ended.
 
     Raises:
-        PlanError: the task does not go so far.
+        PlanError: the task does not go so far, or not with such a student. EnvironmentUnfit: what it takes to is not
+            installed.
     """
     last = FURTHEST.get(plan.task, STAGES[-1])
     if STAGES.index(until) > STAGES.index(last):
         raise PlanError(f"the task {plan.task} goes as far as {last}", hint=f"Add --until {last}.")
+    task_of(plan).check_end(plan, until)
 
 
 def task_of(plan: Plan) -> Task:

@@ -62,6 +62,10 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
     """Whatever teaches pictures can be adapted, and every objective computed."""
 
 
+def check_end(plan: Plan, until: str) -> None:
+    """Whatever can be trained can be compiled."""
+
+
 def label(
     plan: Plan,
     dataset: Dataset,

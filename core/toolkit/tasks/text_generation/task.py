@@ -14,7 +14,7 @@ from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabel
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
 from toolkit.errors import PlanError
-from toolkit.plan import Plan
+from toolkit.plan import STAGES, Plan
 from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Target
 from toolkit.tasks.text_generation import reader
 from toolkit.tasks.text_generation.estimate import estimate
@@ -64,6 +64,14 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
             f"{plan.student.checkpoint} has no config.json",
             hint="student.checkpoint names a folder as save_pretrained writes it, with or without weights.",
         )
+
+
+def check_end(plan: Plan, until: str) -> None:
+    """Refuse to train, for hours, a student that cannot be compiled then."""
+    if STAGES.index(until) >= STAGES.index("compile") and plan.student.checkpoint is not None:
+        from toolkit.compile.language import check_student
+
+        check_student(plan.student.checkpoint)
 
 
 def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
