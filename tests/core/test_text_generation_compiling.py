@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from counting_parts import STUDENT, records, save_counter, write_rows
+from counting_parts import STUDENT, VOCABULARY, records, save_counter, write_rows
 from transformers import AutoTokenizer, LlamaConfig
 
 from toolkit.artifacts import Dataset
@@ -226,6 +226,20 @@ def test_heads_that_the_runtime_does_not_take_are_refused_before_anything_is_bui
     LlamaConfig(**{**STUDENT, "head_dim": 8}).save_pretrained(narrow)
     with pytest.raises(PlanError, match="heads are 8 wide, and ONNX Runtime runs multiples of 16"):
         list(TARGET.compile_language(narrow, PROFILE, tmp_path))
+    LlamaConfig(**{**STUDENT, "head_dim": 16, "intermediate_size": VOCABULARY}).save_pretrained(narrow)
+    with pytest.raises(PlanError, match="intermediate_size is the size of its vocabulary"):
+        list(TARGET.compile_language(narrow, PROFILE, tmp_path))
+
+
+def test_a_form_that_is_not_the_student_is_never_kept(
+    data: Dataset, torch_student: LanguagePredictor, tmp_path: Path
+) -> None:
+    other = save_counter(tmp_path / "other", steps=2)
+    work = tmp_path / "work"
+    work.mkdir()
+    with pytest.raises(EnvironmentUnfit, match="the compiled student is another one"):
+        compile_student(plan_of(), data, other, torch_student, TARGET, PROFILE, work, quiet)
+    assert not list(work.iterdir())
 
 
 class Pictures:

@@ -111,7 +111,7 @@ def land(tmp_path_factory: pytest.TempPathFactory) -> Land:
     command += ["--no-index", "--no-build-isolation", "--target", str(root / "packages"), str(source)]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     save_counter(root / "counter")
-    save_config(root / "student", head_dim=16)
+    save_config(root / "student", head_dim=16, intermediate_size=32)
     write_rows(root / "rows" / "train.jsonl", records(100, 30))
     (root / "rows" / "LICENSE").write_text("CC0-1.0\n")
     return Land(root)

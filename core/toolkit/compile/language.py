@@ -67,6 +67,12 @@ def check_student(checkpoint: Path) -> None:
             f"the student's attention heads are {width} wide, and ONNX Runtime runs multiples of {HEAD}",
             hint="Choose a student whose config.json has such a head_dim, or fewer heads, and train it anew.",
         )
+    widths = {name: config.get(name) for name in ("hidden_size", "intermediate_size")}
+    if alike := [name for name, size in widths.items() if size == config.get("vocab_size")]:
+        raise PlanError(
+            f"the student's {alike[0]} is the size of its vocabulary: the builder would take such a layer for the head",
+            hint=f"Choose a student of another {alike[0]}.",
+        )
 
 
 def _form(checkpoint: Path, precision: str, aside: Path) -> CompiledForm:

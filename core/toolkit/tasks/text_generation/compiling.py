@@ -14,8 +14,8 @@ import numpy as np
 
 from toolkit.artifacts import Dataset, Facts
 from toolkit.compile.choice import Tried, choose, records
-from toolkit.compile.parity import compare_texts
-from toolkit.errors import PlanError
+from toolkit.compile.parity import Parity, compare_texts
+from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import CompiledForm, HardwareProfile, LanguageTarget, PredictorFacts, Report, Target
 from toolkit.serving.language import CONFIG, MODEL, Drawn, LanguageSession
@@ -33,6 +33,9 @@ TOKENIZER = "tokenizer"
 TRIED_ROWS = 64
 """Validation rows that forms are tried and compared on."""
 
+
+ROUNDING = 0.01
+"""Most that fp32 may change a token's probability by; forms that round are for `choose` to judge."""
 
 TIMED = 3
 """Times that the same answers are written, for the median of what a token takes."""
@@ -54,7 +57,7 @@ def compile_student(
     runtime's config, the tokenizer, and prompts with the answers that a site must get too.
 
     Raises:
-        PlanError: the target takes no language models.
+        PlanError: the target takes no language models. EnvironmentUnfit: what was built is not the student.
     """
     if not isinstance(target, LanguageTarget):
         raise PlanError(f"the target {target.name} takes no language models", hint="Choose another: toolkit targets.")
@@ -62,9 +65,10 @@ def compile_student(
     rows = load_corpus(dataset.path, "validation")
     requests = _requests(plan, rows)
     texts = _texts(torch_student, requests)
-    given = [row for row in rows if row.labelled][:TRIED_ROWS]
-    given = given or [replace(row, completion=texts[row.id]) for row in rows if texts.get(row.id)]
-    trial = Trial(tokenise(given, tokenizer, max_tokens=plan.text.max_tokens).samples, requests)
+    given = [row for row in rows if row.labelled] or [
+        replace(row, completion=texts[row.id]) for row in rows if texts.get(row.id)
+    ]
+    trial = Trial(tokenise(given[:TRIED_ROWS], tokenizer, max_tokens=plan.text.max_tokens).samples, requests)
     stops = frozenset().union(*(stops_of(row.messages, tokenizer) for row in rows[:TRIED_ROWS]))
     report("build and try the forms", 1, 4)
 
@@ -77,6 +81,7 @@ def compile_student(
     tried = [_try(form, opened(form), trial) for form in forms]  # one at a time in memory
     chosen, because = choose(tried, plan.target.precision, plan.target.margin)
     report("compare with the torch student", 3, 4)
+    _check_exact(compare_texts(_both(torch_student, opened(tried[-1].form), trial.samples)))
     predictor = opened(chosen.form)
     parity = compare_texts(_both(torch_student, predictor, trial.samples))
     written = _texts(predictor, requests)
@@ -94,6 +99,15 @@ def compile_student(
         "size_bytes": len(chosen.form.model),
         "forms": records(tried, chosen, because),
     }
+
+
+def _check_exact(fp32: Parity) -> None:
+    if fp32.largest_difference > ROUNDING:
+        raise EnvironmentUnfit(
+            f"the compiled student is another one: in fp32 a token's probability is off by up to "
+            f"{fp32.largest_difference:.3f}",
+            hint="The builder misreads this architecture; choose a student of another, or another onnxruntime-genai.",
+        )
 
 
 def _requests(plan: Plan, rows: Sequence[Row]) -> list[GenerationRequest]:
