@@ -206,16 +206,6 @@ class Target(Protocol):
         ...
 
 
-@runtime_checkable
-class LanguageTarget(Protocol):
-    """A target that language models can be built for as well."""
-
-    def compile_language(self, checkpoint: Path, profile: HardwareProfile, folder: Path) -> Iterable[CompiledForm]:
-        """The forms of a checkpoint as save_pretrained writes it, the most wanted first and fp32 last, as
-        `serving.language` runs them; `folder` is where it may work."""
-        ...
-
-
 class Results(Protocol[Made_co]):
     """What pieces of work came to, in their order. A generator is one."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from toolkit.plan import Plan
-from toolkit.protocols import PredictorFacts, Teacher, TeacherRecord
+from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Teacher, TeacherRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -249,6 +249,16 @@ class LocalTeacher(Protocol):
 
     def source(self, plan: Plan) -> Path:
         """The folder of its checkpoint, as save_pretrained writes it, or its .gguf file."""
+        ...
+
+
+@runtime_checkable
+class LanguageTarget(Protocol):
+    """A target that language models can be built for as well."""
+
+    def compile_language(self, checkpoint: Path, profile: HardwareProfile, folder: Path) -> Iterable[CompiledForm]:
+        """The forms of a checkpoint as save_pretrained writes it, the most wanted first and fp32 last, as
+        `serving.language` runs them; `folder` is where it may work."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,17 +47,22 @@ def choose(tried: Sequence[Tried], precision: str, margin: float) -> tuple[Tried
     return chosen or reference, because
 
 
-def records(tried: Sequence[Tried], chosen: Tried, because: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every form as the report shows it."""
-    return [
-        {
-            "form": one.form.form,
-            "size_bytes": len(one.form.model),
-            "validation_accuracy": one.accuracy,
-            "latency_ms": one.latency_ms,
-            "chosen": one is chosen,
-            "because": because[one.form.form],
-            "notes": dict(one.form.notes),
-        }
-        for one in tried
-    ]
+def facts_of(tried: Sequence[Tried], chosen: Tried, because: Mapping[str, str]) -> dict[str, Any]:
+    """The form that was chosen, and every form as the report shows it."""
+    return {
+        "form": chosen.form.form,
+        "model_sha256": hashlib.sha256(chosen.form.model).hexdigest(),
+        "size_bytes": len(chosen.form.model),
+        "forms": [
+            {
+                "form": one.form.form,
+                "size_bytes": len(one.form.model),
+                "validation_accuracy": one.accuracy,
+                "latency_ms": one.latency_ms,
+                "chosen": one is chosen,
+                "because": because[one.form.form],
+                "notes": dict(one.form.notes),
+            }
+            for one in tried
+        ],
+    }

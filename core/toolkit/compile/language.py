@@ -11,7 +11,6 @@ import importlib.util
 import io
 import json
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,7 +44,8 @@ def language_forms(checkpoint: Path, precisions: Iterable[str], folder: Path) ->
     check_student(checkpoint)
     for precision in precisions:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as aside:
-            yield _form(checkpoint, precision, Path(aside))
+            form = _form(checkpoint, precision, Path(aside))
+        yield form
 
 
 def check_student(checkpoint: Path) -> None:
@@ -95,7 +95,6 @@ def _form(checkpoint: Path, precision: str, aside: Path) -> CompiledForm:
             hint="Choose a smaller student, or a smaller precision: --set target.precision=int4",
         )
     config = (aside / "made" / CONFIG).read_bytes()
-    shutil.rmtree(aside / "made")
     return CompiledForm(precision, model.SerializeToString(), {"by": _builder()}, beside={CONFIG: config})
 
 

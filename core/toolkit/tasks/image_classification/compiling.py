@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.artifacts import Dataset, Facts
-from toolkit.compile.choice import Tried, choose, records
+from toolkit.compile.choice import Tried, choose, facts_of
 from toolkit.compile.parity import compare_outputs
 from toolkit.plan import Plan
 from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Report, Target, TensorPredictor, Tensors
@@ -43,13 +43,7 @@ def compile_student(
     write_file(folder / "model.onnx", chosen.form.model)
     write_file(folder / "golden.npz", _golden(predictor, rows))
     report("compare with the torch student", 4, 4)
-    return {
-        "form": chosen.form.form,
-        "parity": parity.as_record(),
-        "model_sha256": hashlib.sha256(chosen.form.model).hexdigest(),
-        "size_bytes": len(chosen.form.model),
-        "forms": records(tried, chosen, because),
-    }
+    return facts_of(tried, chosen, because) | {"parity": parity.as_record()}
 
 
 def _opened(form: CompiledForm, target: Target, profile: HardwareProfile) -> TensorPredictor:

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.artifacts import Dataset, Facts
-from toolkit.compile.choice import Tried, choose, records
+from toolkit.compile.choice import Tried, choose, facts_of
 from toolkit.compile.parity import Parity, compare_texts
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import CompiledForm, HardwareProfile, LanguageTarget, PredictorFacts, Report, Target
+from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Report, Target
 from toolkit.serving.language import CONFIG, MODEL, Drawn, LanguageSession
 from toolkit.tasks.text_generation.compiled import CompiledPredictor, targets
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
@@ -25,7 +25,7 @@ from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.sampling import stops_of
 from toolkit.tasks.text_generation.tokens import Tokenised, prompt_ids, tokenise
-from toolkit.text import GenerationRequest, TextPredictor
+from toolkit.text import GenerationRequest, LanguageTarget, TextPredictor
 from toolkit.workspace import canonical_json, write_file
 
 GOLDEN, GOLDEN_ROWS = "golden.json", 8
@@ -81,23 +81,21 @@ def compile_student(
     tried = [_try(form, opened(form), trial) for form in forms]  # one at a time in memory
     chosen, because = choose(tried, plan.target.precision, plan.target.margin)
     report("compare with the torch student", 3, 4)
-    _check_exact(compare_texts(_both(torch_student, opened(tried[-1].form), trial.samples)))
     predictor = opened(chosen.form)
-    parity = compare_texts(_both(torch_student, predictor, trial.samples))
+    parity = exact = compare_texts(_both(torch_student, predictor, trial.samples))
+    if chosen is not tried[-1]:
+        exact = compare_texts(_both(torch_student, opened(tried[-1].form), trial.samples))
+    _check_exact(exact)
     written = _texts(predictor, requests)
     write_file(folder / MODEL, chosen.form.model)
     write_file(folder / CONFIG, chosen.form.beside[CONFIG])
     tokenizer.save_pretrained(folder / TOKENIZER)
     write_file(folder / GOLDEN, _golden(requests, written))
     report("compare with the torch student", 4, 4)
-    return {
-        "form": chosen.form.form,
+    return facts_of(tried, chosen, because) | {
         "parity": parity.as_record(),
         "same_texts": sum(written[one.id] == texts[one.id] for one in requests) / len(requests),
         "stops": sorted(stops),
-        "model_sha256": hashlib.sha256(chosen.form.model).hexdigest(),
-        "size_bytes": len(chosen.form.model),
-        "forms": records(tried, chosen, because),
     }
 
 
