@@ -14,7 +14,8 @@ from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
 from toolkit.protocols import Executor, Recipe, Report, ServedPredictor, Service, TensorPredictor
 from toolkit.tasks.base import task_named, task_of
-from toolkit.text import AnyTeacher, TextPredictor
+from toolkit.text import ServedText, TextPredictor
+from toolkit.text_teachers import AnyTeacher
 
 
 @hookimpl
@@ -79,6 +80,6 @@ def require_hardware(plan: Plan) -> HardwareBudget:
 
 
 @hookimpl(trylast=True)
-def serve(bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
+def serve(bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service:
     """The task's default service."""
     return task_named(bundle["plan"]["task"]).serve(bundle, predictor)

@@ -36,7 +36,8 @@ from toolkit.protocols import (
     Target,
     TensorPredictor,
 )
-from toolkit.text import AnyTeacher, TextPredictor
+from toolkit.text import ServedText, TextPredictor
+from toolkit.text_teachers import AnyTeacher
 
 PROJECT = "toolkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -121,7 +122,7 @@ def require_hardware(plan: Plan, dataset: Dataset) -> HardwareBudget | None:
 
 
 @hookspec(firstresult=True)
-def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service | None:
+def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service | None:
     """The routes of an installed student. `bundle` holds its id, plan, classes and thresholds, decrypted in RAM."""
 
 

@@ -20,7 +20,7 @@ from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError
 from toolkit.plan import Plan, Section
 from toolkit.protocols import Executor, HardwareProfile, Recipe, Settings, Target
-from toolkit.text import AnyTeacher
+from toolkit.text_teachers import AnyTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
 

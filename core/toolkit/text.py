@@ -5,13 +5,12 @@ Records and types only. It knows neither how an answer is fetched nor what a goo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from toolkit.plan import Plan
-from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Teacher, TeacherRecord
+from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "content_filter"]
 """Why an answer ends: by itself, cut off at the most tokens, or held back by the teacher's own filter."""
-
-OPEN_LICENCES = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC-BY-4.0", "CC0-1.0")
-"""Licences, as SPDX ids, under which an answer may train a model; each but the last asks to keep its notice."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +120,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Logprobs:
+    """What a model says of a completion's tokens: the natural logarithms of their probabilities, float32 [n], and where
+    the token is the one that it would have chosen itself, bool [n]."""
+
+    values: np.ndarray
+    likeliest: np.ndarray
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0."""
 
@@ -137,11 +142,12 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A piece of the answer to the request `id`; the last one of it says why it ends."""
+    """A piece of the answer to the request `id`; the last one of it says why it ends, and may say what it took."""
 
     id: str
     text: str
     finish: Finish | None = None
+    usage: Usage | None = None
 
 
 @runtime_checkable
@@ -155,8 +161,8 @@ class TextPredictor(Protocol):
         """Answer every request; pieces of different answers may come in any order."""
         ...
 
-    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[np.ndarray]:
-        """For each (messages, completion) the natural logarithms [n] of the probabilities of the completion's tokens.
+    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:
+        """What it says of each (messages, completion).
 
         Raises:
             Unsupported: it is a black box.
@@ -164,91 +170,19 @@ class TextPredictor(Protocol):
         ...
 
 
-class Answers(Protocol):
-    """A teacher's answers as they come. A generator is one, where the teacher works in the thread that iterates."""
-
-    def __iter__(self) -> Iterator[Completion]: ...
-    def __next__(self) -> Completion: ...
-
-    def close(self) -> None:
-        """End all at once, requests under way included, and leave no thread behind. May be called from another thread
-        than the one that iterates, which is then told that the answers have ended."""
-        ...
-
-
 @runtime_checkable
-class TextTeacher(Protocol):
-    """A large language model, or another source of answers, that is asked and never looked into."""
+class ServedText(Protocol):
+    """The same model behind the server's queue: requests wait, and are refused when the queue is full."""
 
     @property
-    def name(self) -> str: ...
+    def facts(self) -> PredictorFacts: ...
 
-    @property
-    def tasks(self) -> frozenset[str]: ...
-
-    @property
-    def gives(self) -> frozenset[str]:
-        """Carriers of knowledge: text, and response where each token comes with its likeliest alternatives."""
+    def check(self, request: GenerationRequest) -> None:
+        """Raise UsageError, or its kind, where the model cannot answer the request."""
         ...
 
-    def record(self, plan: Plan) -> TeacherRecord:
-        """Licence and identity, without asking anything."""
-        ...
-
-    def fingerprint(self, plan: Plan) -> str:
-        """SHA-256 of what tells this teacher from another (endpoint and model, or file), without asking anything."""
-        ...
-
-    def sampling(self, plan: Plan) -> Sampling:
-        """How it draws its answers. Fingerprint, sampling and messages together name an answer."""
-        ...
-
-    def check(self, plan: Plan, prompts: Sequence[Prompt]) -> None:
-        """Raise what can be known before anything is asked: settings that do not fit, answers that are not there."""
-        ...
-
-    def answers(self, plan: Plan, prompts: Iterable[Prompt], *, spent: float = 0.0) -> Answers:
-        """One answer a prompt, each as it comes, in any order; nothing is asked before the first is wanted.
-
-        `prompts` is read as answers are taken, never far ahead: who takes slowly is not billed for what they do not
-        take. It may be read in another thread, and reading may block; what was read is answered meanwhile. An error it
-        raises ends the asking at once and reaches the caller.
-
-        Args:
-            spent: money already spent on this work by runs before this one, which counts towards a budget.
-
-        Raises:
-            UsageError: settings or a prompt that the teacher will not take (exit 2). Refused: a budget is spent
-            (exit 3). EnvironmentUnfit: the teacher cannot be reached or answers nonsense (exit 5).
-        """
-        ...
-
-
-@runtime_checkable
-class LocalTeacher(Protocol):
-    """A large language model on this machine, that writes and is looked into."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def tasks(self) -> frozenset[str]: ...
-
-    @property
-    def gives(self) -> frozenset[str]:
-        """Carriers of knowledge: response and text."""
-        ...
-
-    def record(self, plan: Plan) -> TeacherRecord:
-        """Licence and identity, without loading the model."""
-        ...
-
-    def fingerprint(self, plan: Plan) -> str:
-        """SHA-256 of its weights."""
-        ...
-
-    def source(self, plan: Plan) -> Path:
-        """The folder of its checkpoint, as save_pretrained writes it, or its .gguf file."""
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
+        """The answer as it is written, bearing the request's id; no more of it once the iterator is closed."""
         ...
 
 
@@ -260,33 +194,3 @@ class LanguageTarget(Protocol):
         """The forms of a checkpoint as save_pretrained writes it, the most wanted first and fp32 last, as
         `serving.language` runs them; `folder` is where it may work."""
         ...
-
-
-AnyTeacher = Teacher | TextTeacher | LocalTeacher
-
-
-class ExactTeacher(TextTeacher, Protocol):
-    """A teacher that sets its own questions, knows every answer, and checks what others answer."""
-
-    def prompts(self, plan: Plan) -> Sequence[Prompt]:
-        """Its questions. The same plan gives the same ones."""
-        ...
-
-    def verifier(self, plan: Plan) -> Callable[[Prompt, str], Verdict]:
-        """What checks somebody's answer to one of its questions, and raises DataError where the question is none of
-        them. An answer is never run as code."""
-        ...
-
-
-def record_of(identity: str, licence: str, licence_text: str = "") -> TeacherRecord:
-    """The record of a teacher whose licence is what the user states: unknown unless it is one of OPEN_LICENCES."""
-    known = {name.lower(): name for name in OPEN_LICENCES}
-    spdx = known.get(licence.strip().lower())
-    keep = () if spdx in (None, "CC0-1.0") else (f"Keep the {spdx} notice of the teacher.",)
-    return TeacherRecord(
-        id=identity,
-        licence=spdx or licence.strip(),
-        licence_text=licence_text,
-        distillation="allowed" if spdx else "unknown",
-        obligations=keep,
-    )

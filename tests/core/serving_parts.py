@@ -21,6 +21,7 @@ from toolkit.protocols import PredictorFacts, ServedPredictor, Service, Tensors
 from toolkit.serving.access import Role, add_key
 from toolkit.serving.assembly import BundleFacts, Tuning, assemble, read_facts
 from toolkit.serving.runner import in_background, listen
+from toolkit.tasks.image_classification import task
 from toolkit.tasks.image_classification.service import inspection_service
 
 MATRIX = np.array([[0.02, 0.0], [0.0, 0.02], [-0.01, 0.01]], np.float32)
@@ -69,7 +70,7 @@ def golden(count: int = 3) -> bytes:
 def bundle_files(**more: bytes) -> dict[str, bytes]:
     """The files of a small bundle by role."""
     labels = {"classes": ["good", "scratch"], "good_class": "good", "channels": 3}
-    plain = {"plan": {"domain": "tiny"}, "classes": labels, "thresholds": {"good": 0.5}}
+    plain = {"plan": {"domain": "tiny", "task": "image_classification"}, "classes": labels, "thresholds": {"good": 0.5}}
     return {role: json.dumps(value).encode() for role, value in plain.items()} | {
         "model": mean_model()[0], "golden": golden(), **more
     }  # fmt: skip
@@ -152,7 +153,7 @@ def running(
     tuning, files = tuning or Tuning(), Files(bundle_files())
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ("infer", "operate", "admin")}
     app = assemble(
-        files, facts_of(files), site=site, tuning=tuning,
+        files, facts_of(files), runtime=task, site=site, tuning=tuning,
         ask=lambda bundle, predictor: ask(bundle, Slow(predictor, slow) if slow else predictor),
     )  # fmt: skip
     with in_background(app, listen("127.0.0.1", 0), tuning.limits) as url:

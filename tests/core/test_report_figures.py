@@ -200,7 +200,7 @@ def test_panels_share_the_axis_of_accuracy_and_skip_gaps() -> None:
     teacher = [epoch(0.95, 1.0), epoch(0.99, 0.2)]
     student = [epoch(0.42, 2.0), epoch(0.8, None), epoch(0.9, 0.5), epoch(0.97, 0.4)]
     first, second = panels({"teacher": {"history": teacher, "picked_epoch": 1}, "student": {"history": student}})
-    assert first.kept == "Epoch 2 of 2 was kept: 99.0% of the validation pictures."
+    assert first.kept == "Epoch 2 of 2 was kept: 99.0% of validation."
     assert second.kept == ""
     assert all("40%" in panel.accuracy and "100%" in panel.accuracy for panel in (first, second))
     assert second.loss.count('class="curve training"') == 1  # the two epochs after the gap

@@ -11,7 +11,12 @@ import pytest
 from serving_parts import Files, bundle_files, expected, facts_of, golden, inspection, mean_model
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, PlanError, PluginError
-from toolkit.serving.assembly import Tuning, assemble, load_model, prove
+from toolkit.protocols import PredictorFacts
+from toolkit.serving.assembly import Tuning, assemble
+from toolkit.tasks.image_classification import task
+from toolkit.tasks.image_classification.installed import open_installed, prove
+
+FACTS = PredictorFacts("installed", "", "b-123")
 
 
 def archive(**arrays: np.ndarray) -> bytes:
@@ -22,7 +27,7 @@ def archive(**arrays: np.ndarray) -> bytes:
 
 def test_a_bundle_becomes_an_app_and_its_decrypted_model_is_wiped(tmp_path: Path) -> None:
     files = Files(bundle_files())
-    app = assemble(files, facts_of(files), site=tmp_path, ask=inspection, tuning=Tuning())
+    app = assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())
     assert app.title == "tiny"
     assert "model" in files.forgotten
 
@@ -30,7 +35,7 @@ def test_a_bundle_becomes_an_app_and_its_decrypted_model_is_wiped(tmp_path: Path
 def test_separate_weights_are_read_and_wiped(tmp_path: Path) -> None:
     model, weights = mean_model(external=True)
     files = Files(bundle_files(model=model, weights=weights))
-    assemble(files, facts_of(files), site=tmp_path, ask=inspection, tuning=Tuning())
+    assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())
     assert {"model", "weights"} <= set(files.forgotten)
 
 
@@ -41,18 +46,18 @@ def test_the_domain_learns_the_bundle(tmp_path: Path) -> None:
         seen.append(dict(bundle))
         return inspection(bundle, predictor)
 
-    assemble(files, facts_of(files), site=tmp_path, ask=ask, tuning=Tuning())
+    assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=ask, tuning=Tuning())
     assert seen == [{
         "id": "b-123", "version": "1.7", "product": "tiny", "domain": "tiny", "development_keys": True,
-        "plan": {"domain": "tiny"}, "classes": ("good", "scratch"), "good_class": "good", "channels": 3,
-        "sample": False, "thresholds": {"good": 0.5},
+        "plan": {"domain": "tiny", "task": "image_classification"}, "classes": ("good", "scratch"),
+        "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5},
     }]  # fmt: skip
 
 
 @pytest.mark.parametrize("shift", [0.002, np.nan])
 def test_answers_that_differ_from_those_released_are_refused(shift: float) -> None:
     images = np.random.default_rng(5).integers(0, 256, (2, 9, 9, 3), np.uint8)
-    predictor = load_model(Files(bundle_files()), facts_of(Files(bundle_files())), threads=1)
+    predictor = open_installed(Files(bundle_files()), FACTS, 1, scores=False)
     probabilities = expected(images).astype(np.float32)
     prove(predictor, archive(image=images, probabilities=probabilities + np.float32(0.0005)))
     with pytest.raises(EnvironmentUnfit):
@@ -66,7 +71,7 @@ def test_answers_that_differ_from_those_released_are_refused(shift: float) -> No
     [b"", b"PK nonsense", golden()[:-40], archive(image=np.zeros(1)), archive(image=np.array([{}], object))],
 )
 def test_a_golden_file_that_is_none_is_refused(data: bytes) -> None:
-    predictor = load_model(Files(bundle_files()), facts_of(Files(bundle_files())), threads=1)
+    predictor = open_installed(Files(bundle_files()), FACTS, 1, scores=False)
     with pytest.raises(IntegrityError):
         prove(predictor, data)
 
@@ -93,13 +98,13 @@ def test_a_missing_file_is_named_and_thresholds_may_be_missing() -> None:
 def test_thresholds_that_fit_no_class_are_refused_at_the_start(tmp_path: Path) -> None:
     files = Files(bundle_files(thresholds=json.dumps({"dent": 0.5}).encode()))
     with pytest.raises(PlanError):
-        assemble(files, facts_of(files), site=tmp_path, ask=inspection, tuning=Tuning())
+        assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())
 
 
 def test_a_domain_without_a_service_and_damaged_keys_are_told_at_the_start(tmp_path: Path) -> None:
     files = Files(bundle_files())
     with pytest.raises(PluginError):
-        assemble(files, facts_of(files), site=tmp_path, ask=lambda bundle, predictor: None, tuning=Tuning())
+        assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=lambda *_: None, tuning=Tuning())
     (tmp_path / "access.json").write_text("{")
     with pytest.raises(IntegrityError):
-        assemble(files, facts_of(files), site=tmp_path, ask=inspection, tuning=Tuning())
+        assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from counting_parts import STUDENT, VOCABULARY, records, save_counter, write_rows
-from transformers import AutoTokenizer, LlamaConfig
+from transformers import LlamaConfig
 
 from toolkit.artifacts import Dataset
 from toolkit.compile.parity import compare_texts
@@ -21,7 +21,9 @@ from toolkit.protocols import PredictorFacts
 from toolkit.tasks.text_generation import task
 from toolkit.tasks.text_generation.compiled import CompiledPredictor, Spelling
 from toolkit.tasks.text_generation.compiling import compile_student
+from toolkit.tasks.text_generation.installed import FILES, CompiledFiles, open_installed, prove
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
+from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.sampling import stops_of
 from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit.text import GenerationRequest, Message
@@ -102,8 +104,9 @@ def test_a_form_says_of_every_token_what_torch_says(
     said = [((Message("user", question),), "three") for question in QUESTIONS]
     mine, theirs = opened(forms[name], torch_student).logprobs(said), torch_student.logprobs(said)
     for one, other in zip(mine, theirs, strict=True):
-        assert len(one) == 2  # the word, and the end
-        np.testing.assert_allclose(one, other, atol=near)
+        assert len(one.values) == 2  # the word, and the end
+        np.testing.assert_allclose(one.values, other.values, atol=near)
+        assert one.likeliest.tolist() == other.likeliest.tolist()
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8", "int4"])
@@ -168,17 +171,16 @@ def test_one_form_is_kept_with_all_that_a_site_needs(
     assert facts["form"] == precision or (precision == "auto" and facts["form"] in ("int4", "int8", "fp32"))
     assert [one["form"] for one in facts["forms"]] == ["int4", "int8", "fp32"]
     assert facts["parity"]["same_decision"] == facts["same_texts"] == 1.0
-    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "genai_config.json", "golden.json", "tokenizer"}
-    session = LanguageSession(
-        (tmp_path / "model.onnx").read_bytes(), (tmp_path / "genai_config.json").read_bytes(), stops=facts["stops"]
-    )
-    installed = CompiledPredictor(
-        session, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"), PredictorFacts("installed", "", "")
-    )
-    for number, golden in enumerate(json.loads((tmp_path / "golden.json").read_bytes())):
-        messages = tuple(Message(**message) for message in golden["messages"])
-        request = GenerationRequest(str(number), messages, golden["max_tokens"])
-        assert texts(installed, [request])[request.id][0] == golden["text"]
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES.values())
+    installed = open_installed(CompiledFiles(tmp_path), PredictorFacts("installed", "", ""), 1, scores=True)
+    golden = (tmp_path / FILES["golden"]).read_bytes()
+    prove(installed, golden)
+    rows = load_corpus(data.path, "validation")
+    for row, known in zip(rows, json.loads(golden), strict=False):
+        (delta, *rest) = installed.generate([GenerationRequest("", row.messages, plan.text.answer_tokens)])
+        assert delta.text + "".join(one.text for one in rest) == installed.tokenizer.decode(
+            known["answer"], skip_special_tokens=True
+        )
 
 
 def test_parity_is_the_one_by_hand() -> None:

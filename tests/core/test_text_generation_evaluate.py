@@ -14,18 +14,18 @@ from counting_parts import NUMBERS, after, records, save_config, save_counter, s
 from scipy.special import log_softmax
 from text_parts import Oracle
 
-from toolkit.artifacts import Dataset, TeacherLabels
+from toolkit.artifacts import Dataset, Evaluation, TeacherLabels
 from toolkit.errors import DataError, Unsupported
 from toolkit.plan import ComputePlan, Plan, TextPlan
 from toolkit.protocols import PredictorFacts
 from toolkit.tasks.text_generation import task
-from toolkit.tasks.text_generation.evaluate import evaluate
+from toolkit.tasks.text_generation.evaluate import evaluate, judged
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.students import from_config, save
 from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit.tasks.text_generation.tokens import encode
-from toolkit.text import GenerationRequest, TextDelta
+from toolkit.text import GenerationRequest, Logprobs, TextDelta
 
 PLAN = Plan(
     domain="none", task="text_generation", text=TextPlan(answer_tokens=3), compute=ComputePlan(device="cpu", threads=1)
@@ -56,10 +56,12 @@ class Parrot:
             yield TextDelta(request.id, said[:2])
             yield TextDelta(request.id, said[2:], "stop")
 
-    def logprobs(self, texts: Any) -> Sequence[np.ndarray]:
+    def logprobs(self, texts: Any) -> Sequence[Logprobs]:
+        """A token is the likeliest where it costs less than a bit."""
         if self.nats is None:
             raise Unsupported("it shows none", hint="")
-        return [-np.array(self.nats[completion]) for _, completion in texts]
+        found = [np.array(self.nats[completion]) for _, completion in texts]
+        return [Logprobs(-nats, nats < np.log(2)) for nats in found]
 
 
 def test_accuracy_is_the_share_of_rows_that_end_with_their_answer(tmp_path: Path) -> None:
@@ -91,14 +93,35 @@ def test_log_loss_is_nats_over_all_tokens_and_no_single_token_makes_it_infinite(
         {"id": "c", "prompt": "r?", "completion": "sure"},
     ]  # fmt: skip
     nats = {"short": [0.5], "long": [1.0, 2.0, np.inf], "sure": [0.0, 0.25]}
-    found = evaluate(PLAN, data_of(tmp_path, rows), Parrot({}, nats))
+    found = evaluate(PLAN, data_of(tmp_path, rows), Parrot({"a": "one", "b": "two", "c": "three"}, nats))
     most = -np.log(1e-6)
     assert found.metrics["log_loss"].value == pytest.approx((0.5 + 1 + 2 + most + 0 + 0.25) / 6)
     assert (found.metrics["log_loss"].n, found.metrics["log_loss"].unit) == (3, "nats")
     assert found.metrics["log_loss"].low <= found.metrics["log_loss"].value <= found.metrics["log_loss"].high
     assert not found.metrics["log_loss"].higher_is_better
-    assert [row["tokens"] for row in found.per_row] == [1, 3, 2]
-    assert all(row["right"] is None for row in found.per_row)
+    assert found.metrics["token_accuracy"].value == pytest.approx(3 / 6)
+    assert [row["hits"] for row in found.per_row] == ["1", "000", "11"]
+    assert all(row["right"] is row["predicted"] is None for row in found.per_row)
+    assert [row["text"] for row in found.per_row] == ["one", "two", "three"]
+
+
+def test_the_gate_looks_at_answers_and_where_there_are_none_at_tokens(tmp_path: Path) -> None:
+    rows = [{"id": "a", "prompt": "p?", "completion": "short"}, {"id": "b", "prompt": "q?", "completion": "long"}]
+    nats, book = {"short": [0.5], "long": [1.0, 0.1]}, {"a": "so 7", "b": "so 9"}
+    found = judged(evaluate(PLAN, data_of(tmp_path / "tokens", rows), Parrot(book, nats)))
+    assert (found.metric, found.right.tolist(), found.floor) == ("token_accuracy", [True, False, True], None)
+    assert len(set(found.groups)) == 2
+    with pytest.raises(DataError, match="no test row can be scored"):
+        evaluate(PLAN, data_of(tmp_path / "nothing", rows), Parrot(book))
+    answered = [{**rows[0], "answer": 7}, rows[1]]
+    found = judged(evaluate(PLAN, data_of(tmp_path / "answers", answered), Parrot(book, nats)))
+    assert (found.metric, found.right.tolist()) == ("accuracy", [True])
+
+
+def test_a_teacher_whose_tokens_nobody_sees_cannot_be_compared_by_them(tmp_path: Path) -> None:
+    evaluation = Evaluation.found({}, per_row=[{"right": None, "hits": "", "group": "g"}])
+    with pytest.raises(DataError, match="nobody can look into the teacher"):
+        judged(evaluation)
 
 
 @pytest.fixture(scope="module")

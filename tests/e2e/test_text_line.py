@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openai
 import pytest
 from counting_parts import WORDS, records, save_config, save_counter, save_tokenizer, write_rows
 
@@ -29,6 +31,17 @@ from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit.workspace import file_digest
 
 DOMAIN = Path(__file__).parents[1] / "contract" / "stranger_text"
+
+ON_PREMISES = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "onnx", "onnxscript"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
 
 KILLED = """
 import os, signal, sys
@@ -131,7 +144,8 @@ def toolkit(
 ) -> Iterator[Toolkit]:
     """The command line in this process, in the home of the whole deployment."""
     monkeypatch.syspath_prepend(land.root / "packages")
-    monkeypatch.setenv("TOOLKIT_HOME", str(land.root / "whole"))
+    for name in ("TOOLKIT_HOME", "PYTHONPATH"):  # the server that a line ends with is a process of its own
+        monkeypatch.setenv(name, land.environment("whole")[name])
     monkeypatch.chdir(land.root)
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
@@ -307,9 +321,62 @@ def test_a_student_that_could_not_be_compiled_is_not_trained_for_it(toolkit: Too
     assert not record.get("stages")
 
 
-@pytest.mark.parametrize("until", ["seal", "check"])
-def test_who_wants_more_than_scores_is_told_how_far_it_goes(until: str, toolkit: Toolkit, land: Land) -> None:
-    code, record = toolkit(*land.typed[:-1], until, *land.words())
-    assert (code, record["error"]["hint"]) == (2, "Add --until compile.")
+def test_it_wants_data_of_a_domain_without_a_sample(toolkit: Toolkit, land: Land) -> None:
     code, record = toolkit("deploy", "--domain", "counting", "--until", "evaluate", *land.words())
     assert (code, record["error"]["hint"]) == (2, "Name your data: --data FOLDER")
+
+
+def test_the_line_ends_with_an_answer_served_without_torch_and_is_kept(
+    land: Land, deployed: dict[str, Any], toolkit: Toolkit, tmp_path: Path
+) -> None:
+    """To the end, and again; then what a site's own environment serves to a real client, and scores."""
+    pytest.importorskip("onnxruntime_genai", reason="what runs language models is not installed: the extra language")
+    typed = [*land.typed[:-1], "check", *land.words(gate__small_sample="warn"), "--site", str(tmp_path / "site")]
+    code, record = toolkit(*typed)
+    assert code == 0, record
+    scored = json.loads((stage(record, "gate") / "compiled.json").read_bytes())["per_row"]
+    assert record["answer"]["verdict"] == next(row["text"] for row in scored if row["id"] == record["answer"]["row"])
+    assert record["answer"]["bundle"] == record["bundle_id"]
+    assert record["judged"] == "accuracy"
+    assert record["ratios"]["size"]["value"] > 1
+    page = Path(record["report"]).read_text()
+    assert "What it writes" in page
+    assert "picture" not in page.partition("<body>")[2]
+    code, again = toolkit(*typed)
+    assert (code, {one["state"] for one in again["stages"]}) == (0, {"kept"})
+
+    key = toolkit("access", "add", "line-1", "--role", "infer", "--site", str(tmp_path / "site"))[1]["key"]
+    with on_premises(land, tmp_path) as (shell, url):
+        with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            stream = client.chat.completions.create(
+                model="", messages=[{"role": "user", "content": "one two"}], stream=True
+            )
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "three"
+        found = shell("evaluate", "--site", str(tmp_path / "site"), "--data", str(land.root / "rows"))
+    assert found["metrics"]["accuracy"]["value"] >= 0.9
+    assert {"token_accuracy", "log_loss"} <= set(found["metrics"])
+
+
+@contextmanager
+def on_premises(land: Land, folder: Path) -> Iterator[tuple[Callable[..., dict[str, Any]], str]]:
+    """A site whose environment has nothing of the training side: its shell, and its server."""
+    (folder / "sitecustomize.py").write_text(ON_PREMISES)
+    environment = land.environment("whole")
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), environment["PYTHONPATH"]])
+    command = [sys.executable, "-m", "toolkit.cli.main"]
+
+    def shell(*arguments: str) -> dict[str, Any]:
+        said = subprocess.run([*command, *arguments, "--json"], env=environment, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+        found: dict[str, Any] = json.loads(said.stdout)
+        return found
+
+    serve = [*command, "serve", "--site", str(folder / "site"), "--port", "0"]
+    process = subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        yield shell, told.partition(" at ")[2].split()[0]
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

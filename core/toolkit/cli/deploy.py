@@ -139,7 +139,7 @@ def _headline(task: Task, result: StageResult) -> str:
         case "compile":
             return f"{facts['form']} for {facts['profile']}, {facts['size_bytes'] / 1000:.0f} kB, {facts['rung']}"
         case "gate":
-            return f"{facts['gate']['outcome']}; compiled {facts['metrics']['compiled']['accuracy']['value']:.1%}"
+            return f"{facts['gate']['outcome']}; compiled {facts['metrics']['compiled'][facts['judged']]['value']:.1%}"
         case "seal":
             return str(facts["bundle_id"]) + (" (development keys)" if facts["development_keys"] else "")
         case "install":
@@ -169,6 +169,7 @@ def _record(results: Sequence[StageResult], folder: Path) -> dict[str, Any]:
             "report": str(folder / "report.html"),
             "gate": facts["gate"]["outcome"],
             "metrics": facts["metrics"]["compiled"],
+            "judged": facts["judged"],
             "ratios": facts["ratios"],
         }
     if "seal" in by_name:
@@ -182,7 +183,7 @@ def _record(results: Sequence[StageResult], folder: Path) -> dict[str, Any]:
 def _show(console: Console, record: dict[str, Any], results: Sequence[StageResult], site: Path) -> None:
     by_name = {result.stage: result for result in results}
     if "gate" in by_name:
-        console.print(_ratios(record["ratios"], record["metrics"], by_name["evaluate"].artifact.facts["metrics"]))
+        console.print(_ratios(record, by_name["evaluate"].artifact.facts["metrics"]))
         console.print(f"report   {record['report']}", markup=False)
     if "distil" in by_name:
         console.print(f"curves   tensorboard --logdir {by_name['distil'].artifact.path / CURVES}", markup=False)
@@ -195,27 +196,26 @@ def _show(console: Console, record: dict[str, Any], results: Sequence[StageResul
         _show_next(console, record["answer"], site)
 
 
-def _ratios(ratios: dict[str, Any], compiled: dict[str, Any], scored: dict[str, Any]) -> Table:
+def _ratios(record: dict[str, Any], scored: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    accuracy, teacher = compiled["accuracy"], scored["teacher"]["accuracy"]
-    interval = f"({accuracy['low']:.1%} to {accuracy['high']:.1%}, n {accuracy['n']})"
-    table.add_row("accuracy", f"{accuracy['value']:.1%} {interval}, teacher {teacher['value']:.1%}")
+    name, ratios = record["judged"], record["ratios"]
+    ours, teacher = record["metrics"][name], scored["teacher"][name]
+    interval = f"({ours['low']:.1%} to {ours['high']:.1%}, n {ours['n']})"
+    table.add_row(name.replace("_", " "), f"{ours['value']:.1%} {interval}, teacher {teacher['value']:.1%}")
     if "baseline" in scored:
-        table.add_row("labels alone", f"{scored['baseline']['accuracy']['value']:.1%}, the same student undistilled")
-    for name, words in (("latency", "times faster"), ("size", "times smaller"), ("memory", "times less")):
-        table.add_row(name, f"{ratios[name]['value']:.1f} {words} than its teacher")
-    energy = ratios["energy"]
-    table.add_row("energy", f"{energy['value']:.1f} times less" if energy else "not measured here")
+        table.add_row("labels alone", f"{scored['baseline'][name]['value']:.1%}, the same student undistilled")
+    for cost, words in (("latency", "faster"), ("size", "smaller"), ("memory", "less"), ("energy", "less")):
+        ratio = ratios[cost]
+        table.add_row(cost, f"{ratio['value']:.1f} times {words} than its teacher" if ratio else "not measured here")
     return table
 
 
 def _show_next(console: Console, answer: dict[str, Any], site: Path) -> None:
-    console.print(f"checked  the server called {answer['row']} {answer['verdict']}", markup=False)
+    console.print(f"checked  the server answered {answer['row']} with: {answer['verdict']}", markup=False)
     console.print("\nServe it:", style="bold")
     for line in (
         f"toolkit access add line-1 --role infer --site {site}      # prints KEY, once",
         f"toolkit serve --site {site}",
-        f"curl -H 'Authorization: Bearer KEY' -H 'Content-Type: image/jpeg' --data-binary @part.jpg "
-        f"http://127.0.0.1:8080{answer['route']}",
+        f"curl {answer['curl']}",
     ):
         console.print(f"  {line}", markup=False)

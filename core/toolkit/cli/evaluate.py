@@ -20,7 +20,7 @@ from toolkit.resolve import thaw
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Folder of labelled data, one folder a class.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of labelled data, as for training.")],
     site: SiteOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -28,7 +28,6 @@ def evaluate(
     from toolkit import defaults
     from toolkit.plugins import load_plugins
     from toolkit.protocols import PredictorFacts
-    from toolkit.serving.sessions import OnnxPredictor
     from toolkit.site.current import open_current
     from toolkit.stages.prepare import check_folder
     from toolkit.tasks.base import task_of
@@ -38,9 +37,9 @@ def evaluate(
     with open_current(site_folder(site), passphrase_from_environment()) as bundle:
         bundle_id, domain = bundle.manifest.bundle_id, bundle.manifest.domain.name
         frozen, classes = json.loads(bundle.read("plan")), json.loads(bundle.read("classes"))
-        predictor = OnnxPredictor(bundle.read("model"), facts=PredictorFacts("installed", "", bundle_id))
-    plugins = load_plugins(domain, defaults)
-    plan = thaw(frozen, plugins.settings())
+        plugins = load_plugins(domain, defaults)
+        plan = thaw(frozen, plugins.settings())
+        predictor = task_of(plan).open_installed(bundle, PredictorFacts("installed", "", bundle_id), 1, scores=True)
     with tempfile.TemporaryDirectory() as folder, ProgressReporter() as progress:
         prepared = plugins.hook.prepare_data(
             plan=plan,
@@ -57,7 +56,7 @@ def evaluate(
         "bundle_id": bundle_id,
         "data": str(data.absolute()),
         "rows": len(found.per_row),
-        "unreadable": [row["id"] for row in found.per_row if row["predicted"] is None],
+        "unreadable": found.facts.get("unreadable_rows", []),
         "metrics": {name: metric.as_record() for name, metric in found.metrics.items()},
         "confusion": found.facts.get("confusion"),
         "classes": found.facts.get("classes"),

@@ -12,7 +12,7 @@ import typer
 from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.resolve import Layer, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
-from toolkit.text import LocalTeacher
+from toolkit.text_teachers import LocalTeacher
 
 CONFIG = Path("toolkit.toml")
 PATHS = (("data", "path"), ("teacher", "checkpoint"), ("student", "checkpoint"))

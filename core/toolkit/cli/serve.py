@@ -25,7 +25,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     queue_limit: Annotated[int, typer.Option(min=1, help="Requests in progress at once; more get 503.")] = 256,
-    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Pictures that run together at most.")] = 16,
+    max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Requests that run together at most.")] = 16,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
@@ -45,6 +45,7 @@ def serve(
     from toolkit.seal.memory import harden_process
     from toolkit.site.current import open_current
     from toolkit.site.verify import verify_site
+    from toolkit.tasks.base import task_named
 
     harden_process()
     folder = site_folder(site)
@@ -65,7 +66,7 @@ def serve(
                 development_keys=manifest.development_keys,
             )
             app = assemble(
-                bundle, facts, site=folder, tuning=tuning,
+                bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
                 ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
             )  # fmt: skip
         _announce(facts, url_of(listener), as_json=as_json)

@@ -17,7 +17,8 @@ from toolkit.distil.journal import Journal, answer_key, open_journal
 from toolkit.distil.producer import Producer, Progress, end
 from toolkit.errors import DataError, PluginError
 from toolkit.plan import Plan
-from toolkit.text import Answers, Completion, Prompt, TextTeacher
+from toolkit.text import Completion, Prompt
+from toolkit.text_teachers import Answers, TextTeacher
 
 _Ask = Callable[[Iterable[Prompt]], Answers]
 

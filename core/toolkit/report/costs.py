@@ -9,20 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from toolkit.report.tables import Cell
-from toolkit.report.verdict import Record, part
+from toolkit.report.verdict import Record, Words, part, words_of
 
 COSTS = (
-    ("Time for one picture, median (p50)", ("latency", "p50"), "latency", "Half of all pictures are answered faster."),
-    ("95 of 100 pictures within (p95)", ("latency", "p95"), "", ""),
-    ("99 of 100 pictures within (p99)", ("latency", "p99"), "", ""),
+    ("Time for one {step}, median (p50)", ("latency", "p50"), "latency", "Half of all {step}s are answered faster."),
+    ("95 of 100 {step}s within (p95)", ("latency", "p95"), "", ""),
+    ("99 of 100 {step}s within (p99)", ("latency", "p99"), "", ""),
     ("Size of the model's files", ("size",), "size", ""),
     ("Memory", ("memory",), "memory", "Weights and the peak of working memory together."),
     ("Memory: weights", ("weights",), "", ""),
     ("Memory: peak of working memory", ("activations",), "", ""),
-    ("Energy for one picture", ("energy",), "energy", "The whole machine's, its idle power included."),
+    ("Energy for one {step}", ("energy",), "energy", "The whole machine's, its idle power included."),
 )
 END_TO_END = (
-    ("Picture file in, verdict out, median (p50)", ("latency", "p50"), "", ""),
+    ("{request}, median (p50)", ("latency", "p50"), "", ""),
     ("95 of 100 within (p95)", ("latency", "p95"), "", ""),
     ("99 of 100 within (p99)", ("latency", "p99"), "", ""),
     ("Memory of the whole process", ("rss",), "", "Mostly the libraries, alike for both: therefore no ratio."),
@@ -42,17 +42,20 @@ class CostRow:
 
 def cost_rows(report: Record) -> tuple[CostRow, ...]:
     """Model-only costs of teacher and shipped student, with their ratios."""
-    return _cost_rows(part(report, "costs"), COSTS)
+    return _cost_rows(part(report, "costs"), COSTS, words_of(report))
 
 
 def end_to_end_rows(report: Record) -> tuple[CostRow, ...]:
     """What a request costs with everything around the model."""
-    return _cost_rows(part(report, "end_to_end"), END_TO_END)
+    return _cost_rows(part(report, "end_to_end"), END_TO_END, words_of(report))
 
 
-def _cost_rows(costs: Record, lines: Sequence[tuple[str, tuple[str, ...], str, str]]) -> tuple[CostRow, ...]:
+def _cost_rows(
+    costs: Record, lines: Sequence[tuple[str, tuple[str, ...], str, str]], words: Words
+) -> tuple[CostRow, ...]:
     found = []
-    for name, path, ratio_name, explained in lines:
+    for title, path, ratio_name, meaning in lines:
+        name, explained = (text.format(step=words.step, request=words.request) for text in (title, meaning))
         teacher, student = (_cost(costs, who, path) for who in ("teacher", "student"))
         if teacher or student:
             ratio, nothing = part(costs, "ratios", ratio_name), Cell.of(None)

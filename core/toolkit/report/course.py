@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.report.charts import Series, curves
-from toolkit.report.verdict import Record, part
+from toolkit.report.verdict import Record, part, words_of
 from toolkit.report.wording import count, duration
 
 COMPARED = ("student", "baseline")
@@ -37,7 +37,8 @@ def _agreement(report: Record) -> Course | None:
     least = min(_values(lines))
     return _course(
         "Agreement with the teacher", lines, min(0.9, int(least * 10) / 10), 1.0,
-        "Share of training pictures, as they were shown, that the student calls what its teacher calls them.",
+        f"Share of training {words_of(report).step}s, as they were shown, that the student calls what its teacher "
+        "calls them.",
         shares=True,
     )  # fmt: skip
 

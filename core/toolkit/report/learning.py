@@ -121,7 +121,7 @@ def _panel(kind: str, history: Sequence[Record], picked: int | None, low: float)
     most = max((value for name in ("loss", "validation_loss") for value in _known(history, name)), default=0.0)
     kept = ""
     if picked is not None and 0 <= picked < len(history):
-        kept = f"Epoch {picked + 1} of {len(history)} was kept: {percent(accuracy[picked])} of the validation pictures."
+        kept = f"Epoch {picked + 1} of {len(history)} was kept: {percent(accuracy[picked])} of validation."
     return Panel(
         kind, NAMES[kind],
         curves([(kind, accuracy)], low=low, high=1.0, picked=picked, shares=True,

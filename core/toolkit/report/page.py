@@ -20,7 +20,7 @@ from markupsafe import Markup
 from toolkit.report import charts, costs, tables, wording
 from toolkit.report.course import courses
 from toolkit.report.learning import panels, pulls, task_curves
-from toolkit.report.verdict import key_figures, notes, subject, verdict
+from toolkit.report.verdict import key_figures, notes, subject, verdict, words_of
 from toolkit.workspace import write_file
 
 FILTERS = ("amount", "buys", "count", "day", "decimal", "duration", "figure", "interval", "money", "percent")
@@ -43,7 +43,8 @@ def render(report: Mapping[str, Any]) -> str:
     count_splits, counts = tables.count_rows(record)
     return _environment().get_template("report.html.j2").render(
         report=record, kind=kind, model=model, verdict=verdict(record), notes=notes(record),
-        key_figures=key_figures(record), quality=tables.quality(record), classes=tables.class_rows(record),
+        words=words_of(record), key_figures=key_figures(record), quality=tables.quality(record),
+        classes=tables.class_rows(record),
         sorting=tables.sorting(record), mix_ups=tables.mix_ups(record), agreement=tables.agreement(record),
         parity=tables.parity_words(record), costs=costs.cost_rows(record),
         end_to_end=costs.end_to_end_rows(record), panels=panels(record), pulls=pulls(record), tasks=task_curves(record),

@@ -10,7 +10,7 @@ from itertools import compress
 
 from toolkit.artifacts import SPLITS
 from toolkit.report.charts import Axis, share_axis
-from toolkit.report.verdict import Record, part, subject
+from toolkit.report.verdict import JUDGED, Record, judged_by, part, subject, words_of
 from toolkit.report.wording import count, counted, figure, interval, one_in, parameters, percent, points
 
 MODELS = ("teacher", "student", "baseline", "compiled")
@@ -20,6 +20,8 @@ NAMES = {
 METRICS = {
     "macro_f1": ("Macro F1", "Right answers and completeness in one figure, every class counting the same. Higher is "
                  "better."),
+    "token_accuracy": ("Tokens chosen", "How many of a text's tokens the model would have chosen itself. Higher is "
+                       "better."),
     "log_loss": ("Log loss", "How surprised the model is by the truth, in nats: a mistake it was sure of costs most. "
                  "Lower is better."),
     "calibration_error": ("Calibration error", "How far stated confidence and being right lie apart. Lower is "
@@ -54,9 +56,11 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Quality:
-    """The quality table: `columns` are (heading, what it means) of the columns after accuracy."""
+    """The quality table: what models are judged by, and `columns` (heading, what it means) after it."""
 
     axis: Axis
+    heading: str
+    meaning: str
     columns: tuple[tuple[str, str], ...]
     rows: tuple[ModelRow, ...]
     added: str
@@ -78,17 +82,18 @@ def quality(report: Record) -> Quality | None:
     models = [(kind, part(report, kind)) for kind in MODELS if part(report, kind, "metrics")]
     if not models:
         return None
+    chief = judged_by(report)
     names = list(dict.fromkeys(
         name for _, model in models for name in model["metrics"]
-        if name != "accuracy" and "/" not in name and name not in GOOD_CLASS_METRICS
+        if name != chief and "/" not in name and name not in GOOD_CLASS_METRICS
     ))  # fmt: skip
     rows = tuple(
-        ModelRow(kind, NAMES[kind], _about(kind, model), part(model, "metrics", "accuracy"),
+        ModelRow(kind, NAMES[kind], _about(kind, model), part(model, "metrics", chief),
                  tuple(Cell.of(model["metrics"].get(name)) for name in names))
         for kind, model in models
     )  # fmt: skip
     columns = tuple(METRICS.get(name, (name.replace("_", " ").capitalize(), "")) for name in names)
-    return Quality(share_axis([row.accuracy for row in rows]), columns, rows, _added(report))
+    return Quality(share_axis([row.accuracy for row in rows]), *JUDGED[chief], columns, rows, _added(report))
 
 
 def _about(kind: str, model: Record) -> str:
@@ -105,7 +110,7 @@ def _about(kind: str, model: Record) -> str:
 
 def _added(report: Record) -> str:
     """What distilling added or cost, beside the same student trained on the labels alone."""
-    ours, theirs = (part(report, kind, "metrics", "accuracy") for kind in ("student", "baseline"))
+    ours, theirs = (part(report, kind, "metrics", judged_by(report)) for kind in ("student", "baseline"))
     if not ours or not theirs or ours["value"] is None or theirs["value"] is None:
         return ""
     gained = 100 * (ours["value"] - theirs["value"])
@@ -235,10 +240,11 @@ def agreement(report: Record) -> str:
     if not comparison:
         return ""
     teacher, student, n = comparison["teacher_only"], comparison["student_only"], comparison["n"]
+    judged = "test token" if judged_by(report) == "token_accuracy" else f"test {words_of(report).row}"
     if not teacher + student:
-        return f"On none of {counted(n, 'test picture')} was only one of the two right."
+        return f"On none of {counted(n, judged)} was only one of the two right."
     return (
-        f"On {count(teacher + student)} of {counted(n, 'test picture')} only one of the two was right: "
+        f"On {count(teacher + student)} of {counted(n, judged)} only one of the two was right: "
         f"the teacher {count(teacher)} times, the student {count(student)} times."
     )
 
@@ -248,8 +254,10 @@ def parity_words(report: Record) -> str:
     parity = part(report, "compiled", "parity")
     if not parity:
         return ""
+    words = words_of(report)
+    least = "in the text" if words.part == "Task" else "in the class"
+    least += " where they agree least"
     return (
         f"The shipped file decides as the trained student does on {percent(parity.get('same_decision'))} of "
-        f"{counted(parity.get('rows') or 0, 'picture')}; in the class where they agree least, on "
-        f"{percent(parity.get('worst_class'))}."
+        f"{counted(parity.get('rows') or 0, words.step)}; {least}, on {percent(parity.get('worst_class'))}."
     )

@@ -17,6 +17,43 @@ AS_FAST = 1.05  # a ratio closer to one than this is no difference worth a numbe
 
 
 @dataclass(frozen=True)
+class Words:
+    """What the page calls things, which depends on the task; a report that does not say is about pictures.
+
+    Args:
+        row: of the data.       step: of which the models' times are.       part: what rows are counted by.
+        request: how a request goes, in a few words.                        around: the same in a sentence.
+    """
+
+    row: str = "picture"
+    step: str = "picture"
+    part: str = "Class"
+    request: str = "Picture file in, verdict out"
+    around: str = "As a request meets it: the picture file is read and decoded, prepared, judged and answered."
+
+    @property
+    def rows(self) -> str:
+        return f"{self.row}s"
+
+
+def words_of(report: Record) -> Words:
+    """The words of a report's task."""
+    return Words(**part(report, "words"))
+
+
+JUDGED = {
+    "accuracy": ("Accuracy", "is the share of right answers"),
+    "token_accuracy": ("Tokens chosen", "is the share of a text's tokens that a model would have chosen itself"),
+}
+"""What the gate compares models by: its name, and what it means."""
+
+
+def judged_by(report: Record) -> str:
+    """The metric that the gate compares models by."""
+    return str(report.get("judged") or "accuracy")
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`tone` is good, bad, unsure or none; `badge` a few words; `sentence` what a manager reads aloud."""
 
@@ -63,12 +100,12 @@ def verdict(report: Record) -> Verdict:
     """The verdict of the run in plain words."""
     gate = part(report, "gate")
     refused = len(report.get("violations") or ())
-    clauses = _clauses(report)
+    clauses, rows = _clauses(report), words_of(report).rows
     claim = f"The student {_listed(clauses)}." if clauses else ""
     tone, badge, end = {
         "pass": ("good", "Gate passed", "Gate passed."),
         "fail": ("bad", "Gate failed", f"Gate failed{_promised(gate)}."),
-        "insufficient_n": ("unsure", "Too few pictures to be sure", "The test pictures are too few to be sure of it."),
+        "insufficient_n": ("unsure", f"Too few {rows} to be sure", f"The test {rows} are too few to be sure of it."),
     }.get(str(gate.get("outcome")), ("none", "No verdict", "This run has no verdict: no gate was asked."))
     if refused:
         tone, badge = "bad", f"{badge}, release refused"
@@ -116,7 +153,7 @@ def notes(report: Record) -> tuple[Note, ...]:
     """What limits the figures or their use: a refusal, an override, leaks, licence, keys."""
     run, data = part(report, "run"), part(report, "data")
     violations, overrides = report.get("violations") or (), run.get("overrides") or ()
-    leaks = len(data.get("leaks") or ())
+    leaks, rows = len(data.get("leaks") or ()), words_of(report).rows
     found = []
     if violations:
         found.append(Note("bad", "Release refused", "These rules are not met:", tuple(map(_violation, violations))))
@@ -124,13 +161,13 @@ def notes(report: Record) -> tuple[Note, ...]:
         found.append(Note("bad", "Overridden", "Somebody let this run go on against a rule, and gave the reason:",
                           tuple(map(str, overrides))))  # fmt: skip
     if leaks:
-        found.append(Note("bad", "Pictures shared between splits", f"{counted(leaks, 'pair')} of near-identical "
-                          "pictures lie in different splits: the scores may be too good."))  # fmt: skip
+        found.append(Note("bad", f"{rows.capitalize()} shared between splits", f"{counted(leaks, 'pair')} of "
+                          f"near-identical {rows} lie in different splits: the scores may be too good."))  # fmt: skip
     if part(report, "gate").get("outcome") == "insufficient_n" and not part(report, "gate").get("refuses"):
-        found.append(Note("warn", "Small sample", "The plan lets this run go on although the test pictures are too "
+        found.append(Note("warn", "Small sample", f"The plan lets this run go on although the test {rows} are too "
                           "few to be sure."))  # fmt: skip
     if data and not data.get("stated"):
-        found.append(Note("warn", "No licence stated", "Nothing says under which terms these pictures may be used. "
+        found.append(Note("warn", "No licence stated", f"Nothing says under which terms these {rows} may be used. "
                           "Taking the bundle to another machine needs a reason on record."))  # fmt: skip
     if run.get("development_keys"):
         found.append(Note("plain", "Development keys", "The keys that protect this bundle were made by the first run, "
@@ -147,19 +184,21 @@ def _violation(violation: Record) -> str:
 def key_figures(report: Record) -> tuple[KeyFigure, ...]:
     """Accuracy, speed, size and memory, as far as they were measured."""
     _, model = subject(report)
-    accuracy, taught = part(model, "metrics", "accuracy"), part(report, "teacher", "metrics", "accuracy")
+    name = judged_by(report)
+    accuracy, taught = part(model, "metrics", name), part(report, "teacher", "metrics", name)
     found = []
     if accuracy:
         beside = f"likely {interval(accuracy)}" if interval(accuracy) else ""
-        wrong = one_in(1 - accuracy["value"])
-        called = "No answer was wrong" if wrong == "none" else f"Wrong answers: {wrong}"
+        wrong, answers = one_in(1 - accuracy["value"]), "token" if name == "token_accuracy" else "answer"
+        called = f"No {answers} was wrong" if wrong == "none" else f"Wrong {answers}s: {wrong}"
         found.append(KeyFigure(
-            "Accuracy", figure(accuracy), beside,
+            JUDGED[name][0], figure(accuracy), beside,
             f"{called}{f'; the teacher scores {figure(taught)}' if taught else ''}.",
         ))  # fmt: skip
     costs = part(report, "costs")
+    step = words_of(report).step
     wording = (
-        ("latency", "Speed", "faster", "slower", "as fast", "Median time of one picture on one processor core."),
+        ("latency", "Speed", "faster", "slower", "as fast", f"Median time of one {step} on one processor core."),
         ("size", "Size", "smaller", "larger", "as large", "The model's files."),
         ("memory", "Memory", "less", "more", "as much", "Weights and the peak of working memory."),
     )

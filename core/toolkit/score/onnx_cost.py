@@ -61,19 +61,21 @@ class ModelCost:
 @dataclass(frozen=True)
 class CostComparison:
     """Both costs, and how many times smaller the student's is: latency (median over rounds), size, memory, and energy,
-    whose ratio is None where this machine cannot measure it."""
+    whose ratio is None where this machine cannot measure it. Without a teacher on this machine there is no ratio."""
 
-    teacher: ModelCost
+    teacher: ModelCost | NotMeasured
     student: ModelCost
-    latency: Metric
-    size: Metric
-    memory: Metric
-    energy: Metric | None
+    latency: Metric | None = None
+    size: Metric | None = None
+    memory: Metric | None = None
+    energy: Metric | None = None
 
     def as_record(self) -> dict[str, Any]:
         ratios = {"latency": self.latency, "size": self.size, "memory": self.memory, "energy": self.energy}
+        teacher = self.teacher
         return {
-            "teacher": self.teacher.as_record(), "student": self.student.as_record(),
+            "teacher": {"reason": str(teacher)} if isinstance(teacher, NotMeasured) else teacher.as_record(),
+            "student": self.student.as_record(),
             "ratios": {name: ratio.as_record() if ratio else None for name, ratio in ratios.items()},
         }  # fmt: skip
 

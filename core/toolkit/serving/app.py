@@ -20,11 +20,11 @@ from toolkit.errors import ToolkitError
 from toolkit.protocols import Service
 from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
-from toolkit.serving.batching import Batcher
 from toolkit.serving.gateway import LIVE, METRICS, PAGE, READY, SCHEMA, Envelope, Intake, Keys, Limits, Occupancy
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
+from toolkit.serving.runtime import Queue
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Served:
 def build_app(
     *,
     served: Served,
-    predictor: Batcher,
+    queue: Queue,
     service: Service,
     access: Access,
     metrics: Metrics,
@@ -55,18 +55,18 @@ def build_app(
     """
     page = read_api_page()
     occupancy = Occupancy()
-    metrics.watch(queue=lambda: predictor.waiting, inside=lambda: occupancy.requests)
+    metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        await predictor.stop()
+        await queue.stop()
 
     app = FastAPI(
         title=served.product, version=served.version, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    _add_operations(app, served, predictor, metrics, page)
+    _add_operations(app, served, queue, metrics, page)
     app.include_router(service.routes)
     _add_errors(app)
     known = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA, *(route.path for route in service.routes.routes)})
@@ -90,7 +90,7 @@ def require(role: Role) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _add_operations(app: FastAPI, served: Served, predictor: Batcher, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(app: FastAPI, served: Served, queue: Queue, metrics: Metrics, page: ApiPage) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -103,15 +103,15 @@ def _add_operations(app: FastAPI, served: Served, predictor: Batcher, metrics: M
         responses={503: {"description": "It is stopping."}},
     )
     async def readyz() -> JSONResponse:
-        facts = predictor.facts
+        facts = queue.facts
         record = {
-            "status": "stopping" if predictor.closed else "ready",
+            "status": "stopping" if queue.closed else "ready",
             "product": served.product, "version": served.version, "bundle": served.bundle,
             "form": facts.form, "provider": facts.provider,
             "keys": "development keys" if served.development_keys else "site keys",
             "sample": served.sample,
         }  # fmt: skip
-        return JSONResponse(record, 503 if predictor.closed else 200)
+        return JSONResponse(record, 503 if queue.closed else 200)
 
     @app.get(
         METRICS,

@@ -1,14 +1,16 @@
 """A language model out of memory: token ids in, token ids or logits out. It knows neither texts nor servers.
 
-Generation is onnxruntime-genai's, whose engine answers requests of unlike length side by side. What the model says of
-given tokens is asked of an ONNX Runtime session over the same bytes: genai shows the last position alone.
+Nothing of the model is written to disk, its config no more than its weights. Generation is onnxruntime-genai's, whose
+engine answers requests of unlike length side by side. What the model says of given tokens is asked of an ONNX Runtime
+session over the same bytes: genai shows the last position alone.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,13 @@ MODEL, CONFIG = "model.onnx", "genai_config.json"
 
 EVENTS = 64
 """Tokens that are taken from the engine at once."""
+
+SHELL = {"type": "llama", "context_length": 1, "vocab_size": 1, "decoder": {"filename": MODEL}}
+"""A model of nothing: genai reads a config from a folder before it takes the real one out of memory, to lay over it.
+The stops stand there already, since they would be added to."""
+
+Gone = Callable[[int], bool]
+"""Whether nobody waits any longer for the answer of a place."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +56,16 @@ class LanguageSession:
         threads: of one step.
         stops: the tokens that end an answer.
         together: requests that are answered side by side.
+        keep: hold on to the model's bytes, which `logits` needs; where it only writes they are better let go.
 
     Raises:
         EnvironmentUnfit: onnxruntime-genai is not installed, or cannot load it.
     """
 
     def __init__(
-        self, model: bytes, config: bytes, *, stops: Collection[int], threads: int = 1, together: int = 16
-    ) -> None:
+        self, model: bytes, config: bytes, *, stops: Collection[int], threads: int = 1, together: int = 16,
+        keep: bool = True,
+    ) -> None:  # fmt: skip
         try:
             import onnxruntime_genai as genai
         except ImportError as error:
@@ -62,15 +73,17 @@ class LanguageSession:
                 "what runs language models is not installed: onnxruntime-genai",
                 hint="pip install 'distil-toolkit[language]'",
             ) from error
-        self._genai, self._bytes, self._threads, self._stops = genai, model, threads, frozenset(stops)
+        self._genai, self._threads, self._stops = genai, threads, frozenset(stops)
+        self._bytes = model if keep else b""
         self._config = json.loads(config)
         decoder = self._config["model"]["decoder"]
         self._config["model"]["eos_token_id"] = sorted(stops)
         self._config["engine"] = {"static_batching": {"max_batch_size": together}}
         decoder["session_options"] = {**decoder.get("session_options", {}), "intra_op_num_threads": threads}
         with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
-            Path(folder, CONFIG).write_text(json.dumps(self._config))  # no weight is in it
+            Path(folder, CONFIG).write_text(json.dumps({"model": SHELL | {"eos_token_id": sorted(stops)}}))
             settings = genai.Config(folder)
+        settings.overlay(json.dumps(self._config))
         settings.add_model_data(MODEL, model)
         try:
             self._model = genai.Model(settings)
@@ -80,7 +93,14 @@ class LanguageSession:
             ) from error
         finally:
             settings.remove_model_data(MODEL)
-        self._engine = genai.Engine(self._model)
+        self._own = threading.local()
+
+    @property
+    def _engine(self) -> Any:
+        """The engine of the thread at hand: it takes no orders from another."""
+        if not hasattr(self._own, "engine"):
+            self._own.engine = self._genai.Engine(self._model)
+        return self._own.engine
 
     @property
     def context(self) -> int:
@@ -88,10 +108,10 @@ class LanguageSession:
         return int(self._config["model"]["context_length"])
 
     def write(
-        self, prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn]
+        self, prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn], gone: Gone = lambda place: False
     ) -> Iterator[tuple[int, int | None, Finish | None]]:
         """What follows each prompt, as it comes: its place with a token, and in the end with why there is no other. The
-        stop itself is not given.
+        stop itself is not given. Of a place that is `gone` nothing more is written.
 
         The likeliest answers are written side by side, drawn ones one after the other: on a CPU the engine has no seed
         of its own for each.
@@ -100,17 +120,18 @@ class LanguageSession:
             ModelFault: a prompt and its answer are longer than the model's context, or the model failed on one.
         """
         for prompt, how in zip(prompts, drawn, strict=True):
-            self._check_room(len(prompt), how.most)
+            self.check_room(len(prompt), how.most)
         likeliest = [place for place, how in enumerate(drawn) if not how.temperature]
         try:
-            yield from self._together(likeliest, prompts, drawn)
+            yield from self._together(likeliest, prompts, drawn, gone)
             for place, how in enumerate(drawn):
                 if how.temperature:
-                    yield from self._alone(place, prompts[place], how)
+                    yield from self._alone(place, prompts[place], how, gone)
         except RuntimeError as error:
             raise ModelFault(f"the model failed on a prompt: {error}", hint="Compare it with the model's.") from error
 
-    def _check_room(self, given: int, most: int) -> None:
+    def check_room(self, given: int, most: int) -> None:
+        """Raises ModelFault where so many tokens and an answer of so many do not fit into the model's context."""
         if given + most > self.context:
             raise ModelFault(
                 f"a text of {given:,} tokens and an answer of {most:,} are more than the model's {self.context:,}",
@@ -118,13 +139,19 @@ class LanguageSession:
             )
 
     def _together(
-        self, places: Sequence[int], prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn]
+        self, places: Sequence[int], prompts: Sequence[Sequence[int]], drawn: Sequence[Drawn], gone: Gone
     ) -> Iterator[tuple[int, int | None, Finish | None]]:
         asked = [self._begun(prompts[place], drawn[place].most) for place in places]
-        flags, events = self._genai.EngineEventFlags, self._engine.create_event_buffer(EVENTS)
+        left: set[int] = set()
+        flags, engine = self._genai.EngineEventFlags, self._engine
+        events = engine.create_event_buffer(EVENTS)
         try:
-            while self._engine.has_pending_requests():
-                for event in self._engine.run(events):
+            while engine.has_pending_requests():
+                for place, request in zip(places, asked, strict=True):
+                    if place not in left and gone(place):
+                        left.add(place)
+                        request.close()
+                for event in engine.run(events):
                     place = places[asked.index(event.request)]
                     if event.flags & flags.FAILED:
                         raise RuntimeError(event.error_code)
@@ -134,8 +161,9 @@ class LanguageSession:
                         ended = event.finish_reason == self._genai.FinishReason.EOS
                         yield place, None, "stop" if ended else "length"
         finally:
-            for request in asked:
-                request.close()
+            for place, request in zip(places, asked, strict=True):
+                if place not in left:
+                    request.close()
 
     def _begun(self, prompt: Sequence[int], most: int) -> Any:
         options = self._genai.RequestOptions()
@@ -147,7 +175,9 @@ class LanguageSession:
         request.begin_turn(np.asarray(prompt, np.int32), turn)
         return request
 
-    def _alone(self, place: int, prompt: Sequence[int], how: Drawn) -> Iterator[tuple[int, int | None, Finish | None]]:
+    def _alone(
+        self, place: int, prompt: Sequence[int], how: Drawn, gone: Gone
+    ) -> Iterator[tuple[int, int | None, Finish | None]]:
         settings = self._genai.GeneratorParams(self._model)
         settings.set_search_options(
             do_sample=True, temperature=how.temperature, top_p=how.top_p, top_k=0, random_seed=how.seed % 2**31,
@@ -156,6 +186,8 @@ class LanguageSession:
         writing = self._genai.Generator(self._model, settings)
         writing.append_tokens(np.asarray(prompt, np.int32))
         for _ in range(how.most):
+            if gone(place):
+                return
             writing.generate_next_token()
             token = int(writing.get_next_tokens()[0])
             if token in self._stops:
@@ -164,21 +196,30 @@ class LanguageSession:
             yield place, token, None
         yield place, None, "length"
 
+    def after(self, ids: Sequence[int]) -> np.ndarray:
+        """What it says after the last of the tokens: float32 [vocabulary].
+
+        Raises:
+            ModelFault: it has no room for so many, or failed.
+        """
+        self.check_room(len(ids), 1)
+        settings = self._genai.GeneratorParams(self._model)
+        settings.set_search_options(max_length=len(ids) + 1)
+        try:
+            reading = self._genai.Generator(self._model, settings)
+            reading.append_tokens(np.asarray(ids, np.int32))
+            return np.asarray(reading.get_logits(), np.float32).reshape(-1)
+        except RuntimeError as error:
+            raise ModelFault(f"the model failed on a text: {error}", hint="Compare it with the model's.") from error
+
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """What it says after each of the tokens: float32 [n, vocabulary].
 
         Raises:
             ModelFault: it has no room for so many, or failed.
         """
-        self._check_room(len(ids), 0)
-        decoder = self._config["model"]["decoder"]
-        given = {
-            "input_ids": np.asarray([ids], np.int64),
-            "attention_mask": np.ones((1, len(ids)), np.int64),
-            "position_ids": np.arange(len(ids), dtype=np.int64)[None],
-        }
-        before = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), np.float32)
-        fed = {wanted.name: given.get(wanted.name, before) for wanted in self._session.get_inputs()}
+        self.check_room(len(ids), 0)
+        fed = fed_with(self._session, self._config, ids)
         try:
             return np.asarray(self._session.run(["logits"], fed)[0][0], np.float32)
         except RUNTIME_ERRORS as error:
@@ -187,3 +228,17 @@ class LanguageSession:
     @cached_property
     def _session(self) -> ort.InferenceSession:
         return session_of(self._bytes, threads=self._threads)
+
+
+def fed_with(
+    session: ort.InferenceSession, config: Mapping[str, Any], ids: Sequence[int], *, past: int = 0
+) -> dict[str, np.ndarray]:
+    """What a model's graph is fed with for these tokens, after `past` others of which nothing is known."""
+    decoder, size = config["model"]["decoder"], len(ids)
+    given = {
+        "input_ids": np.asarray([ids], np.int64),
+        "attention_mask": np.ones((1, past + size), np.int64),
+        "position_ids": np.arange(past, past + size, dtype=np.int64)[None],
+    }
+    before = np.zeros((1, decoder["num_key_value_heads"], past, decoder["head_size"]), np.float32)
+    return {wanted.name: given.get(wanted.name, before) for wanted in session.get_inputs()}

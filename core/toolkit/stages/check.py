@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Artifact, Dataset, Evaluation, Facts
-from toolkit.errors import EnvironmentUnfit, IntegrityError
+from toolkit.artifacts import Artifact, CompiledModel, Dataset, Evaluation, Facts, Installation
+from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.access import add_key, remove_key
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.tasks.base import Request, task_of
@@ -35,26 +35,25 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """The served answer must be the one that was scored at the gate."""
     context.report("start the server", 0, 2)
-    request = task_of(context.plan).request(take(upstream, "prepare", Dataset))
+    task = task_of(context.plan)
+    request = task.request(context.plan, take(upstream, "prepare", Dataset))
     scored = next(row for row in take(upstream, "gate", Evaluation).per_row if row["id"] == request.row_id)
     with _server(context.site) as url, _key(context.site) as key:
         context.report("ask the server", 1, 2)
+        started = time.perf_counter()
         answer = _ask(url + request.route, request, key)
+        took = time.perf_counter() - started
     context.report("ask the server", 2, 2)
-    if answer["verdict"] != scored["predicted"]:
-        raise IntegrityError(
-            f"the server calls {request.row_id} {answer['verdict']}, the gate called it {scored['predicted']}",
-            part="served answer",
-            hint="Run `toolkit verify` on the site, then deploy again.",
-        )
+    verdict = task.check_answer(request, answer, scored, take(upstream, "compile", CompiledModel))
     return {
         "row": request.row_id,
-        "verdict": answer["verdict"],
+        "verdict": verdict,
         "truth": scored["truth"],
-        "latency_ms": answer["latency_ms"],
-        "bundle": answer["bundle"],
+        "latency_ms": round(1e3 * took, 3),
+        "bundle": take(upstream, "install", Installation).facts["bundle_id"],
         "content_type": request.content_type,
         "route": request.route,
+        "curl": task.CURL,
     }
 
 
@@ -67,7 +66,7 @@ def _server(site: Path) -> Iterator[str]:
     try:
         assert process.stdout is not None
         text = ""
-        while not text.rstrip().endswith("}"):
+        while text.splitlines()[-1:] != ["}"]:  # the end of the record; those inside it are indented
             line = process.stdout.readline()
             if not line:
                 problem = (process.stderr.read() if process.stderr else "").strip()
@@ -76,7 +75,10 @@ def _server(site: Path) -> Iterator[str]:
                     hint=f"Try it by hand: toolkit serve --site {site}",
                 )
             text += line
-        url = str(json.loads(text)["url"])
+        record = json.loads(text)
+        if refused := record.get("error"):
+            raise EnvironmentUnfit(f"the server did not start: {refused['message']}", hint=refused["hint"])
+        url = str(record["url"])
         _wait_until_ready(url)
         yield url
     finally:
@@ -133,7 +135,7 @@ STAGE = Stage(
     name="check",
     kind="check",
     keys=(),
-    needs=("prepare", "gate", "install"),
+    needs=("prepare", "compile", "gate", "install"),
     code=("toolkit.serving", "toolkit.stages.check"),
     run=run,
     load=load,

@@ -12,7 +12,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import Executor, HardwareProfile, Report, RunRecord, Target
-from toolkit.text import AnyTeacher
+from toolkit.text_teachers import AnyTeacher
 from toolkit.workspace import Stored, Workspace
 
 Kind = TypeVar("Kind", bound=Artifact)

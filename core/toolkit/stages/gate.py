@@ -7,8 +7,6 @@ from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from toolkit.artifacts import (
     CompiledModel,
     Dataset,
@@ -20,16 +18,12 @@ from toolkit.artifacts import (
     Violation,
 )
 from toolkit.errors import GateRefused
-from toolkit.protocols import PredictorFacts
-from toolkit.score.classification import majority_right
 from toolkit.score.compare import compare
 from toolkit.score.gates import GateDecision, check_budget, decide
-from toolkit.score.onnx_cost import CostComparison, compare_costs
-from toolkit.serving.sessions import opened
 from toolkit.stages import evaluations
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.summary import summarise
-from toolkit.tasks.base import task_of
+from toolkit.tasks.base import Measured, task_of
 from toolkit.workspace import Stored, canonical_json, write_file
 
 MEGABYTE = 1e6
@@ -40,29 +34,20 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     task = task_of(context.plan)
     dataset, compiled = take(upstream, "prepare", Dataset), take(upstream, "compile", CompiledModel)
     context.report("score the compiled student", 0, 3)
-    model = (compiled.path / "model.onnx").read_bytes()
     profile, target = context.profile
-    student = evaluations.score(
-        context, dataset, opened(target, profile, model, PredictorFacts("compiled", "", compiled.digest)), folder
-    )
+    student = evaluations.score(context, dataset, task.compiled_predictor(compiled, target, profile), folder)
     teacher = evaluations.read(upstream["evaluate"].path, "teacher")
     assert teacher is not None
     decision = judge(context, teacher, student)
-    context.report("measure what teacher and student cost", 1, 3)
     labels = take(upstream, "label", TeacherLabels)
-    example = next(iter(task.inputs(dataset, "test", 1)))
-    costs = compare_costs(task.teacher_model(labels), model, example)
-    context.report("measure both end to end", 2, 3)
-    footprints = {
-        "teacher": task.footprint(labels.path / labels.facts["model"], dataset),
-        "student": task.footprint(compiled.path / "model.onnx", dataset),
-    }
-    violations = violations_of(context, dataset, teacher, student, costs)
-    summary = summarise(context, upstream, student, decision, violations, costs, footprints)
+    measured = task.measure(context.plan, dataset, labels, context.teacher, compiled, folder, context.report)
+    violations = violations_of(context, dataset, teacher, student, measured)
+    summary = summarise(context, upstream, student, decision, violations, measured)
     write_file(folder / "report.json", canonical_json(summary))
-    context.report("measure both end to end", 3, 3)
+    context.report("score the compiled student", 3, 3)
     return {
         "metrics": {"compiled": summary["compiled"]["metrics"]},
+        "judged": summary["judged"],
         "gate": decision.as_record(),
         "violations": [asdict(violation) for violation in violations],
         "ratios": summary["costs"]["ratios"],
@@ -72,31 +57,28 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
 def judge(context: Context, teacher: Evaluation, student: Evaluation) -> GateDecision:
     """Teacher and compiled student on the same rows."""
     assert [row["id"] for row in teacher.per_row] == [row["id"] for row in student.per_row]
+    theirs, ours = (task_of(context.plan).judged(one) for one in (teacher, student))
     comparison = compare(
-        _right(teacher),
-        _right(student),
+        theirs.right,
+        ours.right,
         retain=context.plan.gate.retain,
         seed=context.plan.compute.seed,
-        groups=[row["group"] for row in student.per_row],
-        floor_right=majority_right([row["truth"] for row in student.per_row]),
+        groups=ours.groups,
+        floor_right=ours.floor,
     )
     return decide(comparison, small_sample=context.plan.gate.small_sample)
 
 
-def _right(evaluation: Evaluation) -> np.ndarray:
-    return np.array([row["right"] for row in evaluation.per_row])
-
-
 def violations_of(
-    context: Context, dataset: Dataset, teacher: Evaluation, student: Evaluation, costs: CostComparison
+    context: Context, dataset: Dataset, teacher: Evaluation, student: Evaluation, found: Measured
 ) -> Sequence[Violation]:
     """The hardware budget, and what the domain has against a release."""
     hook, plan = context.plugins.hook, context.plan
     budget: HardwareBudget = hook.require_hardware(plan=plan, dataset=dataset)
     measured: dict[str, Metric] = {
-        "latency_p95_ms": costs.student.latency.p95,
-        "memory_mb": _megabytes(costs.student.memory),
-        "size_mb": _megabytes(costs.student.size),
+        "latency_p95_ms": found.answer_p95,
+        "memory_mb": _megabytes(found.costs.student.memory),
+        "size_mb": _megabytes(found.costs.student.size),
     }
     released = chain.from_iterable(hook.check_release(plan=plan, teacher=teacher, student=student))
     return [*check_budget(measured, budget), *released]

@@ -12,7 +12,7 @@ from toolkit.distil.cache import shelf
 from toolkit.errors import Refused
 from toolkit.plan import Plan
 from toolkit.stages.context import Context, Stage, Upstream, take
-from toolkit.text import AnyTeacher, TextTeacher
+from toolkit.text_teachers import AnyTeacher, TextTeacher
 from toolkit.workspace import Stored, file_digest
 
 

@@ -19,6 +19,7 @@ from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord
 from toolkit.seal.verify import verify_bundle
 from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.tasks.base import task_of
 from toolkit.workspace import Stored, canonical_json
 
 
@@ -64,8 +65,7 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
         "sample": bool(dataset.facts.get("sample")),
     }
     files = [
-        BundleFile("model", (compiled.path / "model.onnx").read_bytes()),
-        BundleFile("golden", (compiled.path / "golden.npz").read_bytes()),
+        *task_of(context.plan).bundle_files(compiled),
         BundleFile("plan", canonical_json(_portable_plan(context))),
         BundleFile("classes", canonical_json(classes)),
         BundleFile("thresholds", canonical_json({})),
@@ -80,7 +80,7 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
 def _portable_plan(context: Context) -> dict[str, Any]:
     """The frozen plan without this machine's folders."""
     plan = context.plan.model_dump(mode="json")
-    plan["data"]["path"] = plan["teacher"]["checkpoint"] = None
+    plan["data"]["path"] = plan["teacher"]["checkpoint"] = plan["student"]["checkpoint"] = None
     return plan
 
 

@@ -16,13 +16,10 @@ from toolkit import __version__
 from toolkit.artifacts import CompiledModel, Dataset, Evaluation, Student, TeacherLabels, Violation
 from toolkit.score.gates import GateDecision
 from toolkit.score.money import cost_per_1000
-from toolkit.score.onnx_cost import CostComparison
 from toolkit.seal.keys import custody_of
 from toolkit.stages import evaluations
 from toolkit.stages.context import Context, Upstream, take
-from toolkit.tasks.base import task_of
-
-WORST_SHOWN = 12
+from toolkit.tasks.base import Measured, task_of
 
 
 def summarise(
@@ -31,14 +28,15 @@ def summarise(
     compiled_evaluation: Evaluation,
     decision: GateDecision,
     violations: Sequence[Violation],
-    costs: CostComparison,
-    footprints: Mapping[str, Any],
+    measured: Measured,
 ) -> dict[str, Any]:
     """What was measured; `run_facts` adds which run shows it, and `report.page` makes a page of both."""
     dataset, labels = take(upstream, "prepare", Dataset), take(upstream, "label", TeacherLabels)
     student, compiled = take(upstream, "distil", Student), take(upstream, "compile", CompiledModel)
-    scored = upstream["evaluate"].path
+    scored, task = upstream["evaluate"].path, task_of(context.plan)
     return {
+        "words": dict(task.WORDS),
+        "judged": task.judged(compiled_evaluation).metric,
         "machine": describe_machine(),
         "data": _data(dataset),
         "teacher": _teacher(labels) | {"metrics": _metrics(evaluations.read(scored, "teacher"))},
@@ -46,12 +44,12 @@ def summarise(
         "baseline": _student(student, "baseline") | {"metrics": _metrics(evaluations.read(scored, "baseline"))}
         if "baseline" in student.facts
         else None,
-        "compiled": _compiled(context, dataset, compiled, compiled_evaluation),
+        "compiled": {**_compiled(compiled, compiled_evaluation), **task.shown(dataset, compiled_evaluation)},
         "gate": decision.as_record(),
         "violations": [asdict(violation) for violation in violations],
-        "costs": costs.as_record(),
-        "end_to_end": dict(footprints),
-        "money": _money(context, footprints),
+        "costs": measured.costs.as_record(),
+        "end_to_end": dict(measured.footprints),
+        "money": _money(context, measured.footprints),
     }  # fmt: skip
 
 
@@ -109,12 +107,12 @@ def _teacher(labels: TeacherLabels) -> dict[str, Any]:
     facts, record = labels.facts, labels.facts["record"]
     return {
         "name": facts["name"],
-        "architecture": facts["architecture"],
+        "architecture": facts.get("architecture", ""),
         "licence": record["licence"],
         "distillation": record["distillation"],
-        "parameters": facts["parameters"],
-        "validation_accuracy": facts["validation_accuracy"],
-        "picked_epoch": facts["picked_epoch"],
+        "parameters": facts.get("parameters"),
+        "validation_accuracy": facts.get("validation_accuracy"),
+        "picked_epoch": facts.get("picked_epoch"),
         "history": facts["history"],
         "pace": facts.get("pace", []),
     }
@@ -134,10 +132,7 @@ def _student(student: Student, which: str) -> dict[str, Any]:
     }
 
 
-def _compiled(context: Context, dataset: Dataset, compiled: CompiledModel, evaluation: Evaluation) -> dict[str, Any]:
-    answered = {row["id"]: row for row in evaluation.per_row}
-    worst = evaluation.facts["worst"][:WORST_SHOWN]
-    pictures = task_of(context.plan).pictures(dataset, worst)
+def _compiled(compiled: CompiledModel, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "profile": compiled.profile,
         "form": compiled.form,
@@ -145,14 +140,6 @@ def _compiled(context: Context, dataset: Dataset, compiled: CompiledModel, evalu
         "parity": compiled.parity,
         "forms": compiled.facts["forms"],
         "metrics": _metrics(evaluation),
-        "classes": evaluation.facts["classes"],
-        "confusion": evaluation.facts["confusion"],
-        "unreadable": evaluation.facts["unreadable"],
-        "worst": [
-            {key: answered[row][key] for key in ("id", "truth", "predicted", "confidence")}
-            | {"picture": pictures.get(row, "")}
-            for row in worst
-        ],
     }
 
 

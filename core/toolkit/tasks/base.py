@@ -6,12 +6,22 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from toolkit.artifacts import Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.artifacts import (
+    BundleFile,
+    CompiledModel,
+    Dataset,
+    Evaluation,
+    Facts,
+    Metric,
+    Student,
+    StudentSpec,
+    TeacherLabels,
+)
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
-from toolkit.plan import STAGES, Plan
+from toolkit.plan import Plan
 from toolkit.protocols import (
     Executor,
     HardwareProfile,
@@ -21,9 +31,14 @@ from toolkit.protocols import (
     Service,
     Target,
     TensorPredictor,
-    Tensors,
 )
-from toolkit.text import AnyTeacher, TextPredictor
+from toolkit.score.onnx_cost import CostComparison
+from toolkit.serving.runtime import Runtime
+from toolkit.text import ServedText, TextPredictor
+from toolkit.text_teachers import AnyTeacher
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TASKS = {
     "image_classification": "toolkit.tasks.image_classification.task",
@@ -45,10 +60,6 @@ DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 AnyPredictor = TensorPredictor | TextPredictor
 
 
-FURTHEST = {"text_generation": "compile"}
-"""The stage where the line ends for a task that does not go all the way yet."""
-
-
 @dataclass(frozen=True)
 class Request:
     """A request for the task's default service, and the row it was made of."""
@@ -59,8 +70,44 @@ class Request:
     row_id: str
 
 
-class Task(Protocol):
+@dataclass(frozen=True)
+class Measured:
+    """What teacher and student cost: the models alone, side by side, and with everything around them.
+
+    `footprints`, of `student` and where there is one of `teacher`: `latency` of one request end to end, and `rss` of a
+    process that serves nothing but this model. `answer_p95`, in ms, is what a budget for latency limits.
+    """
+
+    costs: CostComparison
+    footprints: Mapping[str, Mapping[str, Any]]
+    answer_p95: Metric
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate compares a model by, row by row or token by token.
+
+    Args:
+        metric: the metric that is the mean of it.
+        right: bool [n].
+        groups: [n], what belongs together.
+        floor: bool [n], where one who knows nothing would be right; None where nobody can say.
+    """
+
+    metric: str
+    right: np.ndarray
+    groups: Sequence[str]
+    floor: np.ndarray | None = None
+
+
+class Task(Runtime, Protocol):
     """The functions of a task's module `task`. Those that train import torch inside."""
+
+    WORDS: Mapping[str, str]
+    """What the report calls things, where it does not speak of pictures: `report.verdict.Words`."""
+
+    CURL: str
+    """How a person asks the task's default service: arguments of curl, with KEY for an API key."""
 
     def source_digest(self, source: Path) -> str:
         """SHA-256 over the data's files: the same for the same content."""
@@ -106,10 +153,6 @@ class Task(Protocol):
         """The teacher as it was adapted, or as it answers; on so many threads, where it is a session of its own."""
         ...
 
-    def teacher_model(self, labels: TeacherLabels) -> bytes:
-        """The adapted teacher as ONNX with its preprocessing inside."""
-        ...
-
     def train(
         self,
         plan: Plan,
@@ -137,12 +180,8 @@ class Task(Protocol):
         how it agrees with the torch student."""
         ...
 
-    def export(self, student: Student, spec: StudentSpec) -> bytes:
-        """The student as fp32 ONNX with its preprocessing inside."""
-        ...
-
-    def inputs(self, dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:
-        """The first `rows` readable rows of a split as a model takes them, one a batch."""
+    def compiled_predictor(self, compiled: CompiledModel, target: Target, profile: HardwareProfile) -> AnyPredictor:
+        """What compiling left; on a machine that is not the target's own, a stand-in."""
         ...
 
     def evaluate(self, plan: Plan, dataset: Dataset, predictor: AnyPredictor) -> Evaluation:
@@ -153,19 +192,40 @@ class Task(Protocol):
         """The one line that a user wants to see of `prepare`, `label`, `distil` or `evaluate`."""
         ...
 
-    def footprint(self, model: Path, dataset: Dataset) -> dict[str, Any]:
-        """`latency` of one request end to end and `rss` of a process that serves nothing but this model file."""
+    def judged(self, evaluation: Evaluation) -> Judged:
+        """What an evaluation of teacher or student comes to. Raises DataError where it comes to nothing."""
         ...
 
-    def request(self, dataset: Dataset) -> Request:
+    def measure(
+        self, plan: Plan, dataset: Dataset, labels: TeacherLabels, teacher: AnyTeacher, compiled: CompiledModel,
+        folder: Path, report: Report,
+    ) -> Measured:  # fmt: skip
+        """What teacher and compiled student cost; `folder` is where it may work."""
+        ...
+
+    def shown(self, dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
+        """What the report shows of the compiled student's answers beside its metrics: confusions, rows to look at."""
+        ...
+
+    def bundle_files(self, compiled: CompiledModel) -> Iterable[BundleFile]:
+        """What compiling left, by the roles that `open_installed` and `prove` read."""
+        ...
+
+    def request(self, plan: Plan, dataset: Dataset) -> Request:
         """A first request to a server: a test row as a client would send it."""
         ...
 
-    def pictures(self, dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:
-        """Test rows as small pictures (data URIs), for the report; a row that has none is left out."""
+    def check_answer(
+        self, request: Request, answer: Mapping[str, Any], scored: Mapping[str, Any], compiled: CompiledModel
+    ) -> str:
+        """What a server said in answer to that request, in a few words.
+
+        Raises:
+            IntegrityError: it is not what the same row was scored with.
+        """
         ...
 
-    def serve(self, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
+    def serve(self, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service:
         """The task's default service."""
         ...
 
@@ -177,9 +237,6 @@ def check_end(plan: Plan, until: str) -> None:
         PlanError: the task does not go so far, or not with such a student. EnvironmentUnfit: what it takes to is not
             installed.
     """
-    last = FURTHEST.get(plan.task, STAGES[-1])
-    if STAGES.index(until) > STAGES.index(last):
-        raise PlanError(f"the task {plan.task} goes as far as {last}", hint=f"Add --until {last}.")
     task_of(plan).check_end(plan, until)
 
 

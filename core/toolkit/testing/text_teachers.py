@@ -21,7 +21,8 @@ from typing import get_args
 from toolkit.plan import Plan, Section
 from toolkit.protocols import TeacherRecord
 from toolkit.testing.teachers import CARRIERS, DISTILLATION, no_network
-from toolkit.text import Answers, Completion, Finish, Prompt, Sampling, TextTeacher
+from toolkit.text import Completion, Finish, Prompt, Sampling
+from toolkit.text_teachers import Answers, TextTeacher
 
 SETTLE_S = 5.0
 """How long threads and requests may take to end once they were told to."""

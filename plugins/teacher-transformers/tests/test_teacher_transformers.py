@@ -23,7 +23,7 @@ from toolkit.distil.learner import last_layer
 from toolkit.errors import PlanError
 from toolkit.plan import Plan, TeacherPlan
 from toolkit.testing.teachers import check_teacher
-from toolkit.text import LocalTeacher
+from toolkit.text_teachers import LocalTeacher
 from toolkit_teacher_transformers import TransformersTeacher
 
 SIZE = 32

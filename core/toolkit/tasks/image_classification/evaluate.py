@@ -60,6 +60,7 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evalua
         "classes": list(classes),
         "confusion": score.confusion,
         "unreadable": score.unreadable,
+        "unreadable_rows": [row["id"] for row in per_row if row["predicted"] is None],
         "worst": [per_row[index]["id"] for index in score.worst],
     }  # fmt: skip
     return Evaluation.found(score.metrics, per_row=per_row, slices=slices, facts=facts)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+import numpy as np
+
+from toolkit.artifacts import CompiledModel, Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
 from toolkit.distil.processes import ALONE, Processes
+from toolkit.errors import IntegrityError
 from toolkit.plan import Plan
 from toolkit.protocols import (
     Executor,
@@ -25,19 +28,30 @@ from toolkit.protocols import (
     Target,
     Teacher,
     TensorPredictor,
-    Tensors,
 )
-from toolkit.serving.sessions import OnnxPredictor
-from toolkit.tasks.base import Request
+from toolkit.score.classification import majority_right
+from toolkit.score.onnx_cost import compare_costs
+from toolkit.serving.sessions import OnnxPredictor, opened
+from toolkit.tasks.base import Judged, Measured, Request
 from toolkit.tasks.image_classification import reader
 from toolkit.tasks.image_classification.estimate import estimate
 from toolkit.tasks.image_classification.evaluate import evaluate, single_inputs
 from toolkit.tasks.image_classification.family import build_student
+from toolkit.tasks.image_classification.installed import bundle_files, open_installed, prove, queue
 from toolkit.tasks.image_classification.rows import load_rows
 from toolkit.tasks.image_classification.thumbnails import encode_jpeg, encode_png, thumbnail
-from toolkit.text import AnyTeacher
+from toolkit.text_teachers import AnyTeacher
 
-__all__ = ["build_student", "estimate", "evaluate", "source_digest"]
+__all__ = [
+    "build_student", "bundle_files", "estimate", "evaluate", "open_installed", "prove", "queue", "source_digest",
+]  # fmt: skip
+
+WORDS: Mapping[str, str] = {}
+CURL = (
+    "-H 'Authorization: Bearer KEY' -H 'Content-Type: image/jpeg' --data-binary @part.jpg "
+    "http://127.0.0.1:8080/v1/inspect"
+)
+WORST_SHOWN = 12
 
 source_digest = reader.source_digest
 
@@ -88,12 +102,12 @@ def teacher_predictor(
     """The adapted teacher."""
     del plan, teacher, journal
     facts = PredictorFacts("teacher", "", labels.digest)
-    return OnnxPredictor(teacher_model(labels), facts=facts, threads=threads, portable=True)
+    return OnnxPredictor(_teacher_file(labels).read_bytes(), facts=facts, threads=threads, portable=True)
 
 
-def teacher_model(labels: TeacherLabels) -> bytes:
+def _teacher_file(labels: TeacherLabels) -> Path:
     """The adapted teacher as ONNX with its preprocessing inside."""
-    return Path(labels.path / labels.facts["model"]).read_bytes()
+    return Path(labels.path / labels.facts["model"])
 
 
 def train(
@@ -128,11 +142,11 @@ def compile_student(
 
     report("export the student", 0, 4)
     torch_student = student_predictor(student, spec, "student")
-    exported = export(student, spec)
+    exported = _exported(student, spec)
     return compiling.compile_student(plan, dataset, exported, torch_student, target, profile, folder, report)
 
 
-def export(student: Student, spec: StudentSpec) -> bytes:
+def _exported(student: Student, spec: StudentSpec) -> bytes:
     """The student as fp32 ONNX, pictures in, probabilities out."""
     from toolkit.compile.export import Preprocessing, export_network, join
     from toolkit.tasks.image_classification.predictors import load_network
@@ -148,22 +162,73 @@ def _pixels(spec: StudentSpec) -> tuple[int, int]:
     return channels, side
 
 
-def inputs(dataset: Dataset, split: str, rows: int) -> Iterable[Tensors]:
-    return single_inputs(dataset.split(split), rows)
+def compiled_predictor(compiled: CompiledModel, target: Target, profile: HardwareProfile) -> TensorPredictor:
+    model, facts = _shipped(compiled).read_bytes(), PredictorFacts("compiled", "", compiled.digest)
+    return opened(target, profile, model, facts)
 
 
-def footprint(model: Path, dataset: Dataset) -> dict[str, Any]:
-    """Latency end to end and memory of a process of its own, on the first readable test picture as a JPEG."""
-    from toolkit.tasks.image_classification.footprint import footprint as measure
-
-    image = next(iter(single_inputs(dataset.split("test"), 1)))["image"][0]
-    with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "request.jpg"
-        picture.write_bytes(encode_jpeg(image))
-        return measure(model, picture, dataset.facts["channels"])
+def _shipped(compiled: CompiledModel) -> Path:
+    return compiled.path / "model.onnx"
 
 
-def request(dataset: Dataset) -> Request:
+def measure(
+    plan: Plan, dataset: Dataset, labels: TeacherLabels, teacher: AnyTeacher, compiled: CompiledModel, folder: Path,
+    report: Report,
+) -> Measured:  # fmt: skip
+    """Both on the first readable test picture, by itself as the models take it, and as a JPEG end to end."""
+    from toolkit.tasks.image_classification.footprint import footprint
+
+    del plan, teacher, folder
+    report("measure what teacher and student cost", 0, 2)
+    files = {"teacher": _teacher_file(labels), "student": _shipped(compiled)}
+    example = next(iter(single_inputs(dataset.split("test"), 1)))
+    costs = compare_costs(files["teacher"].read_bytes(), files["student"].read_bytes(), example)
+    report("measure both end to end", 1, 2)
+    with tempfile.TemporaryDirectory() as aside:
+        picture = Path(aside) / "request.jpg"
+        picture.write_bytes(encode_jpeg(example["image"][0]))
+        footprints = {who: footprint(file, picture, dataset.facts["channels"]) for who, file in files.items()}
+    return Measured(costs, footprints, costs.student.latency.p95)
+
+
+def judged(evaluation: Evaluation) -> Judged:
+    """Every row; the floor names the most frequent class."""
+    rows = evaluation.per_row
+    return Judged(
+        "accuracy", np.array([row["right"] for row in rows]), [row["group"] for row in rows],
+        majority_right([row["truth"] for row in rows]),
+    )  # fmt: skip
+
+
+def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
+    """Who was taken for whom, and the worst rows as small pictures (data URIs)."""
+    answered = {row["id"]: row for row in evaluation.per_row}
+    worst = evaluation.facts["worst"][:WORST_SHOWN]
+    pictures = _pictures(dataset, worst)
+    return {name: evaluation.facts[name] for name in ("classes", "confusion", "unreadable")} | {
+        "worst": [
+            {key: answered[row][key] for key in ("id", "truth", "predicted", "confidence")}
+            | {"picture": pictures.get(row, "")}
+            for row in worst
+        ]
+    }
+
+
+def check_answer(
+    request: Request, answer: Mapping[str, Any], scored: Mapping[str, Any], compiled: CompiledModel
+) -> str:
+    """The verdict, which must be the one of the gate."""
+    verdict = str(answer["verdict"])
+    if verdict != scored["predicted"]:
+        raise IntegrityError(
+            f"the server calls {scored['id']} {verdict}, the gate called it {scored['predicted']}",
+            part="served answer",
+            hint="Run `toolkit verify` on the site, then deploy again.",
+        )
+    return verdict
+
+
+def request(plan: Plan, dataset: Dataset) -> Request:
     """The first readable test picture as a PNG, which loses nothing."""
     row = next(row for row in dataset.split("test") if "image" in row.inputs)
     return Request("/v1/inspect", encode_png(row.inputs["image"]), "image/png", row.id)
@@ -183,7 +248,7 @@ def headline(stage: str, facts: Facts) -> str:
     return ", ".join(f"{form} {value:.1%}" for form, value in shown.items()) + " on test"
 
 
-def pictures(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:
+def _pictures(dataset: Dataset, ids: Sequence[str]) -> Mapping[str, str]:
     """Small JPEGs of these test rows as data URIs."""
     rows, wanted = dataset.split("test"), set(ids)
     chosen = (rows[index] for index, row in enumerate(rows.ids) if row in wanted)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from toolkit.errors import DataError, PlanError
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.language import Drawn, LanguageSession
+from toolkit.serving.refusals import ModelFault
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, prompt_ids
-from toolkit.text import GenerationRequest, Message, TextDelta
+from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, prompt_ids, special_tokens
+from toolkit.text import GenerationRequest, Logprobs, Message, TextDelta, Usage
 
 UNFINISHED = "\ufffd"
 """What a tokenizer makes of a character whose other bytes have not come yet."""
@@ -25,21 +27,48 @@ class CompiledPredictor:
     tokenizer: Tokenizer
     facts: PredictorFacts
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[TextDelta]:
-        """Every answer as it is written, word by word; those to several requests come mixed."""
+    def check(self, request: GenerationRequest) -> None:
+        """Refuse what cannot be answered.
+
+        Raises:
+            DataError: it is too long, its messages fit no template, or they spell a token that only a template may.
+        """
+        special = [token for token in special_tokens(self.tokenizer) if token.strip()]
+        for message in request.messages:
+            if found := [token for token in special if token in message.content]:
+                raise DataError(
+                    f"a message spells {found[0]}, which marks the turns of a conversation",
+                    hint="Leave it out of the text.",
+                )
+        try:
+            self.session.check_room(len(prompt_ids(request.messages, self.tokenizer)), request.max_tokens)
+        except (PlanError, ModelFault) as error:
+            raise DataError(error.message, hint=error.hint) from error
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = lambda identity: False
+    ) -> Iterator[TextDelta]:
+        """Every answer as it is written, word by word; those to several requests come mixed, and of one that is `gone`
+        nothing more."""
         prompts = [prompt_ids(request.messages, self.tokenizer) for request in requests]
         drawn = [Drawn(one.max_tokens, one.temperature, one.top_p, one.seed) for one in requests]
         texts = [Spelling(self.tokenizer) for _ in requests]
-        for place, token, finish in self.session.write(prompts, drawn):
+        counts = [0] * len(requests)
+        for place, token, finish in self.session.write(prompts, drawn, lambda place: gone(requests[place].id)):
+            counts[place] += token is not None
             if token is not None and (text := texts[place].add(token)):
                 yield TextDelta(requests[place].id, text)
             if finish is not None:
-                yield TextDelta(requests[place].id, texts[place].rest(), finish)
+                usage = Usage(len(prompts[place]), counts[place])
+                yield TextDelta(requests[place].id, texts[place].rest(), finish, usage)
 
-    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[np.ndarray]:
+    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:
         rows = [Row(str(number), messages, completion) for number, (messages, completion) in enumerate(texts)]
-        samples = [encode(row, self.tokenizer) for row in rows]
-        return [np.take_along_axis(self.said(one), targets(one)[:, None], 1)[:, 0] for one in samples]
+        return [self._logprobs(encode(row, self.tokenizer)) for row in rows]
+
+    def _logprobs(self, sample: Tokenised) -> Logprobs:
+        said, tokens = self.said(sample), targets(sample)
+        return Logprobs(np.take_along_axis(said, tokens[:, None], 1)[:, 0], said.argmax(axis=1) == tokens)
 
     def said(self, sample: Tokenised) -> np.ndarray:
         """The logarithms of what it says of every token in a completion's places: float32 [learnt, vocabulary]."""

@@ -18,21 +18,33 @@ from toolkit.compile.parity import Parity, compare_texts
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Report, Target
-from toolkit.serving.language import CONFIG, MODEL, Drawn, LanguageSession
+from toolkit.serving.language import CONFIG, Drawn, LanguageSession
 from toolkit.tasks.text_generation.compiled import CompiledPredictor, targets
+from toolkit.tasks.text_generation.installed import (
+    FILES,
+    GENERATION,
+    GOLDEN,
+    MODEL,
+    PROVIDER,
+    TOKENIZER,
+    generation_record,
+    golden_record,
+    written_ids,
+)
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.sampling import stops_of
+from toolkit.tasks.text_generation.spelling import SiteTokenizer, check_alike, record_of
 from toolkit.tasks.text_generation.tokens import Tokenised, prompt_ids, tokenise
 from toolkit.text import GenerationRequest, LanguageTarget, TextPredictor
 from toolkit.workspace import canonical_json, write_file
 
-GOLDEN, GOLDEN_ROWS = "golden.json", 8
-TOKENIZER = "tokenizer"
+GOLDEN_ROWS = 8
+"""Prompts that a site's model is proven on."""
+
 TRIED_ROWS = 64
 """Validation rows that forms are tried and compared on."""
-
 
 ROUNDING = 0.01
 """Most that fp32 may change a token's probability by; forms that round are for `choose` to judge."""
@@ -53,16 +65,19 @@ def compile_student(
     plan: Plan, dataset: Dataset, checkpoint: Path, torch_student: LanguagePredictor, target: Target,
     profile: HardwareProfile, folder: Path, report: Report,
 ) -> Facts:  # fmt: skip
-    """Build every form of the student in `checkpoint` that the target offers, and keep one in `folder`: the model, its
-    runtime's config, the tokenizer, and prompts with the answers that a site must get too.
+    """Build every form of the student in `checkpoint` that the target offers, and keep one in `folder`, as the files
+    that `installed` names: what is tried here is what a site has, its tokenizer too.
 
     Raises:
-        PlanError: the target takes no language models. EnvironmentUnfit: what was built is not the student.
+        PlanError: the target takes no language models, or a site cannot read the tokenizer. EnvironmentUnfit: what was
+        built is not the student.
     """
     if not isinstance(target, LanguageTarget):
         raise PlanError(f"the target {target.name} takes no language models", hint="Choose another: toolkit targets.")
-    tokenizer = torch_student.model.tokenizer
     rows = load_corpus(dataset.path, "validation")
+    spelt = record_of(torch_student.model.tokenizer)
+    tokenizer = SiteTokenizer(spelt)
+    check_alike(tokenizer, torch_student.model.tokenizer, [row.messages for row in rows[:TRIED_ROWS]])
     requests = _requests(plan, rows)
     texts = _texts(torch_student, requests)
     given = [row for row in rows if row.labelled] or [
@@ -74,7 +89,7 @@ def compile_student(
 
     def opened(form: CompiledForm) -> CompiledPredictor:
         session = LanguageSession(form.model, form.beside[CONFIG], stops=stops, threads=profile.threads)
-        facts = PredictorFacts("compiled", "onnxruntime-genai", hashlib.sha256(form.model).hexdigest())
+        facts = PredictorFacts("compiled", PROVIDER, hashlib.sha256(form.model).hexdigest())
         return CompiledPredictor(session, tokenizer, facts)
 
     forms = target.compile_language(checkpoint, profile, folder)
@@ -86,16 +101,21 @@ def compile_student(
     if chosen is not tried[-1]:
         exact = compare_texts(_both(torch_student, opened(tried[-1].form), trial.samples))
     _check_exact(exact)
-    written = _texts(predictor, requests)
-    write_file(folder / MODEL, chosen.form.model)
-    write_file(folder / CONFIG, chosen.form.beside[CONFIG])
-    tokenizer.save_pretrained(folder / TOKENIZER)
-    write_file(folder / GOLDEN, _golden(requests, written))
+    prompts = [prompt_ids(request.messages, tokenizer) for request in requests]
+    answers = written_ids(predictor.session, prompts, [request.max_tokens for request in requests])
+    content = {
+        MODEL: chosen.form.model,
+        GENERATION: canonical_json(generation_record(chosen.form.beside[CONFIG], stops)),
+        TOKENIZER: spelt,
+        GOLDEN: canonical_json(golden_record(prompts, answers)),
+    }
+    for role, data in content.items():
+        write_file(folder / FILES[role], data)
+    written = [tokenizer.decode(answer, skip_special_tokens=True) for answer in answers]
     report("compare with the torch student", 4, 4)
     return facts_of(tried, chosen, because) | {
         "parity": parity.as_record(),
-        "same_texts": sum(written[one.id] == texts[one.id] for one in requests) / len(requests),
-        "stops": sorted(stops),
+        "same_texts": sum(text == texts[one.id] for one, text in zip(requests, written, strict=True)) / len(requests),
     }
 
 
@@ -139,17 +159,3 @@ def _texts(predictor: TextPredictor, requests: Sequence[GenerationRequest]) -> d
     for delta in predictor.generate(requests):
         found[delta.id] += delta.text
     return found
-
-
-def _golden(requests: Sequence[GenerationRequest], written: dict[str, str]) -> bytes:
-    """Prompts, and the likeliest answers to them."""
-    return canonical_json(
-        [
-            {
-                "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-                "max_tokens": request.max_tokens,
-                "text": written[request.id],
-            }
-            for request in requests
-        ]
-    )

@@ -36,7 +36,7 @@ from toolkit.tasks.text_generation.teacher import LanguageTeacher, label_as_need
 from toolkit.tasks.text_generation.teacher import label as label_tokens
 from toolkit.tasks.text_generation.tokens import tokenise
 from toolkit.tasks.text_generation.training import Knowledge
-from toolkit.text import LocalTeacher, TextTeacher
+from toolkit.text_teachers import LocalTeacher, TextTeacher
 from toolkit.workspace import file_digest
 
 TOKENS, TOKENIZER, HEAD = "cache", "tokenizer", "head.safetensors"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from torch import Tensor
 
 from toolkit.distil.answers import answered
 from toolkit.distil.chunks import CHUNK
@@ -21,17 +22,8 @@ from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.sampling import Drawing, seed_of, stops_of, write
 from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of
 from toolkit.tasks.text_generation.tokens import encode, prompt_ids
-from toolkit.text import (
-    Completion,
-    GenerationRequest,
-    LocalTeacher,
-    Message,
-    Prompt,
-    Sampling,
-    TextDelta,
-    TextTeacher,
-    Usage,
-)
+from toolkit.text import Completion, GenerationRequest, Logprobs, Message, Prompt, Sampling, TextDelta, Usage
+from toolkit.text_teachers import LocalTeacher, TextTeacher
 
 BATCH = 32
 """Prompts that are answered side by side."""
@@ -55,17 +47,21 @@ class LanguagePredictor:
                 yield from (delta for delta, _ in _written(self.model, group[start : start + BATCH], drawing))
 
     @torch.inference_mode()
-    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[np.ndarray]:
+    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:
         rows = [Row(str(number), messages, completion) for number, (messages, completion) in enumerate(texts)]
         samples = [encode(row, self.model.tokenizer) for row in rows]
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Logprobs] = {}
         for batch in batches_of(samples, BATCH_TOKENS):
             for sample, states in zip(batch, self.model.states(batch), strict=True):
                 targets = torch.tensor(sample.ids[sample.prompt :], device=states.device)
                 parts = zip(torch.split(states, CHUNK), torch.split(targets, CHUNK), strict=True)
-                losses = [functional.cross_entropy(self.model.logits(s), t, reduction="none") for s, t in parts]
-                found[sample.id] = -torch.cat(losses).cpu().numpy()
+                found[sample.id] = Logprobs(*map(np.concatenate, zip(*starmap(self._said, parts), strict=True)))
         return [found[row.id] for row in rows]
+
+    def _said(self, states: Tensor, targets: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        logits = self.model.logits(states)
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        return -losses.cpu().numpy(), (logits.argmax(dim=-1) == targets).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class AnsweringPredictor:
             for answer in answers:
                 yield TextDelta(answer.prompt_id, answer.text, answer.finish)
 
-    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[np.ndarray]:
+    def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:
         raise Unsupported(f"{self.teacher.name} shows no probabilities", hint="Score what it writes.")
 
 

@@ -5,24 +5,42 @@ What trains is imported inside the functions that train, so that a site can load
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Dataset, Facts, Student, StudentSpec, TeacherLabels
+from toolkit.artifacts import CompiledModel, Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
-from toolkit.errors import PlanError
+from toolkit.errors import IntegrityError, PlanError
 from toolkit.plan import STAGES, Plan
-from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Target
+from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Service, Target
+from toolkit.tasks.base import Measured, Request
 from toolkit.tasks.text_generation import reader
 from toolkit.tasks.text_generation.estimate import estimate
-from toolkit.tasks.text_generation.evaluate import evaluate
+from toolkit.tasks.text_generation.evaluate import READ, evaluate, judged
+from toolkit.tasks.text_generation.installed import NEAR, behind, bundle_files, open_installed, prove, queue
+from toolkit.tasks.text_generation.installed import compiled_predictor as open_compiled
 from toolkit.tasks.text_generation.objectives import check_objectives
-from toolkit.text import AnyTeacher, LocalTeacher, TextPredictor, TextTeacher
+from toolkit.tasks.text_generation.tokens import prompt_ids
+from toolkit.text import Message, ServedText, TextPredictor
+from toolkit.text_teachers import AnyTeacher, LocalTeacher, TextTeacher
 
-__all__ = ["estimate", "evaluate", "source_digest"]
+__all__ = [
+    "bundle_files", "estimate", "evaluate", "judged", "open_installed", "prove", "queue", "source_digest",
+]  # fmt: skip
+
+WORDS = {
+    "row": "row", "step": "token", "part": "Task", "request": "Prompt in, whole answer out",
+    "around": "As a request meets it: the prompt is read, and its whole answer is written.",
+}  # fmt: skip
+CURL = (
+    "-H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' "
+    """-d '{"messages": [{"role": "user", "content": "..."}]}' """
+    "http://127.0.0.1:8080/v1/chat/completions"
+)
 
 source_digest = reader.source_digest
 
@@ -151,6 +169,76 @@ def compile_student(
     assert isinstance(torch_student, LanguagePredictor)
     checkpoint = student.path / "student"
     return compiling.compile_student(plan, dataset, checkpoint, torch_student, target, profile, folder, report)
+
+
+def compiled_predictor(compiled: CompiledModel, target: Target, profile: HardwareProfile) -> TextPredictor:
+    """What compiling left; its runtime is the CPU's, whatever the target."""
+    del target
+    return open_compiled(compiled, profile.threads)
+
+
+def measure(
+    plan: Plan, dataset: Dataset, labels: TeacherLabels, teacher: AnyTeacher, compiled: CompiledModel, folder: Path,
+    report: Report,
+) -> Measured:  # fmt: skip
+    """A token by the models alone, and a whole answer."""
+    from toolkit.tasks.text_generation import costs
+
+    del labels
+    return costs.measure(plan, dataset, teacher, compiled, folder, report)
+
+
+def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
+    """What it wrote to the first rows, beside what was given there; the wrong ones first."""
+    written = [row for row in evaluation.per_row if row["text"] is not None]
+    written = sorted(written, key=lambda row: row["right"] is not False)[:READ]
+    rows = {row.id: row for row in dataset.split("test")}
+    return {
+        "texts": [
+            {
+                "id": row["id"],
+                "asked": rows[row["id"]].inputs["messages"][-1].content,
+                "given": rows[row["id"]].label or rows[row["id"]].inputs["answer"],
+                "written": row["text"],
+                "right": row["right"],
+            }
+            for row in written
+        ]
+    }
+
+
+def request(plan: Plan, dataset: Dataset) -> Request:
+    """The first test row, to be answered as it was scored."""
+    row = next(iter(dataset.split("test")))
+    messages = [{"role": message.role, "content": message.content} for message in row.inputs["messages"]]
+    body = {"messages": messages, "max_tokens": plan.text.answer_tokens, "temperature": 0}
+    return Request("/v1/chat/completions", json.dumps(body).encode(), "application/json", row.id)
+
+
+def check_answer(
+    request: Request, answer: Mapping[str, Any], scored: Mapping[str, Any], compiled: CompiledModel
+) -> str:
+    """The text's first words. It must be the one of the gate, where that was kept, unless two tokens are about as
+    likely: then an answer by itself may go on otherwise than one among others."""
+    said, known = str(answer["choices"][0]["message"]["content"]), scored["text"]
+    if known is not None and said != known:
+        model = open_compiled(compiled, 1)
+        messages = [Message(one["role"], one["content"]) for one in json.loads(request.body)["messages"]]
+        ids = [model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (known, said)]
+        if behind(model.session, prompt_ids(messages, model.tokenizer), *ids) > NEAR:
+            raise IntegrityError(
+                f"the server answers {scored['id']} with {said[:80]!r}, at the gate it was {known[:80]!r}",
+                part="served answer",
+                hint="Run `toolkit verify` on the site, then deploy again.",
+            )
+    return " ".join(said.split())[:60]
+
+
+def serve(bundle: Mapping[str, Any], predictor: ServedText) -> Service:
+    """`POST /v1/chat/completions`."""
+    from toolkit.tasks.text_generation.service import text_service
+
+    return text_service(bundle, predictor)
 
 
 def headline(stage: str, facts: Facts) -> str:

@@ -34,12 +34,14 @@ _MARK = "the-answer-stands-here"
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer of transformers."""
+    """What is asked of a tokenizer of transformers, or of one that stands for it."""
 
     chat_template: Any
-    bos_token_id: int | None
-    eos_token_id: int | None
 
+    @property
+    def bos_token_id(self) -> int | None: ...
+    @property
+    def eos_token_id(self) -> int | None: ...
     def __len__(self) -> int: ...
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any: ...
     def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
@@ -129,7 +131,7 @@ def encoded(rows: Iterable[Row], tokenizer: Tokenizer, *, max_tokens: int) -> En
     samples: list[Tokenised] = []
     dropped: dict[str, list[str]] = defaultdict(list)
     beyond: Counter[str] = Counter()
-    special = [token for token in _special(tokenizer) if token.strip()]
+    special = [token for token in special_tokens(tokenizer) if token.strip()]
     for row in rows:
         if not row.labelled:
             raise DataError(f"the row {row.id} has no completion", hint="Have the teacher answer it first.")
@@ -232,7 +234,7 @@ def end_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
     if tokenizer.chat_template:
         closed = rendered(messages, tokenizer, answer=_MARK)
         ids = _ids(closed.rpartition(_MARK)[2], tokenizer)
-        ends = set(_special(tokenizer).values())
+        ends = set(special_tokens(tokenizer).values())
         while ids and ids[-1] not in ends:
             ids.pop()
     return ids or [check_end(tokenizer)]
@@ -250,7 +252,7 @@ def _begun(ids: list[int], tokenizer: Tokenizer) -> list[int]:
     return [begin, *ids] if list(tokenizer("a")["input_ids"])[:1] == [begin] else ids
 
 
-def _special(tokenizer: Tokenizer) -> dict[str, int]:
+def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
     """Every token that stands for structure and not for text, and its id."""
     known = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     added = getattr(tokenizer, "added_tokens_decoder", {})

@@ -10,7 +10,8 @@ from toolkit.errors import PlanError
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Plan
 from toolkit.protocols import Settings, TeacherRecord
-from toolkit.text import Answers, Prompt, Sampling, TextTeacher, record_of
+from toolkit.text import Prompt, Sampling
+from toolkit.text_teachers import Answers, TextTeacher, record_of
 from toolkit.workspace import digest_of
 from toolkit_teacher_http.settings import SECTION, HttpSettings, read_key, settings_of
 

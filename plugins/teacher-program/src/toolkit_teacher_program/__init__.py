@@ -13,7 +13,8 @@ from toolkit.errors import DataError, EnvironmentUnfit
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Plan, Section
 from toolkit.protocols import Settings, TeacherRecord
-from toolkit.text import Completion, ExactTeacher, Prompt, Sampling, Verdict, record_of
+from toolkit.text import Completion, Prompt, Sampling, Verdict
+from toolkit.text_teachers import ExactTeacher, record_of
 from toolkit.workspace import digest_of
 from toolkit_teacher_program.exam import Exam
 from toolkit_teacher_program.verify import judge, verify

@@ -13,7 +13,8 @@ from toolkit.errors import DataError, PlanError
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Plan, Section
 from toolkit.protocols import Settings, TeacherRecord
-from toolkit.text import Completion, Prompt, Sampling, TextTeacher, record_of
+from toolkit.text import Completion, Prompt, Sampling
+from toolkit.text_teachers import TextTeacher, record_of
 from toolkit.workspace import file_digest
 from toolkit_teacher_recorded.book import Book, open_book
 

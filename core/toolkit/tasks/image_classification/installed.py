@@ -1,0 +1,69 @@
+"""A bundle's classifier on a site: opened out of RAM, proven on pictures whose answers are known, and queued for."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+
+import numpy as np
+
+from toolkit.artifacts import BundleFile, CompiledModel
+from toolkit.errors import EnvironmentUnfit
+from toolkit.protocols import PredictorFacts, TensorPredictor
+from toolkit.serving.batching import Batcher, Observer
+from toolkit.serving.runtime import SealedFiles, misfit
+from toolkit.serving.sessions import OnnxPredictor
+
+GOLDEN_TOLERANCE = 1e-3
+MODEL, GOLDEN, WEIGHTS = "model", "golden", "weights"
+
+
+def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
+    """What compiling left, by the roles that `open_installed` and `prove` read."""
+    return [
+        BundleFile(MODEL, (compiled.path / "model.onnx").read_bytes()),
+        BundleFile(GOLDEN, (compiled.path / "golden.npz").read_bytes()),
+    ]
+
+
+def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> OnnxPredictor:
+    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands."""
+    del scores
+    weights = {WEIGHTS: files.read(WEIGHTS)} if WEIGHTS in files.roles else None
+    predictor = OnnxPredictor(files.read(MODEL), facts=facts, threads=threads, weights=weights)
+    files.forget(MODEL)
+    files.forget(WEIGHTS)
+    return predictor
+
+
+def prove(predictor: TensorPredictor, golden: bytes) -> None:
+    """Warm the model up on inputs whose answers are known.
+
+    Args:
+        golden: .npz with `image`, uint8 [n, height, width, channels], and `probabilities`, float32 [n, classes].
+
+    Raises:
+        EnvironmentUnfit: this machine's answers differ by more than 0.001 from those the model was released with.
+        IntegrityError: the file is no such thing.
+    """
+    try:
+        with np.load(io.BytesIO(golden), allow_pickle=False) as arrays:
+            images, expected = arrays["image"], arrays["probabilities"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise misfit(GOLDEN) from error
+    given = predictor.predict({"image": images})["probabilities"]
+    one_by_one = [predictor.predict({"image": image[np.newaxis]})["probabilities"] for image in images]
+    for answers in (given, np.concatenate(one_by_one)):
+        difference = float(np.abs(answers - expected).max()) if answers.shape == expected.shape else float("inf")
+        if not difference <= GOLDEN_TOLERANCE:  # NaN is refused too
+            raise EnvironmentUnfit(
+                f"the model does not answer here as it did when it was released: probabilities differ by "
+                f"{difference:.2g}, {GOLDEN_TOLERANCE:g} is allowed",
+                hint="Compare this machine and its onnxruntime with the bundle's profile, or compile for this one.",
+            )
+
+
+def queue(predictor: TensorPredictor, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Batcher:
+    """What stands between requests and the model."""
+    return Batcher(predictor, max_batch=together, max_delay_ms=delay_ms, queue_limit=limit, observer=observer)
