@@ -123,15 +123,17 @@ def require_hardware(plan: Plan, dataset: Dataset) -> HardwareBudget | None:
 
 @hookspec(firstresult=True)
 def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service | None:
-    """The routes of an installed student. `bundle` holds its id, plan, classes and thresholds, decrypted in RAM."""
+    """The routes of an installed student. `bundle` holds its id, plan, classes, thresholds, and the `files` that
+    `package` gave it, decrypted in RAM."""
 
 
 # --- collected ---------------------------------------------------------------------------------------------------
 
 
 @hookspec
-def package(plan: Plan, compiled: CompiledModel) -> Iterable[BundleFile]:
-    """ENCRYPTED ON-PREM PACKAGING. Further files for the bundle, each with its role."""
+def package(plan: Plan, dataset: Dataset, compiled: CompiledModel) -> Iterable[BundleFile]:
+    """ENCRYPTED ON-PREM PACKAGING. Further files for the bundle, each with its role; `serve` finds them in
+    `bundle["files"]`."""
 
 
 @hookspec

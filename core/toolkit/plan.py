@@ -58,7 +58,11 @@ class StudentPlan(Section):
     checkpoint: Path | None = Field(
         None, description="Text: folder of a checkpoint, or of a config alone; none prunes the teacher."
     )
-    parameters: int = Field(30_000_000, ge=1, description="Text: most that pruning the teacher leaves.")
+    parameters: int = Field(30_000_000, ge=1, description="Text: most of a pruned student, or of one from nothing.")
+    vocabulary: int = Field(
+        0, ge=0, le=262_144,
+        description="Text: begin from nothing, with so many tokens learnt from the rows; 0: see checkpoint.",
+    )  # fmt: skip
     lora_rank: int = Field(
         0, ge=0, le=4096, description="Text: train adapters of this rank beside frozen weights (LoRA); 0: all weights."
     )

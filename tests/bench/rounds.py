@@ -37,10 +37,10 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "leg_counting": {"min_animals": 1, "max_animals": 2, "max_instances": 5},
     "simple_equations": {"min_terms": 2, "max_terms": 2, "min_value": 1, "max_value": 6},
 }
-GIVEN: Mapping[str, int] = {"chain_sum": 2000, "leg_counting": 700, "simple_equations": 700}
+GIVEN: Mapping[str, int] = {"chain_sum": 1000, "leg_counting": 350, "simple_equations": 350}
 """Problems that the teacher answers: sums of two numbers are more in kind than the others' steps."""
 
-POOL, VALIDATION, HELD_OUT = 1000, 60, 300
+POOL, VALIDATION, HELD_OUT = 1500, 60, 300
 """Of each task those that the student alone answers, those that weights are chosen by, and those for the figures."""
 
 VOCABULARY = 512
@@ -52,7 +52,7 @@ SIZES = {
     "initializer_range": 0.06,
 }
 CAPACITY, MOST_TOKENS = 160, 40
-ROUNDS, EPOCHS, BEGINNING = 3, 3, 6
+ROUNDS, EPOCHS, BEGINNING = 3, 4, 24
 DRAWS = 10_000
 
 BATCH, RATE = 32, 1e-4

@@ -55,7 +55,7 @@ def silent(what: str, done: int, total: int) -> None:
 def dataset(tmp_path: Path, load: Callable[..., Plugins]) -> Dataset:
     """Two classes of small pictures, prepared by core."""
     source = image_folder(tmp_path / "pictures", CLASSES, per_class=12, test_per_class=3)
-    return prepared(load(), Plan(domain="mine", data=ENOUGH), source, tmp_path / "prepared")
+    return prepared(load("industry"), Plan(domain="mine", data=ENOUGH), source, tmp_path / "prepared")
 
 
 def prepared(plugins: Plugins, plan: Plan, source: Path | None, workspace: Path, purpose: str = "train") -> Any:
@@ -307,8 +307,8 @@ def test_hook_package(tmp_path: Path) -> None:
 
     plugins = alone("mine", Mine())
     plugins.manager.register(Another())
-    compiled = CompiledModel(tmp_path, "", form="int8")
-    groups = plugins.hook.package(plan=Plan(domain="mine"), compiled=compiled)
+    compiled, dataset = CompiledModel(tmp_path, "", form="int8"), Dataset(tmp_path, "")
+    groups = plugins.hook.package(plan=Plan(domain="mine"), dataset=dataset, compiled=compiled)
     assert {file.role: file.data for group in groups for file in group} == {"calibration": b"int8", "prompts": b"hello"}
 
 

@@ -23,6 +23,11 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.runtime import Runtime, SealedFiles, misfit
 from toolkit.text import ServedText
 
+OWN = frozenset({
+    "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+})  # fmt: skip
+"""Roles of a bundle that are core's and its tasks'."""
+
 AskDomain = Callable[[Mapping[str, Any], ServedPredictor | ServedText], Service | None]
 """The hook `serve`, bound to a site: `ask(bundle, predictor)`."""
 
@@ -31,7 +36,8 @@ AskDomain = Callable[[Mapping[str, Any], ServedPredictor | ServedText], Service 
 class BundleFacts:
     """What a domain's `serve` learns of the bundle, as a mapping of these names.
 
-    `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only.
+    `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
+    `files` are those that the domain packed itself, by role.
     """
 
     id: str
@@ -45,6 +51,7 @@ class BundleFacts:
     channels: int | None
     sample: bool
     thresholds: Mapping[str, float]
+    files: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ def read_facts(
             channels=labels["channels"],
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
+            files={role: files.read(role) for role in files.roles if _is_domains(role)},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise misfit("classes or thresholds") from error
@@ -109,6 +117,10 @@ def assemble(
         served=served, queue=queue, service=service, access=access, metrics=metrics,
         limits=tuning.limits, log_requests=tuning.log_requests,
     )  # fmt: skip
+
+
+def _is_domains(role: str) -> bool:
+    return role not in OWN and not role.startswith("LICENSES/")
 
 
 def _json(files: SealedFiles, role: str, *, optional: bool = False) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     context.report("seal the bundle", 0, 1)
     compiled = take(upstream, "compile", CompiledModel)
     files = list(_files(context, upstream))
-    files += chain.from_iterable(context.plugins.hook.package(plan=context.plan, compiled=compiled))
+    dataset = take(upstream, "prepare", Dataset)
+    files += chain.from_iterable(context.plugins.hook.package(plan=context.plan, dataset=dataset, compiled=compiled))
     sealed = seal_bundle(
         context.workspace.bundles,
         header=_header(context, upstream, files),

@@ -129,6 +129,7 @@ def _student(student: Student, which: str) -> dict[str, Any]:
         "precision": fitted["precision"],
         "history": fitted["history"],
         "pace": fitted.get("pace", []),
+        "practice": fitted.get("practice", {}),
     }
 
 

@@ -13,6 +13,7 @@ from toolkit.errors import PlanError
 from toolkit.plan import Plan
 from toolkit.tasks.text_generation import reader, students
 from toolkit.tasks.text_generation.labelling import TOKENIZER
+from toolkit.tasks.text_generation.scratch import config_for, tokenizer_for
 from toolkit.tasks.text_generation.shapes import Target
 from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit.tasks.text_generation.tokens import Tokenizer, tokenise
@@ -22,11 +23,15 @@ CALIBRATION = 64
 
 
 def build(plan: Plan, dataset: Dataset) -> PreTrainedModel:
-    """The student before training: from a checkpoint, from a config alone, or pruned from the teacher.
+    """The student before training: from nothing, from a checkpoint, from a config alone, or pruned from the teacher.
 
     Raises:
         PlanError: there is none of them, or the teacher cannot be pruned.
     """
+    if plan.student.vocabulary:
+        size = len(_learnt(plan, dataset))
+        context = plan.text.max_tokens + plan.text.answer_tokens
+        return students.from_config(config_for(plan.student.parameters, size, context), seed=plan.compute.seed).model
     folder = plan.student.checkpoint
     if folder is not None and not students.has_weights(folder):
         return students.from_config(folder, seed=plan.compute.seed).model
@@ -45,12 +50,18 @@ def build(plan: Plan, dataset: Dataset) -> PreTrainedModel:
     return model
 
 
-def tokenizer_of(plan: Plan, labels: TeacherLabels) -> Tokenizer:
+def _learnt(plan: Plan, dataset: Dataset) -> Tokenizer:
+    return tokenizer_for(reader.taught(dataset.path), plan.student.vocabulary)
+
+
+def tokenizer_of(plan: Plan, dataset: Dataset, labels: TeacherLabels) -> Tokenizer:
     """The student's own, or its teacher's.
 
     Raises:
         PlanError: there is neither.
     """
+    if plan.student.vocabulary:
+        return _learnt(plan, dataset)
     folders = [folder for folder in (plan.student.checkpoint, labels.path / TOKENIZER) if folder is not None]
     for folder in folders:
         if (folder / "tokenizer.json").is_file() or (folder / "tokenizer_config.json").is_file():

@@ -1,7 +1,8 @@
 """Copies and leaks among rows, and which rows are trained on, validated with and tested on.
 
 Two prompts are the same where their normalised text is: compatibility forms, case and white space do not count. Rows of
-the same prompt are one group, so no prompt is learnt and tested. Knows no files and no tokens.
+the same prompt are one group, so no prompt is learnt and tested; rows that name a group say themselves what belongs
+together. Knows no files and no tokens.
 """
 
 from __future__ import annotations
@@ -40,12 +41,16 @@ def normalised(text: str) -> str:
 
 
 def group_of(row: Row) -> str:
-    """The digest of its normalised prompt, system message and all."""
+    """The digest of the group that it names, or of its normalised prompt, system message and all."""
+    return digest_of(row.group) if row.group else _prompt(row)
+
+
+def _prompt(row: Row) -> str:
     return digest_of([[message.role, normalised(message.content)] for message in row.messages])
 
 
 def without_copies(corpus: Corpus) -> Corpus:
-    """Each row once, and no prompt in two splits: it stays in test before validation before train.
+    """Each row once, and no group in two splits: it stays in test before validation before train.
 
     Several different completions of one prompt are no copies: they are several answers.
     """
@@ -55,10 +60,10 @@ def without_copies(corpus: Corpus) -> Corpus:
     copies: list[tuple[Row, Row]] = []
     leaks: list[tuple[Row, Row]] = []
     for rows in groups.values():
-        first: dict[tuple[str, str], Row] = {}
+        first: dict[tuple[str, str, str], Row] = {}
         kept = min(rows, key=lambda row: _STRICTNESS[row.given])
         for row in rows:
-            twin = first.setdefault((row.given, normalised(row.completion)), row)
+            twin = first.setdefault((row.given, _prompt(row), normalised(row.completion)), row)
             if row.given != kept.given:
                 leaks.append((row, kept))
             elif twin is not row:

@@ -61,7 +61,7 @@ def train_pair(
     """
     if processes.several and plan.recipe.name in practice.IN_ONE_PROCESS:
         raise PlanError(f"the recipe {plan.recipe.name} trains in one process", hint="Start it without torchrun.")
-    pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, labels), folder, report, processes)
+    pair = _Pair(plan, dataset, labels, spec, tokenizer_of(plan, dataset, labels), folder, report, processes)
     facts: dict[str, Any] = {"network": dict(spec.describe)}
     precision: Wanted | Precision = plan.compute.precision
     vocabulary = plan.text.vocabulary

@@ -72,15 +72,31 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
             f"the recipe {plan.recipe.name} needs response, what the teacher says of every token, and {why}",
             hint="Learn from its text alone: --set recipe.teacher_weight=0; or name a local teacher.",
         )
-    if plan.student.checkpoint is None and not local:
+    if plan.student.vocabulary:
+        _check_scratch(plan, objectives)
+    elif plan.student.checkpoint is None and not local:
         raise PlanError(
             f"a student can be pruned from a teacher on this machine only, and {teacher.name} is none",
-            hint="Name a checkpoint, or the folder of a config.json: --set student.checkpoint=FOLDER",
+            hint="Name a checkpoint, or the folder of a config.json: --set student.checkpoint=FOLDER; or begin from "
+            "nothing: --set student.vocabulary=4096",
         )
     if plan.student.checkpoint is not None and not (plan.student.checkpoint / "config.json").is_file():
         raise PlanError(
             f"{plan.student.checkpoint} has no config.json",
             hint="student.checkpoint names a folder as save_pretrained writes it, with or without weights.",
+        )
+
+
+def _check_scratch(plan: Plan, objectives: Sequence[Objective]) -> None:
+    if plan.student.checkpoint is not None:
+        raise PlanError(
+            "a student begins from a checkpoint or from nothing",
+            hint="Give student.checkpoint or student.vocabulary, not both.",
+        )
+    if "response" in carriers(objectives):
+        raise PlanError(
+            "a student that learns its tokenizer from the rows counts in other tokens than its teacher",
+            hint="Learn from its text alone: --set recipe.teacher_weight=0 --set text.knowledge=none",
         )
 
 
@@ -101,6 +117,8 @@ def build_student(plan: Plan, dataset: Dataset) -> StudentSpec:
         return beginning.build(plan, dataset)
 
     origin = {"from": "teacher", "parameters": plan.student.parameters}
+    if plan.student.vocabulary:
+        origin = {"from": "nothing", "parameters": plan.student.parameters, "vocabulary": plan.student.vocabulary}
     if plan.student.checkpoint is not None:
         origin = {"from": plan.student.checkpoint.name}
     return StudentSpec(build, {"ids": ()}, {"logits": ()}, origin)

@@ -33,11 +33,12 @@ class TransformersTeacher:
     gives: frozenset[str] = frozenset({"response", "features", "text"})
 
     def record(self, plan: Plan) -> TeacherRecord:
-        """The licence is what the checkpoint's own card or LICENSE file states; without one it is unknown."""
+        """The licence is what the checkpoint's own card or LICENSE file states, or the .gguf file itself; without one
+        it is unknown."""
         source = _source(plan)
         folder = source if source.is_dir() else source.parent
         name = _config(folder).get("_name_or_path") or folder.name if source.is_dir() else source.stem
-        licence = _stated_licence(folder)
+        licence = _stated_licence(folder) or ("" if source.is_dir() else _gguf_licence(source))
         text = folder / "LICENSE"
         return TeacherRecord(
             id=f"transformers:{name}",
@@ -134,12 +135,26 @@ def _stated_licence(folder: Path) -> str:
     card = folder / "README.md"
     if not card.exists():
         return ""
-    known = {name.lower(): name for name in ALLOWED_LICENCES}
     for line in card.read_text(encoding="utf-8", errors="replace").splitlines()[:60]:
         key, _, value = line.partition(":")
         if key.strip() == "license":
-            return known.get(value.strip().lower(), value.strip())
+            return _spdx(value.strip())
     return ""
+
+
+def _gguf_licence(file: Path) -> str:
+    """What a .gguf file's own metadata state as general.license (ggml, docs/gguf.md)."""
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        return ""  # reading the teacher will say what is missing
+    field = GGUFReader(file).get_field("general.license")
+    return "" if field is None else _spdx(str(field.contents()))
+
+
+def _spdx(licence: str) -> str:
+    known = {name.lower(): name for name in ALLOWED_LICENCES}
+    return known.get(licence.lower(), licence)
 
 
 @hookimpl

@@ -1,0 +1,85 @@
+"""How a product and a brief are put to a model, and how its draft becomes a text.
+
+What is copied (names, brands, sizes) a model is neither shown nor asked to spell: it writes a mark where the value
+stands, and the value is put there as the catalogue has it. So no number and no name can be misspelt or made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from toolkit_content.products import Product
+from toolkit_content.slots import Pack, SlotFault, faults_of, literal
+
+MARK = re.compile(r"\[([^\[\]]{1,64})\]")
+"""A place in a draft for an attribute: its name in square brackets."""
+
+SAID = ", "
+"""Between several values of an attribute."""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What copy is wanted: of which form, in which tone, for which channel, and in which language."""
+
+    form: str = "description"
+    tone: str = "plain"
+    channel: str = ""
+    language: str = "en"
+    must: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+def prompt_of(product: Product, brief: Brief, pack: Pack) -> str:
+    """The attributes in the pack's order, those that are copied as marks, after what is wanted."""
+    names = [name for name in pack.slots if name in product.attributes]
+    names += [name for name in product.attributes if name not in pack.slots]
+    facts = [_fact(pack, name, product.attributes[name]) for name in names]
+    return f"{brief.form}, {brief.tone}: {'; '.join(facts)}"
+
+
+def _fact(pack: Pack, name: str, values: Sequence[str]) -> str:
+    return f"[{name}]" if pack.slot(name).copied else f"{name}={SAID.join(values)}"
+
+
+def draft_of(product: Product, text: str, pack: Pack) -> str:
+    """A text as a model should have drafted it: a mark for each copied value, its longest first."""
+    draft = text
+    copied = [
+        (value, name) for name, values in product.attributes.items() if pack.slot(name).copied for value in values
+    ]
+    for value, name in sorted(copied, key=lambda pair: -len(pair[0])):
+        draft = literal(value).sub(f"[{name}]", draft)
+    return draft
+
+
+def text_of(product: Product, draft: str, pack: Pack) -> tuple[str, Sequence[SlotFault]]:
+    """The draft with the values in place, and what is wrong with it, faults of the whole text included.
+
+    A mark of no attribute is an invention. A sentence that begins with a value begins with a capital.
+    """
+    unknown = [SlotFault("invented", name, name) for name in MARK.findall(draft) if name not in product.attributes]
+    text = _sentences(MARK.sub(lambda mark: _value(product.attributes, mark), draft))
+    return text, [*unknown, *faults_of(product, text, pack)]
+
+
+def _value(attributes: Mapping[str, tuple[str, ...]], mark: re.Match[str]) -> str:
+    """The next value of the attribute; without one, nothing."""
+    values = attributes.get(mark[1], ())
+    return SAID.join(values[:1])
+
+
+def _sentences(text: str) -> str:
+    """One space between words, and a capital at the beginning of every sentence."""
+    text = " ".join(text.split())
+    return re.sub(r"(?:^|(?<=[.!?] ))([a-zà-ÿ])", lambda first: first[1].upper(), text)
+
+
+def spans_of(product: Product, text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Where a text says an attribute's value as it is written, for a page that shows it."""
+    for name, values in product.attributes.items():
+        for value in values:
+            for hit in literal(value).finditer(text):
+                yield name, hit.span()

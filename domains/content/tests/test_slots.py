@@ -1,0 +1,153 @@
+"""What texts say of attributes: hand-made texts, planted mistakes, and people's own texts."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import DataError
+from toolkit_content.drafting import Brief, draft_of, prompt_of, text_of
+from toolkit_content.products import Product, product_of
+from toolkit_content.slots import faults_of, load_pack, pack_of, slot_errors
+
+RESTAURANT = load_pack("restaurant")
+KETTLE = Product(
+    "k", {"brand": ("Nordal",), "model": ("K3",), "category": ("kettle",), "colour": ("red",), "capacity": ("1.7 L",)}
+)
+ENGLISH = load_pack("household-en")
+GOOD = "The Nordal K3 is a red kettle. It holds 1.7 L."
+
+
+def eaten(meaning: str) -> Product:
+    found = product_of({"mr": meaning}, "x")
+    assert isinstance(found, Product)
+    return found
+
+
+def told(product: Product, text: str, pack=ENGLISH) -> set[tuple[str, str]]:  # type: ignore[no-untyped-def]
+    return {(fault.fault, fault.slot) for fault in faults_of(product, text, pack)}
+
+
+def test_a_text_that_says_it_all_has_no_fault() -> None:
+    assert told(KETTLE, GOOD) == set()
+    assert told(KETTLE, "A kettle in RED: nordal K3, with room for 1.7  L!") == set()
+    assert slot_errors(KETTLE, GOOD, ENGLISH) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (GOOD.replace("red", "blue"), {("missing", "colour"), ("wrong", "colour")}),
+        (GOOD.replace("red ", ""), {("missing", "colour")}),
+        (GOOD.replace("1.7", "1.8"), {("missing", "capacity"), ("invented", "number")}),
+        (
+            GOOD.replace("K3", "K33"),
+            {
+                ("missing", "model"),
+            },
+        ),
+        (GOOD + " It is waterproof.", {("invented", "waterproof")}),
+        (GOOD + " It is made of stainless steel.", {("invented", "material")}),
+        (GOOD + " 3 years of warranty.", {("invented", "number")}),
+        (GOOD.replace("kettle", "backpack"), {("missing", "category"), ("wrong", "category")}),
+        ("", {("missing", name) for name in KETTLE.attributes}),
+    ],
+)
+def test_every_planted_mistake_is_found(text: str, faults: set[tuple[str, str]]) -> None:
+    assert told(KETTLE, text) == faults
+
+
+def test_numbers_are_the_same_however_they_are_written() -> None:
+    product = Product("p", {"price": ("12,000",), "size": ("1.50 m",)})
+    assert told(product, "It costs 12,000 and is 1.50 m long. Again: 12000, 1.5.") == set()
+    assert told(product, "It costs 12,000 and is 1.50 m long, not 12.") == {("invented", "number")}
+
+
+def test_what_a_copied_value_covers_says_nothing_else() -> None:
+    product = eaten("name[The Mill], near[Raja Indian Cuisine]")
+    assert told(product, "The Mill is near Raja Indian Cuisine.", RESTAURANT) == set()
+    assert told(product, "The Mill serves Indian food near Raja Indian Cuisine.", RESTAURANT) == {("invented", "food")}
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "faults"),
+    [
+        ("familyFriendly[yes]", "It is family friendly.", set()),
+        ("familyFriendly[no]", "It is not family friendly.", set()),
+        ("familyFriendly[no]", "It is family friendly.", {("missing", "familyFriendly"), ("wrong", "familyFriendly")}),
+        (
+            "familyFriendly[yes]",
+            "Children are not allowed.",
+            {("missing", "familyFriendly"), ("wrong", "familyFriendly")},
+        ),
+        ("customer rating[5 out of 5]", "It is highly rated, 5 out of 5 stars.", set()),
+        ("customer rating[5 out of 5]", "It is highly rated.", {("missing", "customer rating")}),
+        (
+            "customer rating[low]",
+            "Its rating is 1 out of 5.",
+            {("missing", "customer rating"), ("wrong", "customer rating")},
+        ),
+        ("priceRange[less than £20]", "It is cheap: less than £20.", set()),
+        ("priceRange[cheap]", "It costs less than £20.", {("missing", "priceRange"), ("wrong", "priceRange")}),
+        ("area[riverside]", "It is by the river.", set()),
+    ],
+)
+def test_values_are_told_apart(value: str, said: str, faults: set[tuple[str, str]]) -> None:
+    assert told(eaten(f"name[The Mill], {value}"), f"The Mill. {said}", RESTAURANT) == faults
+
+
+def test_chinese_is_read_as_well_as_english() -> None:
+    pack = load_pack("household-zh")
+    product = Product("z", {"brand": ("Nordal",), "category": ("kettle",), "colour": ("red",), "capacity": ("1.7 升",)})
+    text = "Nordal红色电热水壶，容量1.7升。"
+    assert told(product, text, pack) == {("missing", "capacity")}  # the catalogue writes 1.7 升
+    assert told(product, text.replace("1.7升", "1.7 升"), pack) == set()
+    assert told(product, text.replace("1.7升", "1.7 升").replace("红", "蓝"), pack) == {
+        ("missing", "colour"),
+        ("wrong", "colour"),
+    }
+
+
+def test_a_draft_is_the_text_with_marks_and_becomes_it_again() -> None:
+    draft = draft_of(KETTLE, GOOD, ENGLISH)
+    assert draft == "The [brand] [model] is a red kettle. It holds [capacity]."
+    assert text_of(KETTLE, draft, ENGLISH) == (GOOD, [])
+    assert (
+        prompt_of(KETTLE, Brief(), ENGLISH)
+        == "description, plain: [brand]; [model]; category=kettle; colour=red; [capacity]"
+    )
+    text, faults = text_of(KETTLE, draft + " It weighs [weight]. [nonsense]", ENGLISH)
+    assert text == GOOD + " It weighs ."
+    assert {(fault.fault, fault.slot) for fault in faults} == {("invented", "weight"), ("invented", "nonsense")}
+
+
+def test_a_value_with_signs_of_its_own_is_copied_as_it_is() -> None:
+    product = Product("p", {"brand": (r"A\1[x]$",), "size": ("(3/4)″",)})
+    draft = "[brand] has [size]."
+    assert text_of(product, draft, ENGLISH)[0] == r"A\1[x]$ has (3/4)″."
+
+
+def test_peoples_texts_are_mostly_faithful_and_the_matcher_sees_it(shared: Path) -> None:
+    with (shared / "content" / "e2e-cleaned" / "train.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    wrong = said = 0
+    for row in rows:
+        errors, slots = slot_errors(eaten(row["mr"]), row["ref"], RESTAURANT)
+        wrong, said = wrong + errors, said + slots
+    assert 0.02 < wrong / said < 0.06
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "slots = 3",
+        'name="x"\nlanguage="en"\nversion="1"\n[slots.a]\nvalues={b=["("]}',
+        'name="x"\nlanguage="en"\nversion="1"\n[slots.a]\nodd=1',
+    ],
+)
+def test_a_pack_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        pack_of(text)
