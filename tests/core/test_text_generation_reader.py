@@ -273,3 +273,22 @@ def test_gsm8k_is_read_as_it_is(tmp_path: Path) -> None:
     assert first.inputs["messages"][0] == Message("system", "Think step by step.")
     assert [row.id for row in again[1:3]] == list(again.ids)[1:3]
     assert again.labels[0] == first.label
+
+
+def test_rows_that_name_a_group_stay_with_it_and_not_with_their_prompt(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{product}-{number}", "prompt": "write", "completion": f"{product} {number}", "group": product}
+        for product in ("a", "b", "c", "d", "e", "f", "g", "h")
+        for number in range(4)
+    ]
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = Plan(domain="d", task="text_generation")
+    facts = prepare_rows(tmp_path / "rows", purpose="train", settings=plan.data, seed=0, folder=tmp_path / "out")
+    assert sum(sum(tasks.values()) for tasks in facts["counts"].values()) == 32, "one prompt in all splits is no leak"
+    splits = {
+        split: {row.id[0] for row in load_corpus(tmp_path / "out", split)} for split in ("train", "validation", "test")
+    }
+    assert all(splits.values())
+    assert not splits["train"] & splits["test"]
+    assert not splits["train"] & splits["validation"]

@@ -10,7 +10,7 @@ from statistics import fmean
 from toolkit.report.charts import Series, curves, small_curve
 from toolkit.report.tables import NAMES
 from toolkit.report.verdict import Record, part
-from toolkit.report.wording import percent, significant
+from toolkit.report.wording import count, figure, interval, percent, significant
 
 TRAINED = ("teacher", "student", "baseline")
 ASKS = {
@@ -58,6 +58,42 @@ class TaskCurve:
     first: str
     kept: str
     weight: str
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a student gained by its own answers, as text: in one round of `self`, or by the rewards of `grpo`."""
+
+    name: str
+    learnt: str
+    before: str
+    after: str
+
+
+def gains(report: Record) -> tuple[Gain, ...]:
+    """Round after round; empty where the student learnt from others alone."""
+    practice = part(report, "student", "practice")
+    found = [
+        Gain(
+            f"Round {one['number']}", f"{count(one['distinct'])} right answers of {count(one['written'])}",
+            _share(one["before"]), _share(one["after"]),
+        )
+        for one in practice.get("rounds") or ()
+    ]  # fmt: skip
+    if practice.get("history"):
+        learnt = f"rewards on {count(practice['problems'])} problems, {len(practice['history'])} times"
+        found.append(Gain("Rewards", learnt, percent(practice["before"]), percent(practice["after"])))
+    return tuple(found)
+
+
+def rewards(report: Record) -> str:
+    """The share of rewarded answers over the passes, as SVG; empty where there were none."""
+    history = part(report, "student", "practice").get("history") or ()
+    return small_curve(_column(history, "reward"), "student") if len(history) > 1 else ""
+
+
+def _share(metric: Record) -> str:
+    return f"{figure(metric)} ({interval(metric)})"
 
 
 def pulls(report: Record) -> tuple[Pull, ...]:

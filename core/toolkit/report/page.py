@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from toolkit.report import charts, costs, tables, wording
 from toolkit.report.course import courses
-from toolkit.report.learning import panels, pulls, task_curves
+from toolkit.report.learning import gains, panels, pulls, rewards, task_curves
 from toolkit.report.verdict import key_figures, notes, subject, verdict, words_of
 from toolkit.workspace import write_file
 
@@ -48,6 +48,7 @@ def render(report: Mapping[str, Any]) -> str:
         sorting=tables.sorting(record), mix_ups=tables.mix_ups(record), agreement=tables.agreement(record),
         parity=tables.parity_words(record), costs=costs.cost_rows(record),
         end_to_end=costs.end_to_end_rows(record), panels=panels(record), pulls=pulls(record), tasks=task_curves(record),
+        gains=gains(record), rewards=rewards(record),
         courses=courses(record), splits=count_splits, counts=counts,
     )  # fmt: skip
 

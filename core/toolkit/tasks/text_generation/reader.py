@@ -26,6 +26,9 @@ from toolkit.workspace import digest_of, file_digest, write_file
 
 ROWS, FINDINGS = "rows.jsonl", "findings.json"
 
+TABLES = (".csv", ".tsv", ".xlsx")
+"""Kinds of files that this task does not read, and a domain may."""
+
 LEAST = 8
 """Fewest rows to train on: with less there is nothing to learn from, and mostly a file was misnamed."""
 
@@ -77,8 +80,12 @@ def prepare_rows(
 
 
 def source_digest(source: Path) -> str:
-    """SHA-256 over the sorted (name, SHA-256) list of the files that are read, and of the LICENSE file."""
-    files = [path for path, _ in data_files(source)[0]]
+    """SHA-256 over the sorted (name, SHA-256) list of the files that are read, of tables that a domain may read, and of
+    the LICENSE file."""
+    tables = [] if source.is_file() else [path for path in source.iterdir() if path.suffix.lower() in TABLES]
+    files = tables if tables else [path for path, _ in data_files(source)[0]]
+    if tables and any(path.suffix.lower() in (".jsonl", ".json") for path in source.iterdir()):
+        files = [*tables, *(path for path, _ in data_files(source)[0])]
     if licence := _licence_file(source):
         files.append(licence)
     return digest_of(sorted([path.name, file_digest(path)] for path in files))

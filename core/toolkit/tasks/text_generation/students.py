@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,14 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
-@contextmanager
+@contextlib.contextmanager
 def without_bars() -> Iterator[None]:
     """While transformers reads or writes a model without a bar of its own: the line has one."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with contextlib.redirect_stderr(io.StringIO()):  # where GGUF files are read, the bar is not transformers' own
+            yield
     finally:
         if shown:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -38,14 +38,20 @@ class ContentPlan(Section):
         ("en-advertising", "zh-advertising"), description="Lexicons of terms: built in, or TOML files."
     )
     channels: Path | None = Field(None, description="TOML file of channels, over the built-in ones.")
+    patterns: int = Field(
+        1500, ge=0, le=1_000_000, description="Rows in a pack's own sentences that are learnt beside a catalogue's."
+    )
+    most_tested: int = Field(
+        200, ge=8, le=1_000_000, description="Most test rows of a language: a teacher is asked about each."
+    )
     clean: bool = Field(True, description="Leave out texts that get their product wrong, given ones and the teacher's.")
     tries: int = Field(4, ge=1, le=32, description="Most drafts of a text, before the pack's own sentences answer.")
     temperature: float = Field(0.7, gt=0, le=2, description="Of drafts after the first.")
     most_slot_errors: float = Field(0.02, ge=0, le=1, description="Largest slot error rate of first drafts at release.")
     marking: str = Field("none", description="Profile of marks that served copy bears: cn, eu, none.")
     sample_products: int = Field(150, ge=20, le=100_000, description="Products of each language in the sample.")
-    sample_tested: int = Field(40, ge=8, le=100_000, description="Of them held out, besides, in each language.")
-    sample_untold: int = Field(48, ge=0, le=100_000, description="English products that the teacher writes about.")
+    sample_tested: int = Field(8, ge=8, le=100_000, description="Of them held out, besides, in each language.")
+    sample_untold: int = Field(24, ge=0, le=100_000, description="English products that the teacher writes about.")
 
 
 def settings_of(plan: Plan) -> ContentPlan:
@@ -61,7 +67,15 @@ def register_settings() -> Iterable[Settings]:
             SECTION,
             ContentPlan,
             read_by={
-                "prepare": ("packs", "clean", "sample_products", "sample_tested", "sample_untold"),
+                "prepare": (
+                    "packs",
+                    "patterns",
+                    "most_tested",
+                    "clean",
+                    "sample_products",
+                    "sample_tested",
+                    "sample_untold",
+                ),
                 "label": ("packs", "lexicons", "clean"),
                 "evaluate": ("packs",),
                 "gate": ("packs", "most_slot_errors"),
@@ -125,8 +139,19 @@ def prepare_data(
         found = _sample(plan)
     else:
         told, problems = preparing.told_in(source if source.is_dir() else source.parent)
+        if purpose == "train":
+            shares = {"validation": plan.data.validation_share, "test": plan.data.test_share}
+            told = list(preparing.placed(told, plan.compute.seed, **shares))
+            told = preparing.thinned(told, plan.compute.seed, settings.most_tested)
         found = preparing.prepared(told, packs, clean=settings.clean and purpose == "train")
         found.problems += problems
+        if purpose == "train":
+            spoken = {one.brief.language for one in told}
+            practice = [
+                row for language, pack in packs.items() if language in spoken
+                for row in sample.practised(pack, plan.compute.seed, settings.patterns)
+            ]  # fmt: skip
+            found.add(preparing.of_drafts(practice, packs))
     rows = preparing.write(found, workspace)
     _licence(source, rows, plan)
     report("read products", 1, 2)

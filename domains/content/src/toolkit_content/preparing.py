@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,6 +50,13 @@ class Prepared:
     problems: list[Problem] = field(default_factory=list)
     unfaithful: Counter[str] = field(default_factory=Counter)
     kept: int = 0
+
+    def add(self, other: Prepared) -> None:
+        """Further rows."""
+        for split, rows in other.rows.items():
+            self.rows[split] += rows
+        self.products += other.products
+        self.kept += other.kept
 
 
 def told_in(folder: Path) -> tuple[Sequence[Told], Sequence[Problem]]:
@@ -137,6 +145,33 @@ def prepared(told: Iterable[Told], packs: Mapping[str, Pack], *, clean: bool) ->
                 found.rows[one.split].append({"id": _id(one, number), **base, "completion": completion})
                 found.products.append(_record(one, _id(one, number)))
     return found
+
+
+def placed(told: Iterable[Told], seed: int, *, validation: float, test: float) -> Iterator[Told]:
+    """What lies in no split, in one: by chance, each product whole, the same for the same seed."""
+    for one in told:
+        if one.split:
+            yield one
+            continue
+        chance = random.Random(f"{seed}/{one.product.id}").random()
+        split = "test" if chance < test else "validation" if chance < test + validation else "train"
+        yield replace(one, split=split if one.texts else "unlabelled")
+
+
+def thinned(told: Sequence[Told], seed: int, most: int) -> list[Told]:
+    """Of the test rows of a language at most so many, by chance; all others."""
+    lots = sorted(
+        (one.brief.language, random.Random(f"{seed}/{one.product.id}/{one.brief.form}").random(), place)
+        for place, one in enumerate(told)
+        if one.split == "test"
+    )
+    kept: Counter[str] = Counter()
+    out = set()
+    for language, _, place in lots:
+        kept[language] += 1
+        if kept[language] > most:
+            out.add(place)
+    return [one for place, one in enumerate(told) if place not in out]
 
 
 def of_drafts(rows: Iterable[Sampled], packs: Mapping[str, Pack]) -> Prepared:

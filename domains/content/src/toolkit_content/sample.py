@@ -18,6 +18,9 @@ from toolkit_content.templates import composed, for_title
 
 PACKS = ("household-en", "household-zh")
 FORMS = ("description", "title", "bullets", "post")
+PATTERN, AS_PEOPLE = "pattern", 0.3
+"""The tone of a pack's own sentences, and the share of them that is put as people's texts are."""
+
 TEXTS = 3
 """Different texts of a product to learn from."""
 
@@ -67,6 +70,24 @@ def sampled(seed: int, *, products: int, tested: int, untold: int) -> Iterator[S
     for number in range(untold):
         draw = np.random.default_rng((seed, len(PACKS), number))
         yield Sampled(_product(pack, f"untold-{number}", draw), Brief(), "unlabelled")
+
+
+def practised(pack: Pack, seed: int, many: int) -> Iterator[Sampled]:
+    """Products of any attributes of a pack, in its own sentences: so a student meets what few texts speak of. Most bear
+    a tone of their own, so that it writes as people do where it is asked for another."""
+    for number in range(many):
+        draw = np.random.default_rng((seed, 7, number))
+        names = [name for place, name in enumerate(pack.slots) if place == 0 or draw.random() < 0.5]
+        attributes = {
+            name: (str(draw.choice(list(pack.slots[name].values))) if pack.slots[name].values else f"some {name}",)
+            for name in names
+        }
+        tone = "plain" if draw.random() < AS_PEOPLE else PATTERN
+        product, brief = (
+            Product(f"pattern-{pack.language}-{number}", attributes),
+            Brief(tone=tone, language=pack.language),
+        )
+        yield Sampled(product, brief, "train", composed(product, brief, pack, draw))
 
 
 def _product(pack: Pack, identity: str, draw: np.random.Generator) -> Product:

@@ -14,7 +14,7 @@ from toolkit_content.drafting import SAID
 from toolkit_content.preparing import Told
 from toolkit_content.slots import Pack
 
-EXAMPLES = 4
+EXAMPLES = 2
 """Texts that a teacher is shown."""
 
 _FORMS = {

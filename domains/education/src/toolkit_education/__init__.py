@@ -1,0 +1,1 @@
+"""The education domain: mathematics problems whose every number is computed, checked twice and marked exactly."""

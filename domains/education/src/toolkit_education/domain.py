@@ -1,0 +1,156 @@
+"""What a school knows: a curriculum, problems that are certainly right, and what a learner should meet next."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from toolkit.artifacts import BundleFile, Dataset, Evaluation, Violation
+from toolkit.hookspecs import hookimpl
+from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
+from toolkit.protocols import Report, Service, Settings
+from toolkit.tasks.base import task_of
+from toolkit.text import ServedText, TextPredictor
+from toolkit.text_teachers import TextTeacher
+from toolkit.workspace import write_file
+from toolkit_education.items import ItemModel, as_record
+from toolkit_education.practising import Exercise, exercises
+from toolkit_education.teaching import NAME, CurriculumTeacher
+
+SECTION = "education"
+BANK, ROWS, LICENCE = "bank.jsonl", "rows", "LICENSE"
+
+
+class EducationPlan(Section):
+    """The table [education] of toolkit.toml."""
+
+    dressings: int = Field(16, ge=1, le=1000, description="Words that each template is practised in.")
+    tested: int = Field(2, ge=1, le=100, description="Words of each template, not met in training, to test with.")
+    least_aligned: float = Field(0.6, ge=0, le=1, description="Least share of first drafts that must ask the same.")
+    most_tries: int = Field(8, ge=1, le=100, description="Draws of an item's numbers, before another model is taken.")
+
+
+def settings_of(plan: Plan) -> EducationPlan:
+    found: EducationPlan = getattr(plan, SECTION)
+    return found
+
+
+@hookimpl
+def register_settings() -> Iterable[Settings]:
+    """Offer the table [education]."""
+    read_by = {
+        "prepare": ("dressings", "tested"), "label": ("dressings", "tested"), "evaluate": ("dressings", "tested"),
+        "gate": ("dressings", "tested", "least_aligned"), "seal": ("most_tries",),
+    }  # fmt: skip
+    return [Settings(SECTION, EducationPlan, read_by=read_by)]
+
+
+@hookimpl
+def register_teachers() -> Iterable[TextTeacher]:
+    """Offer `curriculum`, which is exact."""
+    return [CurriculumTeacher(lambda plan: {one.prompt: one.marked for one in practised(plan).values()})]
+
+
+@hookimpl
+def draft_plan(options: Options) -> Plan:
+    """A small student from nothing, which learns to re-theme the curriculum's problems."""
+    recipe = RecipePlan(
+        name="sequence", epochs=5, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
+        baseline=False,
+    )  # fmt: skip
+    return Plan(
+        domain=options.domain, task="text_generation", teacher=TeacherPlan(name=NAME), recipe=recipe,
+        student=StudentPlan(vocabulary=1536, parameters=3_000_000),
+        text=TextPlan(max_tokens=448, answer_tokens=224, knowledge="none"),
+        gate=GatePlan(retain=0.9, small_sample="warn" if options.data is None else "refuse"),
+    )  # fmt: skip
+
+
+def practised(plan: Plan) -> Mapping[str, Exercise]:
+    """The plan's exercises by their ids."""
+    settings = settings_of(plan)
+    return _practised(plan.compute.seed, settings.dressings, settings.tested)
+
+
+@lru_cache(maxsize=2)
+def _practised(seed: int, dressings: int, tested: int) -> Mapping[str, Exercise]:
+    return {one.id: one for one in exercises(seed, dressings=dressings, tested=tested)}
+
+
+@hookimpl
+def prepare_data(
+    plan: Plan, source: Path | None, purpose: str, workspace: Path, classes: tuple[str, ...], report: Report
+) -> Dataset:
+    """The curriculum's exercises; a folder of problems becomes a bank of item models beside them."""
+    report("dress problems", 0, 2)
+    rows: dict[str, list[str]] = {"train": [], "test": []}
+    for one in practised(plan).values():
+        row = {
+            "id": one.id, "prompt": one.prompt, "completion": one.marked, "group": one.id,
+            "task": f"{one.model.language}, {one.kind}",
+        }  # fmt: skip
+        rows[one.split].append(json.dumps(row, ensure_ascii=False) + "\n")
+    folder = workspace / ROWS
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, lines in rows.items():
+        write_file(folder / f"{split}.jsonl", "".join(lines).encode())
+    (folder / LICENCE).write_text("Apache-2.0\n")
+    report("read problems", 1, 2)
+    bank, findings = _bank(source)
+    models = (json.dumps(as_record(model), ensure_ascii=False) + "\n" for model in bank)
+    write_file(workspace / BANK, "".join(models).encode())
+    task = task_of(plan)
+    facts = dict(task.prepare(plan, folder, purpose, workspace, classes, report).facts)
+    facts |= {"source": "curriculum" if source is None else str(source), "sample": source is None, "bank": len(bank)}
+    facts["findings"] = [*facts["findings"], *findings]
+    report("read problems", 2, 2)
+    return task.open_dataset(workspace, "", facts)
+
+
+def _bank(source: Path | None) -> tuple[Sequence[ItemModel], list[dict[str, Any]]]:
+    """The item models of a folder's problems, and what was left out."""
+    if source is None:
+        return (), []
+    from toolkit_education.banks import read_bank
+
+    models, left = read_bank(source)
+    told = ", ".join(f"{reason} ({number:,})" for reason, number in Counter(left).most_common(8))
+    finding = {"kind": "no-item-model", "severity": "note", "rows": [], "message": f"problems left out: {told}"}
+    return models, [finding] if left else []
+
+
+@hookimpl
+def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor) -> Evaluation:
+    """Whether first drafts ask the same as the problems that they re-theme."""
+    from toolkit_education import scoring
+
+    return scoring.evaluate(plan, dataset, predictor, practised(plan))
+
+
+@hookimpl
+def check_release(plan: Plan, student: Evaluation) -> Iterable[Violation]:
+    """Enough first drafts that ask the same: what fails falls back to a problem without the learner's theme."""
+    least, metric = settings_of(plan).least_aligned, student.metrics["accuracy"]
+    if metric.value < least:
+        measured = f"{metric.value:.1%} of {metric.n} ({metric.low:.1%} to {metric.high:.1%})"
+        yield Violation(SECTION, "too few first drafts ask the same", measured, f"at least {least:.0%}")
+
+
+@hookimpl
+def package(plan: Plan, dataset: Dataset) -> Iterable[BundleFile]:
+    """The bank of item models: whose they are, they stay encrypted."""
+    yield BundleFile("bank", (dataset.path / BANK).read_bytes())
+
+
+@hookimpl
+def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Service:
+    """`POST /v1/problem` and what belongs to it."""
+    from toolkit_education.service import education_service
+
+    return education_service(site, bundle, predictor)

@@ -1,0 +1,63 @@
+"""Scoring re-themed problems: first drafts that ask the same, and why the others do not."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from toolkit.artifacts import Dataset, Evaluation, Metric
+from toolkit.plan import Plan
+from toolkit.score.intervals import clustered_share
+from toolkit.text import GenerationRequest, TextPredictor
+from toolkit_education.generators.themes import themes
+from toolkit_education.items import ItemModel
+from toolkit_education.practising import Exercise
+from toolkit_education.retheming import leftover, rethemed
+
+SHOWN_REASONS = 12
+
+
+def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapping[str, Exercise]) -> Evaluation:
+    """`accuracy`: the share of first drafts that, filled with another theme's words, ask the same as before, and in
+    which none of the old words is left; by language and by whether the template was met in training."""
+    rows = list(dataset.split("test"))
+    requests = [GenerationRequest(row.id, row.inputs["messages"], plan.text.answer_tokens) for row in rows]
+    pieces: dict[str, list[str]] = defaultdict(list)
+    for delta in predictor.generate(requests):
+        pieces[delta.id].append(delta.text)
+    per_row = [_record(row.id, row.group, known[row.id], "".join(pieces[row.id])) for row in rows]
+    tasks = sorted({row["task"] for row in per_row})
+    reasons = Counter(reason for row in per_row for reason in row["reasons"])
+    facts = {
+        "predictor": {
+            "form": predictor.facts.form, "provider": predictor.facts.provider, "digest": predictor.facts.digest
+        },
+        "rejected": dict(reasons.most_common(SHOWN_REASONS)),
+    }  # fmt: skip
+    return Evaluation.found(
+        _metrics(per_row, plan.compute.seed), per_row=per_row, facts=facts,
+        slices={task: _metrics([r for r in per_row if r["task"] == task], plan.compute.seed) for task in tasks},
+    )  # fmt: skip
+
+
+def _metrics(per_row: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Metric]:
+    flags = np.array([row["right"] for row in per_row])
+    return {"accuracy": clustered_share(flags, [row["group"] for row in per_row], seed=seed)}
+
+
+def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[str, Any]:
+    language = exercise.model.language
+    theme = next(theme for theme in themes().values())
+    found = rethemed(exercise.model, draft, theme.words[language], theme.id)
+    reasons = [] if isinstance(found, ItemModel) else sorted({finding.code for finding in found})
+    if not reasons and (words := leftover(draft, exercise.words, language)):
+        reasons = [f"left over: {words[0]}"]
+    return {
+        "id": identity, "group": group, "task": f"{language}, {exercise.kind}", "truth": exercise.marked, "raw": draft,
+        "predicted": found.text if isinstance(found, ItemModel) else draft, "right": not reasons, "hits": "",
+        "text": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
+        "reasons": [reason.partition(":")[0] for reason in reasons],
+    }  # fmt: skip

@@ -1,0 +1,55 @@
+"""What a site's education service is made of: the bundle's bank, the site's learners, and the student.
+
+Loads no web framework until a service is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.errors import IntegrityError
+from toolkit.protocols import Service
+from toolkit.registry.database import Database, database, sqlite
+from toolkit.tasks.text_generation.service import Manner
+from toolkit.text import ServedText
+from toolkit_education.desk import Desk, by_place
+from toolkit_education.learner_records import LearnerRecords
+from toolkit_education.records import model_from_record
+
+SECTION, STATE = "education", "state.db"
+URL = "education/database"
+"""Of a site: a file with the URL of a PostgreSQL database for learners; without it they are in SITE/state.db."""
+
+
+def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Service:
+    """The routes of the bundle's student.
+
+    Raises:
+        IntegrityError: the bundle's bank is none. EnvironmentUnfit: the learners' database cannot be reached.
+    """
+    from toolkit_education.routes import education_routes  # brings fastapi
+
+    manner = Manner.of(bundle)
+    desk = Desk(
+        predictor, manner.request, LearnerRecords(learners_of(site)), by_place(_bank(bundle["files"])),
+        bundle["plan"][SECTION]["most_tries"],
+    )  # fmt: skip
+    return Service(routes=education_routes(desk, manner))
+
+
+def learners_of(site: Path) -> Database:
+    """The site's database of learners."""
+    url = site / URL
+    if url.is_file():
+        return database(url.read_text(encoding="utf-8").strip())
+    return sqlite(site / STATE)
+
+
+def _bank(files: Mapping[str, bytes]) -> list[Any]:
+    try:
+        return [model_from_record(json.loads(line)) for line in files.get("bank", b"").split(b"\n") if line]
+    except ValueError as error:
+        raise IntegrityError("the bundle's bank cannot be used", part="bank", hint="Build the bundle again.") from error

@@ -1,0 +1,264 @@
+"""The tutor: what it serves is verified and new, follows the theme where that can be trusted, and is marked and
+remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from toolkit.errors import DataError
+from toolkit.plan import Plan
+from toolkit.protocols import PredictorFacts
+from toolkit.registry.database import sqlite
+from toolkit.text import GenerationRequest, Message, TextDelta
+from toolkit_education.banks import read_bank
+from toolkit_education.desk import Desk, Wanted, by_place, checked_words
+from toolkit_education.domain import EducationPlan
+from toolkit_education.generators import models, templates
+from toolkit_education.items import as_record, compute
+from toolkit_education.learner_records import LearnerRecords
+from toolkit_education.records import model_from_record
+from toolkit_education.retheming import prompt_of
+from toolkit_education.service import education_service
+
+GOLD = {
+    prompt_of(model): template
+    for skill, several in templates().items()
+    for one in several
+    for language in ("en", "zh")
+    for model in models(skill, one.levels[0], language, "art")
+    for template in [" || ".join(line for line in getattr(one, language) if line)]
+    if model.id.startswith(one.key)
+}
+
+
+@dataclass
+class Student:
+    """Knows the marks of the curriculum, or says one thing; counts how often it was asked."""
+
+    says: str | None = None
+    asked: int = 0
+    facts: PredictorFacts = field(default_factory=lambda: PredictorFacts("installed", "test", ""))
+
+    def check(self, request: GenerationRequest) -> None:
+        """Anything goes."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
+        self.asked += 1
+        text = self.says if self.says is not None else GOLD.get(request.messages[-1].content, "")
+        yield TextDelta(request.id, text, "stop")
+
+
+def request(messages: Sequence[Message], **how: Any) -> GenerationRequest:
+    return GenerationRequest("r", tuple(messages), **how)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> LearnerRecords:
+    return LearnerRecords(sqlite(tmp_path / "state.db"))
+
+
+def served(desk: Desk, learner: str = "", **wanted: Any) -> Any:
+    return asyncio.run(desk.serve(learner, Wanted(**wanted)))
+
+
+def test_what_is_served_is_verified_as_asked_and_never_the_same_twice(records: LearnerRecords) -> None:
+    desk, learner = Desk(Student(), request, records, {}), records.enrol()
+    seen = set()
+    for number in range(40):
+        found = served(desk, learner, skill="addition", level=1 + number % 3, language=("en", "zh")[number % 2])
+        item = found.item
+        assert (item.skill, item.level, item.language) == ("addition", 1 + number % 3, ("en", "zh")[number % 2])
+        assert len(item.checks) > 5
+        assert item.id not in seen
+        seen.add(item.id)
+        model = next(
+            one
+            for theme in ("animals", "space", "sport", "cooking", "art")
+            for one in models("addition", item.level, item.language, theme)
+            if one.id == item.model
+        )
+        quantities = {quantity.name: item.values[quantity.name] for quantity in model.quantities}
+        assert compute(model, quantities)[model.answer] == item.answer
+        assert "answer" not in found.problem()
+        assert str(item.answer) not in json.dumps(found.problem()["provenance"])
+
+
+def test_a_learners_own_words_are_put_in_by_the_student_once_a_model(records: LearnerRecords) -> None:
+    student = Student()
+    desk = Desk(student, request, records, {})
+    words = {"A": "Zed", "thing": "dragon", "things": "dragons"}
+    found = [served(desk, skill="two_step_problems", level=2, words=words, theme="art", seed=n) for n in range(12)]
+    assert {one.theming for one in found} == {"student"}
+    assert all("Zed" in one.item.problem or "dragon" in one.item.problem for one in found)
+    assert student.asked == len({one.item.model.partition("~")[0] for one in found})
+
+
+@pytest.mark.parametrize("says", ["", "nonsense", "[A] has {a} || [B]", "{a} {b} [things] || x || y"])
+def test_a_student_that_cannot_be_trusted_falls_back_and_says_so(says: str, records: LearnerRecords) -> None:
+    desk = Desk(Student(says), request, records, {})
+    found = served(desk, skill="two_step_problems", level=2, words={"thing": "dragon", "things": "dragons"})
+    assert found.theming == "none"
+    assert "refused" in found.because
+    assert "dragon" not in found.item.problem
+    assert found.item.checks
+
+
+def test_the_learner_model_chooses_and_moves_on_with_right_answers(records: LearnerRecords) -> None:
+    desk, learner = Desk(Student(), request, records, {}), records.enrol()
+    first = served(desk, learner)
+    skills = set()
+    for _ in range(30):
+        found = served(desk, learner)
+        skills.add(found.item.skill)
+        marking = desk.answer(learner, desk.item(learner, found.item.id), str(found.item.answer), "")
+        assert marking["right"], (found.item.problem, marking)
+    assert first.choice.because
+    assert len(skills) > 2
+    assert records.state(learner).knowledge
+
+
+def test_a_wrong_answer_is_explained_by_its_first_wrong_step(records: LearnerRecords) -> None:
+    desk, learner = Desk(Student(), request, records, {}), records.enrol()
+    item = served(desk, learner, skill="addition", level=1).item
+    a, b = (value for name, value in item.values.items() if name in ("a", "b"))
+    marking = desk.answer(learner, item, str(item.answer + 1), f"{a} + {b} = {item.answer + 1}")
+    assert (marking["right"], marking["verdict"]) == (False, "wrong")
+    assert marking["first_wrong_step"]["kind"] == "arithmetic"
+    assert marking["steps"]
+
+
+def test_nobodys_items_are_remembered_for_marking_and_a_strangers_are_not(records: LearnerRecords) -> None:
+    desk = Desk(Student(), request, records, {})
+    item = served(desk, skill="addition").item
+    assert desk.item("", item.id) == item
+    with pytest.raises(DataError, match="was not given here"):
+        desk.item(records.enrol(), item.id)
+    with pytest.raises(DataError, match="neither a skill nor a learner"):
+        served(desk)
+    with pytest.raises(DataError, match="no skill is named"):
+        served(desk, skill="astrology")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"robot": "x"},
+        {"thing": ""},
+        {"thing": "a" * 41},
+        {"thing": "{a}"},
+        {"thing": "7 pens"},
+        {"A": "[B]"},
+        {"A": "<b>"},
+    ],
+)
+def test_words_that_could_carry_more_than_a_word_are_refused(words: dict[str, str]) -> None:
+    with pytest.raises(DataError):
+        checked_words(words, "en")
+    assert checked_words({"A": " Anne  Marie "}, "en") == {"A": "Anne Marie"}
+
+
+def test_a_folder_of_problems_becomes_a_bank(tmp_path: Path) -> None:
+    (model,) = models("addition", 1, "en", "art")[:1]
+    question = (
+        "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May. How many?"
+    )
+    rows = [
+        {
+            "question": question,
+            "answer": "She sold 48/2 = <<48/2=24>>24 clips in May.\nIn all 48+24 = <<48+24=72>>72.\n#### 72",
+        },
+        as_record(model),
+        {"question": "no sums", "answer": "#### 3"},
+        {"odd": 1},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n")
+    found, left = read_bank(tmp_path)
+    assert {one.source for one in found} >= {"generator"}
+    assert len(found) + len(left) == 5
+    assert "a line is no JSON" in left
+    assert model_from_record(as_record(found[0])) == found[0]
+    place = by_place(found)
+    assert place["addition", 1, "en"]
+    (tmp_path / "a.jsonl").write_text("not json\n")
+    with pytest.raises(DataError, match="no problem that can be used"):
+        read_bank(tmp_path)
+    with pytest.raises(DataError, match=r"no \.jsonl file"):
+        read_bank(tmp_path / "nowhere")
+
+
+def app_of(site: Path) -> Any:
+    from fastapi import FastAPI
+
+    from toolkit.serving.app import _add_errors
+
+    plan = Plan(domain="education", task="text_generation").model_dump(mode="json")
+    plan["education"] = EducationPlan().model_dump(mode="json")
+    app = FastAPI()
+    bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": b""}}
+    app.include_router(education_service(site, bundle, Student()).routes)
+    _add_errors(app)
+    return app
+
+
+def ask(app: Any, method: str, route: str, body: Any = None) -> httpx.Response:
+    async def asked() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as client:
+            return await client.request(method, route, json=body)
+
+    return asyncio.run(asked())
+
+
+def test_a_learner_practises_over_http_and_is_erased(tmp_path: Path) -> None:
+    app = app_of(tmp_path)
+    learner = ask(app, "POST", "/v1/learners").json()["learner"]
+    problem = ask(app, "POST", "/v1/problem", {"learner": learner, "language": "zh"}).json()
+    assert problem["problem"]
+    assert "answer" not in problem
+    body = {"learner": learner, "item": problem["item"], "answer": "12345678"}
+    marking = ask(app, "POST", "/v1/answer", body).json()
+    assert marking["verdict"] in ("wrong", "right")
+    assert Fraction(marking["answer"]) >= 0
+    assert ask(app, "GET", f"/v1/learners/{learner}").json()[problem["skill"]]["answers"] == 1
+    assert ask(app, "GET", f"/v1/learners/{learner}/export").json()["learner"]["id"] == learner
+    assert ask(app, "DELETE", f"/v1/learners/{learner}").status_code == 204
+    assert ask(app, "POST", "/v1/problem", {"learner": learner}).status_code == 422
+    assert {skill["id"] for skill in ask(app, "GET", "/v1/skills").json()} >= {"addition"}
+    assert "space" in ask(app, "GET", "/v1/themes").json()
+
+
+@pytest.mark.parametrize(
+    ("kind", "begins"), [("qti", b"PK"), ("gift", b""), ("moodle", b"<?xml"), ("html", b"<!DOCTYPE html>")]
+)
+def test_sheets_and_exports_are_given_out(kind: str, begins: bytes, tmp_path: Path) -> None:
+    body = {"kind": kind, "skill": "addition", "level": 2, "items": 5, "language": "zh", "title": "加法"}
+    answer = ask(app_of(tmp_path), "POST", "/v1/export", body)
+    assert answer.status_code == 200
+    assert answer.content.lower().startswith(begins.lower())
+    assert "attachment" in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"skill": "nothing"},
+        {},
+        {"skill": "addition", "level": 9},
+        {"skill": "addition", "theme": "war"},
+        {"learner": "x" * 32},
+        {"skill": "addition", "words": {"thing": "{a}"}},
+        {"skill": "addition", "language": "fr"},
+    ],
+)
+def test_a_request_that_cannot_be_is_named(body: Any, tmp_path: Path) -> None:
+    answer = ask(app_of(tmp_path), "POST", "/v1/problem", body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"]
