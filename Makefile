@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,lora,serve,postgres,test,lint]' -e d
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean \
-	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy
+	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-tutor
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -33,7 +33,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy
+bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-tutor
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -46,6 +46,10 @@ bench-rounds: .venv/.installed
 
 bench-adaptation: .venv/.installed
 	$(BIN)/python tests/bench/adaptation.py
+
+bench-tutor: .venv/.installed
+	$(BIN)/toolkit deploy --domain education
+	$(BIN)/python tests/bench/tutor.py
 
 bench-copy: .venv/.installed
 	$(BIN)/python tests/bench/copy.py

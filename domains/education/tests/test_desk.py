@@ -23,26 +23,28 @@ from toolkit_education.banks import read_bank
 from toolkit_education.desk import Desk, Wanted, by_place, checked_words
 from toolkit_education.domain import EducationPlan
 from toolkit_education.generators import models, templates
+from toolkit_education.generators.themes import theme
 from toolkit_education.items import as_record, compute
 from toolkit_education.learner_records import LearnerRecords
+from toolkit_education.practising import said
 from toolkit_education.records import model_from_record
-from toolkit_education.retheming import prompt_of
+from toolkit_education.retheming import draft_of, prompt_of
 from toolkit_education.service import education_service
 
+ART = theme("art").words
 GOLD = {
-    prompt_of(model): template
+    prompt_of(model): draft_of(said(template, language, ART[language]))
     for skill, several in templates().items()
-    for one in several
-    for language in ("en", "zh")
-    for model in models(skill, one.levels[0], language, "art")
-    for template in [" || ".join(line for line in getattr(one, language) if line)]
-    if model.id.startswith(one.key)
+    for template in several
+    for language in ART
+    for model in models(skill, template.levels[0], language, "art")
+    if model.id.startswith(template.key)
 }
 
 
 @dataclass
 class Student:
-    """Knows the marks of the curriculum, or says one thing; counts how often it was asked."""
+    """Knows the words of the curriculum, or says one thing; counts how often it was asked."""
 
     says: str | None = None
     asked: int = 0
@@ -102,7 +104,7 @@ def test_a_learners_own_words_are_put_in_by_the_student_once_a_model(records: Le
     assert student.asked == len({one.item.model.partition("~")[0] for one in found})
 
 
-@pytest.mark.parametrize("says", ["", "nonsense", "[A] has {a} || [B]", "{a} {b} [things] || x || y"])
+@pytest.mark.parametrize("says", ["", "nonsense", "thing=a {a}", "things=unheard-of", "A=has; B=has"])
 def test_a_student_that_cannot_be_trusted_falls_back_and_says_so(says: str, records: LearnerRecords) -> None:
     desk = Desk(Student(says), request, records, {})
     found = served(desk, skill="two_step_problems", level=2, words={"thing": "dragon", "things": "dragons"})

@@ -27,7 +27,7 @@ from toolkit_education.learner import Choice, choose
 from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.marking import first_wrong_step, mark
 from toolkit_education.records import item_from_record
-from toolkit_education.retheming import LONGEST_WORD, prompt_of, rethemed
+from toolkit_education.retheming import LONGEST_WORD, is_word, prompt_of, rethemed
 from toolkit_education.verify import verified
 
 RIGHT = ("right", "right_unit_missing")
@@ -238,8 +238,8 @@ def checked_words(words: Mapping[str, str], language: str) -> Mapping[str, str]:
     for slot, word in words.items():
         if slot not in known:
             raise DataError(f"no slot is named {slot}", hint=f"Slots: {', '.join(known)}.")
-        if not word.strip() or len(word) > LONGEST_WORD or any(not (one.isalpha() or one in " -'’") for one in word):
-            raise DataError(f"{word!r} is no word for {slot}", hint="Letters and spaces only, at most 40.")
+        if not is_word(word):
+            raise DataError(f"{word!r} is no word for {slot}", hint=f"Letters and spaces only, at most {LONGEST_WORD}.")
     return {slot: " ".join(word.split()) for slot, word in words.items()}
 
 

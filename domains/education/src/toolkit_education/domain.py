@@ -30,7 +30,7 @@ BANK, ROWS, LICENCE = "bank.jsonl", "rows", "LICENSE"
 class EducationPlan(Section):
     """The table [education] of toolkit.toml."""
 
-    dressings: int = Field(16, ge=1, le=1000, description="Words that each template is practised in.")
+    dressings: int = Field(24, ge=1, le=1000, description="Words that each template is practised in.")
     tested: int = Field(2, ge=1, le=100, description="Words of each template, not met in training, to test with.")
     least_aligned: float = Field(0.6, ge=0, le=1, description="Least share of first drafts that must ask the same.")
     most_tries: int = Field(8, ge=1, le=100, description="Draws of an item's numbers, before another model is taken.")
@@ -54,7 +54,7 @@ def register_settings() -> Iterable[Settings]:
 @hookimpl
 def register_teachers() -> Iterable[TextTeacher]:
     """Offer `curriculum`, which is exact."""
-    return [CurriculumTeacher(lambda plan: {one.prompt: one.marked for one in practised(plan).values()})]
+    return [CurriculumTeacher(lambda plan: {one.prompt: one.draft for one in practised(plan).values()})]
 
 
 @hookimpl
@@ -67,7 +67,7 @@ def draft_plan(options: Options) -> Plan:
     return Plan(
         domain=options.domain, task="text_generation", teacher=TeacherPlan(name=NAME), recipe=recipe,
         student=StudentPlan(vocabulary=1536, parameters=3_000_000),
-        text=TextPlan(max_tokens=448, answer_tokens=224, knowledge="none"),
+        text=TextPlan(max_tokens=448, answer_tokens=160, knowledge="none"),
         gate=GatePlan(retain=0.9, small_sample="warn" if options.data is None else "refuse"),
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def prepare_data(
     rows: dict[str, list[str]] = {"train": [], "test": []}
     for one in practised(plan).values():
         row = {
-            "id": one.id, "prompt": one.prompt, "completion": one.marked, "group": one.id,
+            "id": one.id, "prompt": one.prompt, "completion": one.draft, "group": one.id,
             "task": f"{one.model.language}, {one.kind}",
         }  # fmt: skip
         rows[one.split].append(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,25 +1,32 @@
-"""Re-theming: a problem's people, things and places become marks, which any learner's interests can fill.
+"""Re-theming: which words of a problem are its people, things and places, and the problem with a learner's own instead.
 
-A student reads a problem and its steps and writes them again with marks; what it wrote is filled, and counts only where
-`alignment` proves that the arithmetic is the same. Numbers stay placeholders throughout: it sees none and writes none.
+A student reads a problem and names the words by slot; the words are exchanged here, sentence by sentence, so no
+sentence is ever written anew. What comes out counts only where `alignment` proves that the arithmetic is the same.
+Numbers stay placeholders throughout: the student sees none and writes none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
+from functools import lru_cache
 
 from toolkit_education.alignment import align
+from toolkit_education.generators import templates
 from toolkit_education.items import ItemModel
 from toolkit_education.verify import Finding
 
-PARTS = " || "
-"""Between the problem and the sentences of its steps."""
+PARTS, PAIRS, IS = " || ", "; ", "="
+"""Between the problem and the sentences of its steps; between the words of a draft; between a slot and its word."""
 
 MARK = re.compile(r"\[(\w+)\]")
-_ARTICLE = re.compile(r"\b(a|an) (?=([A-Za-z]))", re.IGNORECASE)
 LONGEST_WORD = 40
+MEASURES = {"m": "thing", "om": "other", "bm": "box", "gm": "group"}
+"""Chinese measure words by slot, and the slot of the noun that each counts."""
+
+_COUNTED = re.compile(r"(?<=[}少几每一二两半])")
+_ARTICLE = re.compile(r"\b(a|an) (?=([A-Za-z]))", re.IGNORECASE)
 
 
 def source_of(model: ItemModel) -> str:
@@ -32,54 +39,139 @@ def prompt_of(model: ItemModel) -> str:
     return f"{model.language}: {source_of(model)}"
 
 
+def draft_of(words: Mapping[str, str]) -> str:
+    """Words by slot, as a student is to name them."""
+    return PAIRS.join(f"{slot}{IS}{word}" for slot, word in words.items())
+
+
 def rethemed(model: ItemModel, draft: str, words: Mapping[str, str], theme: str) -> ItemModel | tuple[Finding, ...]:
-    """The model with the draft's sentences, its marks filled with `words`; or why it is none.
+    """The model with `words` in the place of those that the draft names; or why it is none.
 
     Args:
         words: by slot, as a theme has them.
     """
-    found = _spoken(model, draft, words, theme)
-    if not isinstance(found, ItemModel):
-        return found
+    named = _named(model, draft, words)
+    if not isinstance(named, Mapping):
+        return named
+    found = replace(
+        model,
+        id=f"{model.id}~{theme}",
+        theme=theme,
+        text=exchanged(model.text, named, words, model.language),
+        steps=tuple(
+            replace(step, words=exchanged(step.words, named, words, model.language)) if step.words else step
+            for step in model.steps
+        ),
+    )
+    if found.text == model.text:
+        return (Finding("theme", "nothing of the problem was re-themed", "text"),)
     return align(model, found) or found
 
 
-def _spoken(model: ItemModel, draft: str, words: Mapping[str, str], theme: str) -> ItemModel | tuple[Finding, ...]:
-    parts = [part.strip() for part in draft.split(PARTS.strip())]
-    said = [step for step in model.steps if step.words]
-    if len(parts) != 1 + len(said):
-        return (Finding("parts", f"{len(parts)} parts, not {1 + len(said)}", "draft"),)
-    if unknown := sorted({mark for mark in MARK.findall(draft) if _word(mark, words) is None}):
-        return (Finding("mark", f"[{unknown[0]}] is no mark of the theme", "draft"),)
-    if not MARK.search(parts[0]):
-        return (Finding("theme", "nothing of the problem was re-themed", "text"),)
-    text, *sentences = (_filled(part, words, model.language) for part in parts)
-    written = iter(sentences)
-    steps = tuple(replace(step, words=next(written)) if step.words else step for step in model.steps)
-    return replace(model, id=f"{model.id}~{theme}", theme=theme, text=text, steps=steps)
+def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[str, str] | tuple[Finding, ...]:
+    """The draft's words by slot."""
+    source, named = source_of(model), dict[str, str]()
+    for pair in filter(None, (one.strip() for one in draft.split(PAIRS.strip()))):
+        slot, sign, word = (one.strip() for one in pair.partition(IS))
+        if not sign or slot not in words:
+            return (Finding("mark", f"{pair!r} names no slot of the theme", "draft"),)
+        if not is_word(word) or slot in named or not _pattern(word, model.language).search(source):
+            return (Finding("word", f"{word!r} is no word of the problem", "draft"),)
+        if _says_the_story(word, model.language) and slot not in MEASURES:
+            return (Finding("word", f"{word!r} tells what happens, and stays", "draft"),)
+        if word in [said for other, said in named.items() if other not in MEASURES and not slot.startswith(other)]:
+            return (Finding("word", f"{word!r} is named twice", "draft"),)
+        named[slot] = word
+    if not set(named) - set(MEASURES):
+        return (Finding("theme", "the draft names no word", "draft"),)
+    return named
 
 
-def _word(mark: str, words: Mapping[str, str]) -> str | None:
-    """A mark's word; one that begins with a capital wants the word so."""
-    if mark in words:
-        return words[mark]
-    small = mark[:1].lower() + mark[1:]
-    return words[small][:1].upper() + words[small][1:] if small in words else None
+def is_word(text: str) -> bool:
+    """Letters and spaces only: nothing that could carry arithmetic or marks, and no more than a word or few."""
+    return bool(text.strip()) and len(text) <= LONGEST_WORD and all(one.isalpha() or one in " -'’" for one in text)
 
 
-def _filled(part: str, words: Mapping[str, str], language: str) -> str:
-    text = MARK.sub(lambda mark: _word(mark[1], words) or "", part)
+def _says_the_story(word: str, language: str) -> bool:
+    """Whether the curriculum's templates say the word themselves, whatever they are about."""
+    return word.lower() in _story(language) if language == "en" else any(word in piece for piece in _story(language))
+
+
+@lru_cache(maxsize=2)
+def _story(language: str) -> Set[str]:
+    """The words of all templates between their marks; Chinese ones, which nothing parts, as whole pieces."""
+    lines = (line for several in templates().values() for one in several for line in getattr(one, language))
+    pieces = {piece for line in lines for piece in re.split(r"\[\w+\]|\{[^{}]*\}", line)}
+    return (
+        pieces if language == "zh" else {word.lower() for piece in pieces for word in re.findall(r"[^\W\d_]+", piece)}
+    )
+
+
+def exchanged(text: str, named: Mapping[str, str], words: Mapping[str, str], language: str) -> str:
+    """A sentence with `words` in the place of the named ones, the longest first; placeholders are left alone."""
+    nouns = sorted(
+        ((word, slot) for slot, word in named.items() if slot not in MEASURES), key=lambda pair: -len(pair[0])
+    )
+    for word, slot in nouns:
+        text = _outside_marks(text, _pattern(word, language), slot)
+    if language == "zh":
+        text = _measured(text, named)
+    text = MARK.sub(lambda mark: _word(mark[1], words), text)
     return _ARTICLE.sub(_article, text) if language == "en" else text
 
 
+def _pattern(word: str, language: str) -> re.Pattern[str]:
+    """The word by itself; English ones in either case of their first letter."""
+    if language == "zh":
+        return re.compile(re.escape(word))
+    first = f"[{re.escape(word[0].lower())}{re.escape(word[0].upper())}]" if word[0].isalpha() else re.escape(word[0])
+    return re.compile(rf"(?<![\w{{]){first}{re.escape(word[1:])}(?![\w}}])")
+
+
+def _outside_marks(text: str, pattern: re.Pattern[str], slot: str) -> str:
+    """Marks in the place of a word; a capital in the place of one that began with it, where the slot does not."""
+
+    def mark(found: re.Match[str]) -> str:
+        capital = found[0][:1].isupper() and slot[:1].islower()
+        return f"[{slot[:1].upper()}{slot[1:]}]" if capital else f"[{slot}]"
+
+    pieces = re.split(r"(\[\w+\]|\{[^{}]*\})", text)
+    return "".join(piece if place % 2 else pattern.sub(mark, piece) for place, piece in enumerate(pieces))
+
+
+def _measured(text: str, named: Mapping[str, str]) -> str:
+    """Marks in the place of measure words: of the noun that follows, else of the one that was counted last."""
+    last, pieces, place = "", list[str](), 0
+    for here in [found.start() for found in _COUNTED.finditer(text)]:
+        for before in MARK.findall(text[place:here]):
+            last = before if before in MEASURES.values() else last
+        fitting = [slot for slot in MEASURES if slot in named and text.startswith(named[slot], here)]
+        if here < place or not fitting:
+            continue
+        rest = text[here + len(named[fitting[0]]) :]
+        chosen = next((slot for slot in fitting if rest.startswith(f"[{MEASURES[slot]}]")), "")
+        chosen = chosen or next((slot for slot in fitting if MEASURES[slot] == last), fitting[0])
+        pieces += [text[place:here], f"[{chosen}]"]
+        place = here + len(named[chosen])
+    return "".join([*pieces, text[place:]])
+
+
+def _word(mark: str, words: Mapping[str, str]) -> str:
+    """A mark's word; one that begins with a capital wants the word so."""
+    if mark in words:
+        return words[mark]
+    word = words[mark[:1].lower() + mark[1:]]
+    return word[:1].upper() + word[1:]
+
+
 def _article(found: re.Match[str]) -> str:
-    """a or an, by the letter that follows; the vocabulary has no silent h and no sounded u."""
+    """a or an, by the letter that follows."""
     right = "an" if found[2].lower() in "aeiou" else "a"
     return (right.capitalize() if found[1][0].isupper() else right) + " "
 
 
-def leftover(draft: str, words: Mapping[str, str], language: str) -> tuple[str, ...]:
-    """The words that a problem was written in and that still stand in a draft."""
-    edge = "" if language == "zh" else r"\b"
-    nouns = {word for slot, word in words.items() if slot not in ("m", "om", "bm", "gm")}
-    return tuple(sorted(word for word in nouns if re.search(f"{edge}{re.escape(word)}{edge}", draft)))
+def leftover(model: ItemModel, named: Mapping[str, str]) -> Iterator[str]:
+    """The words that a problem was dressed in, and that its text still says."""
+    for slot, word in named.items():
+        if slot not in MEASURES and _pattern(word, model.language).search(model.text):
+            yield word

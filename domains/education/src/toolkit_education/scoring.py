@@ -53,10 +53,12 @@ def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[s
     theme = next(theme for theme in themes().values())
     found = rethemed(exercise.model, draft, theme.words[language], theme.id)
     reasons = [] if isinstance(found, ItemModel) else sorted({finding.code for finding in found})
-    if not reasons and (words := leftover(draft, exercise.words, language)):
-        reasons = [f"left over: {words[0]}"]
+    if isinstance(found, ItemModel) and (
+        words := set(leftover(found, exercise.words)) - set(theme.words[language].values())
+    ):
+        reasons = [f"left over: {min(words)}"]
     return {
-        "id": identity, "group": group, "task": f"{language}, {exercise.kind}", "truth": exercise.marked, "raw": draft,
+        "id": identity, "group": group, "task": f"{language}, {exercise.kind}", "truth": exercise.draft, "raw": draft,
         "predicted": found.text if isinstance(found, ItemModel) else draft, "right": not reasons, "hits": "",
         "text": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
         "reasons": [reason.partition(":")[0] for reason in reasons],

@@ -1,4 +1,4 @@
-"""The curriculum as a teacher: it knows the marks of its own sentences, and of no others."""
+"""The curriculum as a teacher: it knows the words of its own sentences, and of no others."""
 
 from __future__ import annotations
 
