@@ -217,6 +217,10 @@ class CostPlan(Section):
     currency: str = Field("USD", description="Of the prices below.")
     server_hour: float = Field(0.10, ge=0, description="Price of one hour of the box that serves.")
     utilisation: float = Field(0.3, gt=0, le=1, description="Share of an hour the box is busy.")
+    api_in: float = Field(
+        0.27, ge=0, description="An API's price of a million prompt tokens; deepseek-chat's list price in spring 2025."
+    )
+    api_out: float = Field(1.10, ge=0, description="Likewise of a million tokens of answers.")
 
 
 class Plan(Section):

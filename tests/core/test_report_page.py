@@ -18,6 +18,7 @@ from report_parts import HOSTILE, hostile, jpeg, steel
 from toolkit.errors import EnvironmentUnfit
 from toolkit.report.page import picture, printable, render, write_report
 from toolkit.report.wording import figure
+from toolkit.score.money import api_cost_per_1000
 
 # Which text stands on which ground.
 TEXTS = {
@@ -175,6 +176,16 @@ def written(value: float) -> list[str]:
     units = [value, 100 * value, value / 1e3, value / 1e6]
     fixed = [f"{v:,.{places}f}" for v in units for places in (0, 1, 2, 3, 4)]
     return [*fixed, *(f"{v:.{places}f}" for v in (value,) for places in (5, 6, 7, 8)), f"{value:.3g}"]
+
+
+def test_an_apis_price_stands_beside_for_texts() -> None:
+    report = steel()
+    assert "An API" not in text_of(render(report))
+    report["money"]["api"] = vars(api_cost_per_1000(120, 60, 0.5, 2.0))
+    seen = text_of(render(report))
+    assert "An API, at the plan's prices" in seen
+    assert "EUR 0.180" in seen
+    assert report["money"]["api"]["arithmetic"] in seen
 
 
 def test_figures_stand_on_the_page_as_in_the_report() -> None:

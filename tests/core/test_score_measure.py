@@ -19,7 +19,7 @@ from toolkit.score.measure import (
     process_memory,
     quantile_interval,
 )
-from toolkit.score.money import cost_per_1000
+from toolkit.score.money import api_cost_per_1000, cost_per_1000
 
 
 def test_latency_percentiles():
@@ -157,6 +157,12 @@ def test_cost_per_1000():
     cost = cost_per_1000(3.6, 2.0, 0.5)
     assert cost.amount == pytest.approx(0.004)
     assert cost.arithmetic == "1,000 x 3.6 ms = 3.6 s; 3.6 / 3,600 h x 2 an hour / 0.5 in use = 0.004"
+
+
+def test_what_an_api_takes_for_the_same_texts():
+    cost = api_cost_per_1000(120, 60, 0.5, 2.0)
+    assert cost.amount == pytest.approx(0.18)  # 120,000 tokens at 0.5 and 60,000 at 2 a million: 0.06 + 0.12
+    assert cost.arithmetic == ("1,000 x (120 prompt tokens x 0.5 + 60 answer tokens x 2) / 1,000,000 = 0.18")
 
 
 @pytest.mark.parametrize("arguments", [(0, 1, 1), (1, -1, 1), (1, 1, 0), (1, 1, 1.5)])

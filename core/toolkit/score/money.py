@@ -37,3 +37,13 @@ def cost_per_1000(latency_ms: float, hourly_price: float, utilisation: float = 1
         f"/ {utilisation:g} in use = {amount:.4g}"
     )
     return RequestCost(amount, arithmetic)
+
+
+def api_cost_per_1000(prompt: int, answer: int, price_in: float, price_out: float) -> RequestCost:
+    """Cost of 1,000 requests of so many tokens each at an API's prices of a million tokens."""
+    amount = (prompt * price_in + answer * price_out) / 1000
+    arithmetic = (
+        f"1,000 x ({prompt:,} prompt tokens x {price_in:g} + {answer:,} answer tokens x {price_out:g}) / 1,000,000 "
+        f"= {amount:.4g}"
+    )
+    return RequestCost(amount, arithmetic)

@@ -15,7 +15,7 @@ import psutil
 from toolkit import __version__
 from toolkit.artifacts import CompiledModel, Dataset, Evaluation, Student, TeacherLabels, Violation
 from toolkit.score.gates import GateDecision
-from toolkit.score.money import cost_per_1000
+from toolkit.score.money import api_cost_per_1000, cost_per_1000
 from toolkit.seal.keys import custody_of
 from toolkit.stages import evaluations
 from toolkit.stages.context import Context, Upstream, take
@@ -150,9 +150,15 @@ def _metrics(evaluation: Evaluation | None) -> dict[str, Any]:
 
 
 def _money(context: Context, footprints: Mapping[str, Any]) -> dict[str, Any]:
-    """What a thousand requests cost at the plan's price, by the median end to end."""
+    """What a thousand requests cost at the plan's price, by the median end to end; beside that what an API takes for
+    texts as long as the teacher's, or as the student's where the teacher's is not known."""
     cost = context.plan.cost
-    return {"currency": cost.currency} | {
+    found = {
         name: asdict(cost_per_1000(measured["latency"]["p50"]["value"], cost.server_hour, cost.utilisation))
         for name, measured in footprints.items()
     }
+    tokens = footprints.get("teacher") or footprints.get("student") or {}
+    if "answer_tokens" in tokens and (cost.api_in or cost.api_out):
+        prices = cost.api_in, cost.api_out
+        found["api"] = asdict(api_cost_per_1000(tokens["prompt_tokens"], tokens["answer_tokens"], *prices))
+    return {"currency": cost.currency} | found

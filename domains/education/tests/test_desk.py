@@ -33,7 +33,7 @@ from toolkit_education.service import education_service
 
 ART = theme("art").words
 GOLD = {
-    prompt_of(model): draft_of(said(template, language, ART[language]))
+    prompt_of(model): draft_of(model, said(template, language, ART[language]))
     for skill, several in templates().items()
     for template in several
     for language in ART
@@ -104,7 +104,7 @@ def test_a_learners_own_words_are_put_in_by_the_student_once_a_model(records: Le
     assert student.asked == len({one.item.model.partition("~")[0] for one in found})
 
 
-@pytest.mark.parametrize("says", ["", "nonsense", "thing=a {a}", "things=unheard-of", "A=has; B=has"])
+@pytest.mark.parametrize("says", ["", "nonsense", "thing={a}", "things=W99", "A=W1; B=W1"])
 def test_a_student_that_cannot_be_trusted_falls_back_and_says_so(says: str, records: LearnerRecords) -> None:
     desk = Desk(Student(says), request, records, {})
     found = served(desk, skill="two_step_problems", level=2, words={"thing": "dragon", "things": "dragons"})

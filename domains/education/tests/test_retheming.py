@@ -13,6 +13,7 @@ from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel, draw
 from toolkit_education.practising import KNOWN, NEW, exercises
 from toolkit_education.retheming import draft_of, exchanged, leftover, prompt_of, rethemed
+from toolkit_education.signs import SIGN
 from toolkit_education.verify import verify
 
 EXERCISES = list(exercises(0, dressings=2, tested=1))
@@ -20,7 +21,11 @@ SPACE = themes()["space"]
 
 
 def test_nearly_every_gold_draft_is_accepted_and_its_items_are_verified() -> None:
-    found = [rethemed(one.model, one.draft, SPACE.words[one.model.language], "space") for one in EXERCISES]
+    found = [
+        rethemed(one.model, one.draft, SPACE.words[one.model.language], "space")
+        for one in EXERCISES
+        if one.split == "test"
+    ]
     good = [model for model in found if isinstance(model, ItemModel)]
     assert len(good) >= 0.98 * len(found)
     for model in good[::7]:
@@ -33,17 +38,17 @@ def test_nearly_every_gold_draft_is_accepted_and_its_items_are_verified() -> Non
     [
         (lambda draft: "", "theme"),
         (lambda draft: "nonsense", "mark"),
-        (lambda draft: f"{draft}; dinosaur=x", "mark"),
-        (lambda draft: f"{draft}; place=a shop nobody spoke of", "word"),
+        (lambda draft: f"{draft}; dinosaur=W1", "mark"),
+        (lambda draft: f"{draft}; place=W99", "word"),
+        (lambda draft: f"{draft}; place=the shop", "word"),
         (lambda draft: f"{draft}; {draft}", "word"),
+        (lambda draft: f"{draft}; place=W1", "word"),
         (lambda draft: "place=", "word"),
         (lambda draft: "place={a}", "word"),
-        (lambda draft: "place=has", "word"),
-        (lambda draft: f"{draft}; place=more", "word"),
     ],
 )
 def test_a_draft_that_cannot_be_trusted_is_named(spoil: Callable[[str], str], code: str) -> None:
-    exercise = next(one for one in EXERCISES if one.id.startswith("comparison/more:en"))
+    exercise = next(one for one in EXERCISES if one.split == "test" and one.id.startswith("comparison/more:en"))
     found = rethemed(exercise.model, spoil(exercise.draft), SPACE.words["en"], "space")
     assert not isinstance(found, ItemModel)
     assert code in {finding.code for finding in found}
@@ -77,7 +82,7 @@ def test_a_chinese_measure_word_follows_the_noun_that_it_counts() -> None:
 
 
 def test_a_learners_own_word_cannot_change_what_is_asked() -> None:
-    exercise = next(one for one in EXERCISES if one.id.startswith("comparison/more:en"))
+    exercise = next(one for one in EXERCISES if one.split == "test" and one.id.startswith("comparison/more:en"))
     found = rethemed(exercise.model, exercise.draft, dict(SPACE.words["en"]) | {"things": "fewer kilograms"}, "own")
     assert not isinstance(found, ItemModel)
     assert {finding.code for finding in found} >= {"relation", "unit"}
@@ -88,30 +93,35 @@ def test_words_that_are_left_over_are_seen() -> None:
     assert list(leftover(replace(model, text="Mia has {a} pens"), {"things": "pens", "A": "Tom"})) == ["pens"]
     assert list(leftover(replace(model, text="Tommy has {a} pensions"), {"things": "pens", "A": "Tom"})) == []
     assert list(leftover(replace(model, language="zh", text="小天有{a}支"), {"A": "小明", "m": "支"})) == []
-    assert draft_of({"A": "Tom", "things": "pens"}) == "A=Tom; things=pens"
 
 
-def test_test_words_and_templates_are_never_met_in_training() -> None:
+def test_a_student_sees_signs_for_whatever_a_problem_is_about() -> None:
+    model = next(one for one in EXERCISES if one.id.startswith("addition/get:en")).model
+    text = "Zoë's toy car costs ${a}. The café sells {b} toy cars. Toy cars are sold at the zoo."
+    asked = prompt_of(replace(model, text=text, steps=()))
+    assert asked == "en: W1's W2 W3 costs ${a}. The W4 W5 {b} W2 W6. W2 W6 are sold at the W7."
+    words = {"A": "Zoë", "thing": "toy car", "things": "toy cars", "place": "the zoo", "box": "jar"}
+    assert draft_of(replace(model, text=text, steps=()), words) == "A=W1; thing=W2 W3; things=W2 W6; place=W7"
+    chinese = replace(model, language="zh", text="小天有{a}颗宝石，又买了{b}颗。小天一共有多少颗宝石？", steps=())
+    assert prompt_of(chinese) == "zh: W1有{a}W2W3，又买了{b}W2。W1一共有多少W2W3？"
+    assert draft_of(chinese, {"A": "小天", "thing": "宝石", "m": "颗"}) == "A=W1; thing=W3; m=W2"
+
+
+def test_test_templates_are_never_met_in_training() -> None:
     train = [one for one in EXERCISES if one.split == "train"]
     test = [one for one in EXERCISES if one.split == "test"]
     for language in ("en", "zh"):
-        words = [
-            {
-                word
-                for one in part
-                if one.model.language == language
-                for slot, word in one.words.items()
-                if len(slot) > 2
-            }
-            for part in (train, test)
-        ]
-        assert not words[0] & words[1]
         new = {one.id.partition(":")[0] for one in test if one.kind == NEW and one.model.language == language}
         assert new
         assert not new & {one.id.partition(":")[0] for one in train if one.model.language == language}
     assert {one.kind for one in train} == {KNOWN}
     assert len({one.id for one in EXERCISES}) == len(EXERCISES)
-    assert prompt_of(train[0].model).startswith("en: ")
+
+
+def test_signs_in_training_are_numbered_by_chance_and_alike_in_prompt_and_draft() -> None:
+    train = [one for one in EXERCISES if one.split == "train"]
+    assert len({sign for one in train for sign in SIGN.findall(one.prompt)}) > 12
+    assert all(set(SIGN.findall(one.draft)) <= set(SIGN.findall(one.prompt)) for one in train)
 
 
 def test_the_same_seed_gives_the_same_exercises() -> None:

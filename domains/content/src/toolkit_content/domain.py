@@ -14,7 +14,7 @@ from pydantic import Field
 from toolkit.artifacts import BundleFile, Dataset, Evaluation, TeacherLabels, Violation
 from toolkit.errors import DataError
 from toolkit.hookspecs import hookimpl
-from toolkit.plan import CostPlan, GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
+from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
 from toolkit.protocols import Executor, Report, Service, Settings
 from toolkit.tasks.base import task_of
 from toolkit.text import ServedText, TextPredictor
@@ -96,7 +96,7 @@ def draft_plan(options: Options) -> Plan:
         domain=options.domain, task="text_generation", teacher=teacher,
         student=StudentPlan(vocabulary=1536, parameters=3_000_000), recipe=recipe,
         text=TextPlan(max_tokens=256, answer_tokens=112, knowledge="none"),
-        gate=GatePlan(small_sample="warn" if options.data is None else "refuse"), cost=CostPlan(),
+        gate=GatePlan(small_sample="warn" if options.data is None else "refuse"),
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def draft_plan(options: Options) -> Plan:
     return Plan(
         domain=options.domain, task="text_generation", teacher=TeacherPlan(name=NAME), recipe=recipe,
         student=StudentPlan(vocabulary=1536, parameters=3_000_000),
-        text=TextPlan(max_tokens=448, answer_tokens=160, knowledge="none"),
+        text=TextPlan(max_tokens=448, answer_tokens=64, knowledge="none"),
         gate=GatePlan(retain=0.9, small_sample="warn" if options.data is None else "refuse"),
     )  # fmt: skip
 

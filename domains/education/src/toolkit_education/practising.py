@@ -1,8 +1,6 @@
-"""What the embedded student practises on: the generators' own sentences, dressed in many words, and which words
-those are.
+"""What the embedded student practises on: the curriculum's own sentences, and which signs of them are what.
 
-Some words and some templates are kept for test, so that it is seen what a student makes of words, and of sentences,
-that it never met.
+Some templates are kept for test, so that it is seen what a student makes of sentences that it never met.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import random
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
@@ -21,51 +19,62 @@ from toolkit_education.generators.template import Template, build
 from toolkit_education.generators.themes import Theme
 from toolkit_education.items import ItemModel
 from toolkit_education.numerals import LANGUAGES
-from toolkit_education.retheming import MARK, draft_of, prompt_of
+from toolkit_education.retheming import draft_of, prompt_of, signs_of
+from toolkit_education.signs import MARK, SIGN
 
-KEPT = 4
-"""One word of so many is kept for test, and one template of twice as many."""
+KEPT = 8
+"""One template of so many is kept for test."""
 
-_SYLLABLES = tuple(f"{a}{b}" for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "el", "in", "or"))
-_SIGNS = "山水火木金石田禾竹米虫鱼鸟马牛羊犬衣布丝门车舟刀弓玉贝云雨雪风电光星日月天地江河湖海花草果瓜豆茶酒盐糖饼面油"
+MOST_SIGNS = 16
 
 KNOWN, NEW = "known-template", "new-template"
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A problem dressed in words, and which of them it says, by slot in the order of the theme."""
+    """A problem dressed in words, which of them it says by slot, and what a student is asked and is to say."""
 
     id: str
     model: ItemModel
     words: Mapping[str, str]
+    prompt: str
+    draft: str
     split: str
     kind: str
-
-    @property
-    def prompt(self) -> str:
-        return prompt_of(self.model)
-
-    @property
-    def draft(self) -> str:
-        """What a student is to say."""
-        return draft_of(self.words)
 
 
 def exercises(seed: int, *, dressings: int, tested: int) -> Iterator[Exercise]:
     """Of every template with a story, in both languages: so many dressings to learn from, and so many to test with."""
     for language in LANGUAGES:
         for place, template in enumerate(_stories(language)):
-            new = place % (2 * KEPT) == 2 * KEPT - 1
+            new = place % KEPT == KEPT - 1
             for number in range(tested if new else dressings + tested):
-                split = "test" if new or number >= dressings else "train"
-                rng = random.Random(f"{seed}/{template.key}/{language}/{number}")
-                words = _words(language, rng, kept=split == "test", made_up=split == "train" and number % 2 == 1)
+                train = not new and number < dressings
+                identity = f"{template.key}:{language}:{number}"
+                rng = random.Random(f"{seed}/{identity}")
+                words = _words(language, rng)
                 theme = Theme("given", MappingProxyType({language: words}))
+                model = build(template, template.levels[0], language, theme)
+                model = _shortened(model, rng) if train else model
+                spelt = {slot: word for slot, word in said(template, language, words).items() if signs_of(model, word)}
+                prompt, draft = prompt_of(model), draft_of(model, spelt)
+                if train:
+                    prompt, draft = _renumbered(prompt, draft, rng)
                 yield Exercise(
-                    f"{template.key}:{language}:{number}", build(template, template.levels[0], language, theme),
-                    said(template, language, words), split, NEW if new else KNOWN,
-                )  # fmt: skip
+                    identity, model, spelt, prompt, draft, "train" if train else "test", NEW if new else KNOWN
+                )
+
+
+def _shortened(model: ItemModel, rng: random.Random) -> ItemModel:
+    """The problem without some of its steps, so that no sentence is known by what stands beside it."""
+    return replace(model, steps=tuple(step for step in model.steps if rng.random() < 0.6))
+
+
+def _renumbered(prompt: str, draft: str, rng: random.Random) -> tuple[str, str]:
+    """Both with other numbers on the signs, so that a sign is known by its place in the sentence alone."""
+    signs = sorted(set(SIGN.findall(prompt)))
+    other = dict(zip(signs, rng.sample([f"W{n}" for n in range(1, MOST_SIGNS + 1)], len(signs)), strict=True))
+    return SIGN.sub(lambda sign: other[sign[0]], prompt), SIGN.sub(lambda sign: other[sign[0]], draft)
 
 
 def said(template: Template, language: str, words: Mapping[str, str]) -> Mapping[str, str]:
@@ -82,15 +91,11 @@ def _stories(language: str) -> Sequence[Template]:
     return [template for template in found if MARK.search(getattr(template, language)[0])]
 
 
-def _words(language: str, rng: random.Random, *, kept: bool, made_up: bool) -> Mapping[str, str]:
-    """A theme drawn from the vocabulary, out of the words that are kept for test or out of the others; or made up."""
+def _words(language: str, rng: random.Random) -> Mapping[str, str]:
+    """A theme drawn from the vocabulary."""
 
     def pick(name: str, many: int = 1) -> list[Any]:
-        if made_up:
-            return [_made_up(name, language, rng) for _ in range(many)]
-        words = _vocabulary()[language][name]
-        border = len(words) - len(words) // KEPT
-        return rng.sample(words[border:] if kept else words[:border], many)
+        return rng.sample(_vocabulary()[language][name], many)
 
     first, second = pick("people", 2)
     (thing, second_form), (other, other_form) = pick("things", 2)
@@ -102,20 +107,6 @@ def _words(language: str, rng: random.Random, *, kept: bool, made_up: bool) -> M
     if language == "zh":
         return plain | {"m": second_form, "om": other_form, "bm": box_form, "group": group[0], "gm": group[1]}
     return plain | {"things": second_form, "others": other_form, "boxes": box_form, "group": group}
-
-
-def _made_up(name: str, language: str, rng: random.Random) -> Any:
-    """A word that nobody knows, of the form that the vocabulary's have."""
-    if language == "zh":
-        word = "".join(rng.sample(_SIGNS, rng.choice((2, 2, 3))))
-        return [word, rng.choice("个只张本支块颗枚件份")] if name in ("things", "boxes", "groups") else word
-    word = "".join(rng.choice(_SYLLABLES) for _ in range(rng.choice((2, 2, 3))))
-    if name == "people":
-        return word.capitalize()
-    if name in ("things", "boxes"):
-        several = f"{word} {rng.choice(_SYLLABLES)}{rng.choice(_SYLLABLES)}" if rng.random() < 0.25 else word
-        return [several, f"{several}{'es' if several.endswith(('s', 'x')) else 's'}"]
-    return f"{word}s" if name == "groups" else f"the {word}" if name == "places" else word
 
 
 @lru_cache(maxsize=1)

@@ -1,31 +1,27 @@
 """Re-theming: which words of a problem are its people, things and places, and the problem with a learner's own instead.
 
-A student reads a problem and names the words by slot; the words are exchanged here, sentence by sentence, so no
-sentence is ever written anew. What comes out counts only where `alignment` proves that the arithmetic is the same.
-Numbers stay placeholders throughout: the student sees none and writes none.
+A student reads a problem with signs for its words and names the signs by slot. The words are exchanged here, sentence
+by sentence; no sentence is ever written anew, and what comes out counts only where `alignment` proves that the
+arithmetic is the same. Numbers stay placeholders throughout: the student sees none and writes none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
 
 from toolkit_education.alignment import align
-from toolkit_education.generators import templates
 from toolkit_education.items import ItemModel
+from toolkit_education.signs import COUNTERS, MARK, MEASURES, key, signed
 from toolkit_education.verify import Finding
 
 PARTS, PAIRS, IS = " || ", "; ", "="
 """Between the problem and the sentences of its steps; between the words of a draft; between a slot and its word."""
 
-MARK = re.compile(r"\[(\w+)\]")
-LONGEST_WORD = 40
-MEASURES = {"m": "thing", "om": "other", "bm": "box", "gm": "group"}
-"""Chinese measure words by slot, and the slot of the noun that each counts."""
+LONGEST_WORD, THE = 40, "the "
 
-_COUNTED = re.compile(r"(?<=[}少几每一二两半])")
+_COUNTED = re.compile(rf"(?<=[}}{COUNTERS}])")
 _ARTICLE = re.compile(r"\b(a|an) (?=([A-Za-z]))", re.IGNORECASE)
 
 
@@ -36,12 +32,20 @@ def source_of(model: ItemModel) -> str:
 
 def prompt_of(model: ItemModel) -> str:
     """What a student is asked."""
-    return f"{model.language}: {source_of(model)}"
+    return f"{model.language}: {signed(source_of(model), model.language)[0]}"
 
 
-def draft_of(words: Mapping[str, str]) -> str:
-    """Words by slot, as a student is to name them."""
-    return PAIRS.join(f"{slot}{IS}{word}" for slot, word in words.items())
+def draft_of(model: ItemModel, words: Mapping[str, str]) -> str:
+    """Words by slot, as a student is to name them; those that have no sign are left out."""
+    pairs = {slot: signs_of(model, word) for slot, word in words.items()}
+    return PAIRS.join(f"{slot}{IS}{signs}" for slot, signs in pairs.items() if signs)
+
+
+def signs_of(model: ItemModel, word: str) -> str:
+    """The signs that stand for a word in what a student is asked; empty where none does."""
+    known = {key(said): sign for sign, said in signed(source_of(model), model.language)[1].items()}
+    parts = [word] if model.language == "zh" else word.removeprefix(THE).split()
+    return " ".join(known[key(part)] for part in parts) if all(key(part) in known for part in parts) else ""
 
 
 def rethemed(model: ItemModel, draft: str, words: Mapping[str, str], theme: str) -> ItemModel | tuple[Finding, ...]:
@@ -71,14 +75,16 @@ def rethemed(model: ItemModel, draft: str, words: Mapping[str, str], theme: str)
 def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[str, str] | tuple[Finding, ...]:
     """The draft's words by slot."""
     source, named = source_of(model), dict[str, str]()
+    known = signed(source, model.language)[1]
     for pair in filter(None, (one.strip() for one in draft.split(PAIRS.strip()))):
-        slot, sign, word = (one.strip() for one in pair.partition(IS))
+        slot, sign, signs = (one.strip() for one in pair.partition(IS))
         if not sign or slot not in words:
             return (Finding("mark", f"{pair!r} names no slot of the theme", "draft"),)
+        word = " ".join(known.get(one, "") for one in signs.split())
         if not is_word(word) or slot in named or not _pattern(word, model.language).search(source):
-            return (Finding("word", f"{word!r} is no word of the problem", "draft"),)
-        if _says_the_story(word, model.language) and slot not in MEASURES:
-            return (Finding("word", f"{word!r} tells what happens, and stays", "draft"),)
+            return (Finding("word", f"{signs!r} is no word of the problem", "draft"),)
+        if words[slot].startswith(THE) and f"{THE}{word}" in source:
+            word = f"{THE}{word}"
         if word in [said for other, said in named.items() if other not in MEASURES and not slot.startswith(other)]:
             return (Finding("word", f"{word!r} is named twice", "draft"),)
         named[slot] = word
@@ -90,21 +96,6 @@ def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[st
 def is_word(text: str) -> bool:
     """Letters and spaces only: nothing that could carry arithmetic or marks, and no more than a word or few."""
     return bool(text.strip()) and len(text) <= LONGEST_WORD and all(one.isalpha() or one in " -'’" for one in text)
-
-
-def _says_the_story(word: str, language: str) -> bool:
-    """Whether the curriculum's templates say the word themselves, whatever they are about."""
-    return word.lower() in _story(language) if language == "en" else any(word in piece for piece in _story(language))
-
-
-@lru_cache(maxsize=2)
-def _story(language: str) -> Set[str]:
-    """The words of all templates between their marks; Chinese ones, which nothing parts, as whole pieces."""
-    lines = (line for several in templates().values() for one in several for line in getattr(one, language))
-    pieces = {piece for line in lines for piece in re.split(r"\[\w+\]|\{[^{}]*\}", line)}
-    return (
-        pieces if language == "zh" else {word.lower() for piece in pieces for word in re.findall(r"[^\W\d_]+", piece)}
-    )
 
 
 def exchanged(text: str, named: Mapping[str, str], words: Mapping[str, str], language: str) -> str:
