@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import APIRouter
 from serving_parts import Files, bundle_files, expected, facts_of, golden, inspection, mean_model
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, PlanError, PluginError
@@ -50,8 +52,21 @@ def test_the_domain_learns_the_bundle(tmp_path: Path) -> None:
     assert seen == [{
         "id": "b-123", "version": "1.7", "product": "tiny", "domain": "tiny", "development_keys": True,
         "plan": {"domain": "tiny", "task": "image_classification"}, "classes": ("good", "scratch"),
-        "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5},
+        "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5}, "files": {},
     }]  # fmt: skip
+
+
+def test_a_domain_may_put_its_routes_together_from_others(tmp_path: Path) -> None:
+    def ask(bundle, predictor):  # type: ignore[no-untyped-def]
+        service, router = inspection(bundle, predictor), APIRouter()
+        router.include_router(service.routes)
+        return replace(service, routes=router)
+
+    files = Files(bundle_files())
+    app = assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=ask, tuning=Tuning())
+    assert app.openapi_schema is not None
+    assert "/v1/inspect" in app.openapi_schema["paths"]
+    assert "bearer" in app.openapi_schema["components"]["securitySchemes"]
 
 
 @pytest.mark.parametrize("shift", [0.002, np.nan])

@@ -69,7 +69,7 @@ def build_app(
     _add_operations(app, served, queue, metrics, page)
     app.include_router(service.routes)
     _add_errors(app)
-    known = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA, *(route.path for route in service.routes.routes)})
+    known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, occupancy=occupancy)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))

@@ -112,11 +112,11 @@ def test_chinese_is_read_as_well_as_english() -> None:
 
 def test_a_draft_is_the_text_with_marks_and_becomes_it_again() -> None:
     draft = draft_of(KETTLE, GOOD, ENGLISH)
-    assert draft == "The [brand] [model] is a red kettle. It holds [capacity]."
+    assert draft == "The [brand] [model] is a [colour] [category]. It holds [capacity]."
     assert text_of(KETTLE, draft, ENGLISH) == (GOOD, [])
     assert (
         prompt_of(KETTLE, Brief(), ENGLISH)
-        == "description, plain: [brand]; [model]; category=kettle; colour=red; [capacity]"
+        == "en description, plain: [brand]; [model]; [category]; [colour]; [capacity]"
     )
     text, faults = text_of(KETTLE, draft + " It weighs [weight]. [nonsense]", ENGLISH)
     assert text == GOOD + " It weighs ."

@@ -91,6 +91,7 @@ def draft_plan(options: Options) -> Plan:
     teacher = TeacherPlan(name="transformers", checkpoint=smollm2())
     recipe = RecipePlan(
         name="sequence", epochs=8, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
+        baseline=False,
     )  # fmt: skip
     return Plan(
         domain=options.domain, task="text_generation", teacher=teacher,

@@ -37,7 +37,7 @@ def prompt_of(product: Product, brief: Brief, pack: Pack) -> str:
     names = [name for name in pack.slots if name in product.attributes]
     names += [name for name in product.attributes if name not in pack.slots]
     facts = [_fact(pack, name, product.attributes[name]) for name in names]
-    return f"{brief.form}, {brief.tone}: {'; '.join(facts)}"
+    return f"{brief.language} {brief.form}, {brief.tone}: {'; '.join(facts)}"
 
 
 def _fact(pack: Pack, name: str, values: Sequence[str]) -> str:
@@ -47,10 +47,12 @@ def _fact(pack: Pack, name: str, values: Sequence[str]) -> str:
 def draft_of(product: Product, text: str, pack: Pack) -> str:
     """A text as a model should have drafted it: a mark for each copied value, its longest first."""
     draft = text
-    copied = [
-        (value, name) for name, values in product.attributes.items() if pack.slot(name).copied for value in values
-    ]
-    for value, name in sorted(copied, key=lambda pair: -len(pair[0])):
+    copied = {name: values for name, values in product.attributes.items() if pack.slot(name).copied}
+    for name, (value, *more) in copied.items():
+        if value in pack.slot(name).values and not more:
+            draft = pack.slot(name).values[value].sub(f"[{name}]", draft)
+    literally = [(value, name) for name, values in copied.items() for value in values]
+    for value, name in sorted(literally, key=lambda pair: -len(pair[0])):
         draft = literal(value).sub(f"[{name}]", draft)
     return draft
 
@@ -61,14 +63,14 @@ def text_of(product: Product, draft: str, pack: Pack) -> tuple[str, Sequence[Slo
     A mark of no attribute is an invention. A sentence that begins with a value begins with a capital.
     """
     unknown = [SlotFault("invented", name, name) for name in MARK.findall(draft) if name not in product.attributes]
-    text = _sentences(MARK.sub(lambda mark: _value(product.attributes, mark), draft))
+    text = _sentences(MARK.sub(lambda mark: _value(product.attributes, mark[1], pack), draft))
     return text, [*unknown, *faults_of(product, text, pack)]
 
 
-def _value(attributes: Mapping[str, tuple[str, ...]], mark: re.Match[str]) -> str:
-    """The next value of the attribute; without one, nothing."""
-    values = attributes.get(mark[1], ())
-    return SAID.join(values[:1])
+def _value(attributes: Mapping[str, tuple[str, ...]], name: str, pack: Pack) -> str:
+    """The attribute's value as it is written, or, where the pack knows values, its phrases; without one, nothing."""
+    values = attributes.get(name, ())
+    return SAID.join(pack.phrases_of(name, values)) if pack.slot(name).values else SAID.join(values[:1])
 
 
 def _sentences(text: str) -> str:

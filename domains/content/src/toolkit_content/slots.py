@@ -32,7 +32,7 @@ class Slot:
         values: how each known value may be put; in a text the first one that fits a place has it. Any other value is
             said as it is written.
         also: values that a value makes true too: whoever is rated 5 out of 5 is rated high.
-        copied: a model is not shown the values; they are put into its text as they are written.
+        copied: a model is not shown the values; they are put into its text, as they are written or in their phrases.
         cue: where a text speaks of the attribute at all, though no known value fits.
     """
 
@@ -57,6 +57,11 @@ class Pack:
 
     def slot(self, name: str) -> Slot:
         return self.slots.get(name) or Slot(name)
+
+    def phrases_of(self, name: str, values: Sequence[str]) -> Sequence[str]:
+        """How values of an attribute are put."""
+        known = self.phrases.get(name, {})
+        return [known.get(value, value) for value in values]
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def _plainly(name: str, product: Product, pack: Pack) -> str:
 
 def _phrased(sentence: str, product: Product, pack: Pack) -> str:
     def phrase(found: re.Match[str]) -> str:
-        values = product.attributes.get(found[1], ())
-        known = pack.phrases.get(found[1], {})
-        return SAID.join(known.get(value, value) for value in values)
+        if pack.slot(found[1]).copied:
+            return f"[{found[1]}]"
+        return SAID.join(pack.phrases_of(found[1], product.attributes.get(found[1], ())))
 
     return _PHRASE.sub(phrase, sentence)

@@ -6,6 +6,7 @@ Some templates are kept for test, so that it is seen what a student makes of sen
 from __future__ import annotations
 
 import random
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,64 +21,84 @@ from toolkit_education.generators.themes import Theme
 from toolkit_education.items import ItemModel
 from toolkit_education.numerals import LANGUAGES
 from toolkit_education.retheming import draft_of, prompt_of, signs_of
-from toolkit_education.signs import MARK, SIGN
+from toolkit_education.signs import MARK, MEASURES
 
-KEPT = 8
+KEPT = 4
 """One template of so many is kept for test."""
 
-MOST_SIGNS = 16
 
-KNOWN, NEW = "known-template", "new-template"
+_SENTENCE = re.compile(r"[^.?。？]+[.?。？]?")
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """A problem dressed in words, which of them it says by slot, and what a student is asked and is to say."""
+    """A problem dressed in words, and which of them it says, by slot in the order of the theme."""
 
     id: str
     model: ItemModel
     words: Mapping[str, str]
-    prompt: str
-    draft: str
     split: str
-    kind: str
+
+    @property
+    def template(self) -> str:
+        return self.id.rpartition(":")[0]
+
+    @property
+    def prompt(self) -> str:
+        return prompt_of(self.model)
+
+    @property
+    def draft(self) -> str:
+        """What a student is to say."""
+        return draft_of(self.model, self.words)
 
 
 def exercises(seed: int, *, dressings: int, tested: int) -> Iterator[Exercise]:
-    """Of every template with a story, in both languages: so many dressings to learn from, and so many to test with."""
+    """Of every template with a story, in both languages: so many dressings to learn from, or so many to test with."""
     for language in LANGUAGES:
-        for place, template in enumerate(_stories(language)):
-            new = place % KEPT == KEPT - 1
-            for number in range(tested if new else dressings + tested):
-                train = not new and number < dressings
+        stories = _stories(language)
+        learnt = [template for place, template in enumerate(stories) if place % KEPT < KEPT - 1]
+        for template in stories:
+            for number in range(dressings if template in learnt else tested):
                 identity = f"{template.key}:{language}:{number}"
                 rng = random.Random(f"{seed}/{identity}")
                 words = _words(language, rng)
-                theme = Theme("given", MappingProxyType({language: words}))
-                model = build(template, template.levels[0], language, theme)
-                model = _shortened(model, rng) if train else model
-                spelt = {slot: word for slot, word in said(template, language, words).items() if signs_of(model, word)}
-                prompt, draft = prompt_of(model), draft_of(model, spelt)
-                if train:
-                    prompt, draft = _renumbered(prompt, draft, rng)
-                yield Exercise(
-                    identity, model, spelt, prompt, draft, "train" if train else "test", NEW if new else KNOWN
-                )
+                if template in learnt:
+                    other = rng.choice(learnt) if number % 2 else template
+                    model = _mixed(template, other, language, words, rng)
+                    told = said(template, language, words) | said(other, language, words)
+                    yield Exercise(identity, model, _left(model, told), "train")
+                else:
+                    model = _built(template, language, words)
+                    yield Exercise(identity, model, _left(model, said(template, language, words)), "test")
 
 
-def _shortened(model: ItemModel, rng: random.Random) -> ItemModel:
-    """The problem without some of its steps, so that no sentence is known by what stands beside it."""
-    return replace(model, steps=tuple(step for step in model.steps if rng.random() < 0.6))
+def _left(model: ItemModel, told: Mapping[str, str]) -> Mapping[str, str]:
+    """Those words that a problem still says; a measure word goes with its noun."""
+    found = {slot: word for slot, word in told.items() if signs_of(model, word)}
+    return {slot: word for slot, word in found.items() if MEASURES.get(slot, slot) in found}
 
 
-def _renumbered(prompt: str, draft: str, rng: random.Random) -> tuple[str, str]:
-    """Both with other numbers on the signs, so that a sign is known by its place in the sentence alone."""
-    signs = sorted(set(SIGN.findall(prompt)))
-    other = dict(zip(signs, rng.sample([f"W{n}" for n in range(1, MOST_SIGNS + 1)], len(signs)), strict=True))
-    return SIGN.sub(lambda sign: other[sign[0]], prompt), SIGN.sub(lambda sign: other[sign[0]], draft)
+def _mixed(
+    template: Template, other: Template, language: str, words: Mapping[str, str], rng: random.Random
+) -> ItemModel:
+    """Some sentences of one template, or of two: so no sentence is known by what stands beside it."""
+    model, second = _built(template, language, words), _built(other, language, words)
+    texts = [model.text] if other is template else [model.text, second.text]
+    sentences = [one.strip() for text in texts for one in _SENTENCE.findall(text) if rng.random() < 0.8]
+    steps = model.steps if other is template else [*model.steps, *second.steps]
+    joint = " " if language == "en" else ""
+    return replace(
+        model, text=joint.join(sentences) or model.text, steps=tuple(step for step in steps if rng.random() < 0.5)
+    )
 
 
-def said(template: Template, language: str, words: Mapping[str, str]) -> Mapping[str, str]:
+def _built(template: Template, language: str, words: Mapping[str, str]) -> ItemModel:
+    theme = Theme("given", MappingProxyType({language: words}))
+    return build(template, template.levels[0], language, theme)
+
+
+def said(template: Template, language: str, words: Mapping[str, str]) -> dict[str, str]:
     """Those of a theme's words that a template says."""
     marks = {mark for line in getattr(template, language) for mark in MARK.findall(line)}
     marks |= {mark[:1].lower() + mark[1:] for mark in marks - set(words)}

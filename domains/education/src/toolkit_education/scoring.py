@@ -22,7 +22,7 @@ SHOWN_REASONS = 12
 
 def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapping[str, Exercise]) -> Evaluation:
     """`accuracy`: the share of first drafts that, filled with another theme's words, ask the same as before, and in
-    which none of the old words is left; by language and by whether the template was met in training."""
+    which none of the old words is left. No template of theirs was met in training."""
     rows = list(dataset.split("test"))
     requests = [GenerationRequest(row.id, row.inputs["messages"], plan.text.answer_tokens) for row in rows]
     pieces: dict[str, list[str]] = defaultdict(list)
@@ -58,8 +58,8 @@ def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[s
     ):
         reasons = [f"left over: {min(words)}"]
     return {
-        "id": identity, "group": group, "task": f"{language}, {exercise.kind}", "truth": exercise.draft, "raw": draft,
-        "predicted": found.text if isinstance(found, ItemModel) else draft, "right": not reasons, "hits": "",
-        "text": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
+        "id": identity, "group": group, "task": language, "truth": exercise.draft, "text": draft, "hits": "",
+        "predicted": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
+        "right": not reasons,
         "reasons": [reason.partition(":")[0] for reason in reasons],
     }  # fmt: skip
