@@ -189,6 +189,16 @@ def test_the_licence_of_a_gguf_file_is_what_the_card_beside_it_states(tmp_path: 
     assert (record.licence, record.distillation, record.licence_text) == ("Apache-2.0", "allowed", "The text.")
 
 
+def test_the_licence_of_a_gguf_file_is_what_its_metadata_state(tmp_path: Path) -> None:
+    written = pytest.importorskip("gguf", reason="needs the extra gguf").GGUFWriter(tmp_path / "small.gguf", "llama")
+    written.add_license("apache-2.0")
+    written.write_header_to_file()
+    written.write_kv_data_to_file()
+    written.write_tensors_to_file()
+    written.close()
+    assert TransformersTeacher().record(text_plan(tmp_path / "small.gguf")).licence == "Apache-2.0"
+
+
 def test_the_fingerprint_of_a_gguf_file_is_its_own_and_not_its_neighbours(tmp_path: Path) -> None:
     teacher, file = TransformersTeacher(), gguf(tmp_path / "small.gguf")
     before = teacher.fingerprint(text_plan(file))

@@ -62,7 +62,7 @@ def draft_plan(options: Options) -> Plan:
     """A small student from nothing, which learns to re-theme the curriculum's problems. Its teacher is exact, and it is
     tested on templates that it never met: therefore it need retain less than others."""
     recipe = RecipePlan(
-        name="sequence", epochs=8, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
+        name="sequence", epochs=10, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
         baseline=False,
     )  # fmt: skip
     return Plan(

@@ -21,7 +21,7 @@ from toolkit_education.generators.themes import Theme
 from toolkit_education.items import ItemModel
 from toolkit_education.numerals import LANGUAGES
 from toolkit_education.retheming import draft_of, prompt_of, signs_of
-from toolkit_education.signs import MARK, MEASURES
+from toolkit_education.signs import MARK
 
 KEPT = 4
 """One template of so many is kept for test."""
@@ -59,24 +59,17 @@ def exercises(seed: int, *, dressings: int, tested: int) -> Iterator[Exercise]:
         stories = _stories(language)
         learnt = [template for place, template in enumerate(stories) if place % KEPT < KEPT - 1]
         for template in stories:
-            for number in range(dressings if template in learnt else tested):
+            train = template in learnt
+            for number in range(dressings if train else tested):
                 identity = f"{template.key}:{language}:{number}"
                 rng = random.Random(f"{seed}/{identity}")
                 words = _words(language, rng)
-                if template in learnt:
-                    other = rng.choice(learnt) if number % 2 else template
-                    model = _mixed(template, other, language, words, rng)
-                    told = said(template, language, words) | said(other, language, words)
-                    yield Exercise(identity, model, _left(model, told), "train")
-                else:
-                    model = _built(template, language, words)
-                    yield Exercise(identity, model, _left(model, said(template, language, words)), "test")
-
-
-def _left(model: ItemModel, told: Mapping[str, str]) -> Mapping[str, str]:
-    """Those words that a problem still says; a measure word goes with its noun."""
-    found = {slot: word for slot, word in told.items() if signs_of(model, word)}
-    return {slot: word for slot, word in found.items() if MEASURES.get(slot, slot) in found}
+                other = rng.choice(learnt) if train and number % 2 else template
+                model = _mixed(template, other, language, words, rng) if train else _built(template, language, words)
+                told = said(template, language, words) | said(other, language, words)
+                left = {slot: word for slot, word in told.items() if signs_of(model, word)}
+                if left:
+                    yield Exercise(identity, model, left, "train" if train else "test")
 
 
 def _mixed(

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from toolkit_education.alignment import align
 from toolkit_education.items import ItemModel
-from toolkit_education.signs import COUNTERS, MARK, MEASURES, key, signed
+from toolkit_education.signs import COUNTERS, MARK, MEASURES, SIGN, key, measure_words, signed
 from toolkit_education.verify import Finding
 
 PARTS, PAIRS, IS = " || ", "; ", "="
@@ -80,17 +80,29 @@ def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[st
         slot, sign, signs = (one.strip() for one in pair.partition(IS))
         if not sign or slot not in words:
             return (Finding("mark", f"{pair!r} names no slot of the theme", "draft"),)
+        if SIGN.fullmatch(signs) and signs not in known:
+            continue  # it names nothing
         word = " ".join(known.get(one, "") for one in signs.split())
         if not is_word(word) or slot in named or not _pattern(word, model.language).search(source):
             return (Finding("word", f"{signs!r} is no word of the problem", "draft"),)
         if words[slot].startswith(THE) and f"{THE}{word}" in source:
             word = f"{THE}{word}"
-        if word in [said for other, said in named.items() if other not in MEASURES and not slot.startswith(other)]:
+        if word in [said for other, said in named.items() if not slot.startswith(other)]:
             return (Finding("word", f"{word!r} is named twice", "draft"),)
         named[slot] = word
-    if not set(named) - set(MEASURES):
+    if not named:
         return (Finding("theme", "the draft names no word", "draft"),)
-    return named
+    return named | (_measures(source, named) if model.language == "zh" else {})
+
+
+def _measures(source: str, named: Mapping[str, str]) -> Mapping[str, str]:
+    """The measure words that stand before the named nouns, by slot."""
+    found = dict[str, str]()
+    for slot, noun in MEASURES.items():
+        if noun in named:
+            before = re.search(rf"{_COUNTED.pattern}(.){re.escape(named[noun])}", source)
+            found |= {slot: before[1]} if before and before[1] in measure_words() else {}
+    return found
 
 
 def is_word(text: str) -> bool:

@@ -56,7 +56,7 @@ def _english(word: str, sign: Callable[[str], str]) -> str:
 
 def _parted(text: str, known: Set[str], *, counted: bool) -> Iterator[tuple[str, bool]]:
     """Chinese text in parts, and whether each is new: known words, what the templates say, the longest first, and
-    what they do not; measure words apart. `counted`: a number stands before the text."""
+    what they do not; measure words, which stay, apart. `counted`: a number stands before the text."""
     place, new = 0, ""
     while place < len(text):
         word, said = _longest(text, place, known), _longest(text, place, _story("zh"))
@@ -67,7 +67,7 @@ def _parted(text: str, known: Set[str], *, counted: bool) -> Iterator[tuple[str,
             yield new, True
             new = ""
         if part:
-            yield part, bool(word or measure)
+            yield part, bool(word)
         else:
             new += text[place]
         place += len(part) or 1

@@ -146,9 +146,10 @@ def _gguf_licence(file: Path) -> str:
     """What a .gguf file's own metadata state as general.license (ggml, docs/gguf.md)."""
     try:
         from gguf import GGUFReader
-    except ImportError:
-        return ""  # reading the teacher will say what is missing
-    field = GGUFReader(file).get_field("general.license")
+
+        field = GGUFReader(file).get_field("general.license")
+    except (ImportError, ValueError, IndexError):
+        return ""  # reading the teacher will say what is missing or broken
     return "" if field is None else _spdx(str(field.contents()))
 
 
