@@ -90,7 +90,7 @@ def draft_plan(options: Options) -> Plan:
     """A small student from nothing, which counts in the words of the packs; SmolLM2 teaches where it is installed."""
     teacher = TeacherPlan(name="transformers", checkpoint=smollm2())
     recipe = RecipePlan(
-        name="sequence", epochs=8, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
+        name="sequence", epochs=6, batch_size=8, learning_rate=2e-3, weight_decay=0.05, teacher_weight=0.0,
         baseline=False,
     )  # fmt: skip
     return Plan(

@@ -85,8 +85,12 @@ def _chosen(
     fitting = [one for one, needs in says.items() if needs & left and needs - left <= _names(product)]
     if not fitting:
         return None
-    best = max(fitting, key=lambda one: len(says[one] & left))
-    sentence = best if draw is None else fitting[int(draw.integers(len(fitting)))]
+    if draw is None:
+        sentence = max(fitting, key=lambda one: len(says[one] & left))
+    else:  # as the attributes come, which is what a student can follow; one of their sentences by chance
+        first = next(name for name in product.attributes if any(name in says[one] & left for one in fitting))
+        fitting = [one for one in fitting if first in says[one]]
+        sentence = fitting[int(draw.integers(len(fitting)))]
     left -= says[sentence]
     return sentence
 
