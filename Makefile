@@ -52,7 +52,7 @@ bench-tutor: .venv/.installed
 	$(BIN)/python tests/bench/tutor.py
 
 bench-copy: .venv/.installed
-	$(BIN)/python tests/bench/copy.py
+	$(BIN)/python tests/bench/copywriting.py
 
 bench-distil: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl

@@ -1,6 +1,6 @@
 """`make bench-copy`: restaurant copy on E2E's cleaned rows, from attributes to served texts.
 
-    python tests/bench/copy.py [--served N] [--tested N]
+    python tests/bench/copywriting.py [--served N] [--tested N]
 
 The domain content is deployed on ../shared/data/content/e2e-cleaned with the pack `restaurant`, once on texts that the
 pack finds faithful and once on all. Of each student: slot errors and BLEU of first drafts on every test product, as the
