@@ -123,8 +123,8 @@ def require_hardware(plan: Plan, dataset: Dataset) -> HardwareBudget | None:
 
 @hookspec(firstresult=True)
 def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service | None:
-    """The routes of an installed student. `bundle` holds its id, plan, classes, thresholds, and the `files` that
-    `package` gave it, decrypted in RAM."""
+    """The routes of an installed student. `bundle` holds its id, plan, classes, thresholds, the `metrics` that it was
+    measured at, and the `files` that `package` gave it, decrypted in RAM."""
 
 
 # --- collected ---------------------------------------------------------------------------------------------------

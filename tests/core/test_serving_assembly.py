@@ -52,7 +52,7 @@ def test_the_domain_learns_the_bundle(tmp_path: Path) -> None:
     assert seen == [{
         "id": "b-123", "version": "1.7", "product": "tiny", "domain": "tiny", "development_keys": True,
         "plan": {"domain": "tiny", "task": "image_classification"}, "classes": ("good", "scratch"),
-        "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5}, "files": {},
+        "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5}, "metrics": {}, "files": {},
     }]  # fmt: skip
 
 
@@ -106,6 +106,9 @@ def test_files_that_are_not_what_their_role_says_are_refused(role: str, data: by
 def test_a_missing_file_is_named_and_thresholds_may_be_missing() -> None:
     files = bundle_files()
     assert facts_of(Files({role: data for role, data in files.items() if role != "thresholds"})).thresholds == {}
+    assert facts_of(Files(files)).metrics == {}
+    measured = {"accuracy": {"value": 0.9}}
+    assert facts_of(Files(bundle_files(reference=json.dumps({"metrics": measured}).encode()))).metrics == measured
     with pytest.raises(IntegrityError, match="classes"):
         facts_of(Files({role: data for role, data in files.items() if role != "classes"}))
 

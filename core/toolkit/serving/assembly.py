@@ -37,7 +37,8 @@ class BundleFacts:
     """What a domain's `serve` learns of the bundle, as a mapping of these names.
 
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
-    `files` are those that the domain packed itself, by role.
+    `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
+    itself, by role.
     """
 
     id: str
@@ -51,6 +52,7 @@ class BundleFacts:
     channels: int | None
     sample: bool
     thresholds: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
 
 
@@ -68,7 +70,8 @@ class Tuning:
 def read_facts(
     files: SealedFiles, *, bundle: str, version: str, product: str, domain: str, development_keys: bool
 ) -> BundleFacts:
-    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds`.
+    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds` and
+    `reference`.
 
     Raises:
         IntegrityError: a file is missing or not what its role says.
@@ -83,6 +86,7 @@ def read_facts(
             channels=labels["channels"],
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
+            metrics=_json(files, "reference", optional=True).get("metrics", {}),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:

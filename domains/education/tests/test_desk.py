@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.practising import said
 from toolkit_education.records import model_from_record
 from toolkit_education.retheming import draft_of, prompt_of
-from toolkit_education.service import education_service
+from toolkit_education.service import desk_of, education_service
 
 ART = theme("art").words
+DRAGONS = {"A": "Zed", "thing": "dragon", "things": "dragons"}
+BANK = by_place([replace(one, source="own", id=f"own/{one.id}") for one in models("two_step_problems", 2, "en", "art")])
 GOLD = {
     prompt_of(model): draft_of(model, said(template, language, ART[language]))
     for skill, several in templates().items()
@@ -72,6 +74,14 @@ def served(desk: Desk, learner: str = "", **wanted: Any) -> Any:
     return asyncio.run(desk.serve(learner, Wanted(**wanted)))
 
 
+def of_bank(desk: Desk, **wanted: Any) -> Sequence[Any]:
+    """Those of many problems served that are the bank's."""
+    found = [served(desk, skill="two_step_problems", level=2, seed=n, **wanted) for n in range(16)]
+    ours = [one for one in found if one.item.model.startswith("own/")]
+    assert ours
+    return ours
+
+
 def test_what_is_served_is_verified_as_asked_and_never_the_same_twice(records: LearnerRecords) -> None:
     desk, learner = Desk(Student(), request, records, {}), records.enrol()
     seen = set()
@@ -94,24 +104,54 @@ def test_what_is_served_is_verified_as_asked_and_never_the_same_twice(records: L
         assert str(item.answer) not in json.dumps(found.problem()["provenance"])
 
 
-def test_a_learners_own_words_are_put_in_by_the_student_once_a_model(records: LearnerRecords) -> None:
-    student = Student()
+def test_a_generators_problem_takes_a_learners_own_words_without_the_student(records: LearnerRecords) -> None:
+    student = Student("nonsense")
     desk = Desk(student, request, records, {})
-    words = {"A": "Zed", "thing": "dragon", "things": "dragons"}
-    found = [served(desk, skill="two_step_problems", level=2, words=words, theme="art", seed=n) for n in range(12)]
+    found = [served(desk, skill="two_step_problems", level=2, words=DRAGONS, theme="art", seed=n) for n in range(12)]
+    assert {one.theming for one in found} == {"generator"}
+    assert all("Zed" in one.item.problem or "dragon" in one.item.problem for one in found)
+    assert student.asked == 0
+
+
+def test_words_that_would_change_what_is_asked_are_left_out(records: LearnerRecords) -> None:
+    desk = Desk(Student(), request, records, {})
+    words = {"thing": "half as many pen", "things": "half as many pens"}
+    found = [served(desk, skill="two_step_problems", level=2, words=words, seed=n) for n in range(12)]
+    assert {one.theming for one in found} == {"none"}
+    assert all("refused" in one.because and "half as many pen" not in one.item.problem for one in found)
+
+
+def test_a_banks_problem_takes_a_learners_own_words_by_the_student_once_a_model(records: LearnerRecords) -> None:
+    student = Student()
+    found = of_bank(Desk(student, request, records, BANK), words=DRAGONS)
     assert {one.theming for one in found} == {"student"}
     assert all("Zed" in one.item.problem or "dragon" in one.item.problem for one in found)
     assert student.asked == len({one.item.model.partition("~")[0] for one in found})
 
 
 @pytest.mark.parametrize("says", ["", "nonsense", "thing={a}", "things=W99", "A=W1; B=W1"])
-def test_a_student_that_cannot_be_trusted_falls_back_and_says_so(says: str, records: LearnerRecords) -> None:
-    desk = Desk(Student(says), request, records, {})
-    found = served(desk, skill="two_step_problems", level=2, words={"thing": "dragon", "things": "dragons"})
-    assert found.theming == "none"
-    assert "refused" in found.because
-    assert "dragon" not in found.item.problem
-    assert found.item.checks
+def test_a_draft_that_is_refused_leaves_the_problem_as_it_is_and_says_so(says: str, records: LearnerRecords) -> None:
+    for found in of_bank(Desk(Student(says), request, records, BANK), words=DRAGONS):
+        assert found.theming == "none"
+        assert "refused" in found.because
+        assert "dragon" not in found.item.problem
+        assert found.item.checks
+
+
+def test_a_student_whose_themes_make_no_sense_is_not_asked(tmp_path: Path) -> None:
+    plan = Plan(domain="education", task="text_generation").model_dump(mode="json")
+    plan["education"] = EducationPlan().model_dump(mode="json")
+    packed = "".join(json.dumps(as_record(one)) + "\n" for several in BANK.values() for one in several).encode()
+    for sense, by in ((0.89, {"none"}), (0.9, {"student"}), (None, {"none"})):
+        student = Student()
+        metrics = {"sense": {"value": sense}} if sense is not None else {}
+        bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": packed}, "metrics": metrics}
+        (tmp_path / str(sense)).mkdir()
+        desk = desk_of(tmp_path / str(sense), bundle, student)
+        found = of_bank(desk, words=DRAGONS)
+        assert {one.theming for one in found} == by
+        assert bool(student.asked) is (by == {"student"})
+        assert by == {"student"} or all("make sense" in one.because for one in found)
 
 
 def test_the_learner_model_chooses_and_moves_on_with_right_answers(records: LearnerRecords) -> None:
@@ -160,12 +200,15 @@ def test_nobodys_items_are_remembered_for_marking_and_a_strangers_are_not(record
         {"thing": "7 pens"},
         {"A": "[B]"},
         {"A": "<b>"},
+        {"box": "crate"},
     ],
 )
 def test_words_that_could_carry_more_than_a_word_are_refused(words: dict[str, str]) -> None:
     with pytest.raises(DataError):
         checked_words(words, "en")
     assert checked_words({"A": " Anne  Marie "}, "en") == {"A": "Anne Marie"}
+    assert checked_words({"thing": "魔方"}, "zh") == {"thing": "魔方", "m": "个"}
+    assert checked_words({"thing": "积木", "m": "块"}, "zh") == {"thing": "积木", "m": "块"}
 
 
 def test_a_folder_of_problems_becomes_a_bank(tmp_path: Path) -> None:
@@ -205,7 +248,7 @@ def app_of(site: Path) -> Any:
     plan = Plan(domain="education", task="text_generation").model_dump(mode="json")
     plan["education"] = EducationPlan().model_dump(mode="json")
     app = FastAPI()
-    bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": b""}}
+    bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": b""}, "metrics": {}}
     app.include_router(education_service(site, bundle, Student()).routes)
     _add_errors(app)
     return app

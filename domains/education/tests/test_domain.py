@@ -82,6 +82,7 @@ def test_gold_drafts_score_well_and_copies_and_nonsense_score_nothing(tmp_path: 
     dataset, known = prepared(plan, None, tmp_path / "dataset"), practised(plan)
     gold = domain.evaluate(plan, dataset, Saying({one.prompt: one.draft for one in known.values()}))
     assert gold.metrics["accuracy"].value > 0.97
+    assert gold.metrics["sense"].value == gold.metrics["accuracy"].value
     copied = {one.prompt: one.prompt.partition(": ")[2] for one in known.values()}
     assert domain.evaluate(plan, dataset, Saying(copied)).metrics["accuracy"].value == 0.0
     nonsense = domain.evaluate(plan, dataset, Saying({}))

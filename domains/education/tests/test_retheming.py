@@ -12,7 +12,7 @@ import pytest
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel, draw
 from toolkit_education.practising import exercises
-from toolkit_education.retheming import draft_of, exchanged, leftover, prompt_of, rethemed
+from toolkit_education.retheming import draft_of, exchanged, keeps_kinds, leftover, prompt_of, rethemed
 from toolkit_education.signs import SIGN
 from toolkit_education.verify import verify
 
@@ -124,3 +124,36 @@ def test_the_same_seed_gives_the_same_exercises() -> None:
     assert [(one.id, one.prompt, one.draft) for one in again] == [(one.id, one.prompt, one.draft) for one in EXERCISES]
     other = Counter(one.prompt for one in exercises(1, dressings=2, tested=1))
     assert sum((other & Counter(one.prompt for one in EXERCISES)).values()) < len(EXERCISES) / 2
+
+
+TRUTH = "A=W1; B=W2; thing=W3; things=W4; others=W5; place=W6 W7"
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        TRUTH,
+        "A=W2; B=W1; thing=W3; things=W4; others=W5; place=W6 W7",
+        "A=W1; B=W2; other=W3; others=W4; things=W5; place=W6 W7",
+        "A=W1; things=W4",
+    ],
+)
+def test_a_draft_keeps_kinds_whichever_of_two_is_the_first(draft: str) -> None:
+    assert keeps_kinds(TRUTH, draft)
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "",
+        "A=W3; B=W2",
+        "boxes=W4; things=W5",
+        "thing=W4; things=W3",
+        "thing=W3; others=W4; things=W5",
+        "things=W4; others=W3",
+        "place=W6",
+        "A=W8",
+    ],
+)
+def test_a_draft_that_makes_another_kind_of_a_word_keeps_none(draft: str) -> None:
+    assert not keeps_kinds(TRUTH, draft)

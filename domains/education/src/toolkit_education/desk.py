@@ -18,17 +18,20 @@ from typing import Any
 
 from toolkit.errors import DataError, Refused
 from toolkit.text import GenerationRequest, Message, ServedText
+from toolkit_education.alignment import align
 from toolkit_education.curriculum import curriculum
 from toolkit_education.generators import models as generated
+from toolkit_education.generators import themed
+from toolkit_education.generators.themes import Theme, themes
 from toolkit_education.generators.themes import theme as theme_named
-from toolkit_education.generators.themes import themes
 from toolkit_education.items import Item, ItemModel, as_record, draw
 from toolkit_education.learner import Choice, choose
 from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.marking import first_wrong_step, mark
 from toolkit_education.records import item_from_record
 from toolkit_education.retheming import LONGEST_WORD, is_word, prompt_of, rethemed
-from toolkit_education.verify import verified
+from toolkit_education.signs import MEASURES, PLURALS
+from toolkit_education.verify import Finding, verified
 
 RIGHT = ("right", "right_unit_missing")
 
@@ -85,10 +88,11 @@ class CurriculumSkills:
 @dataclass
 class Desk:
     """A site's tutor. `bank` are item models beside the generators', by skill, level and language; `drafts` keeps what
-    the student wrote to each model: it holds no numbers and no theme, so it is written once.
+    the student wrote to each of the bank's: it holds no numbers and no theme, so it is written once.
 
     Args:
         request: makes a request of messages.
+        mistrust: why the student's themes are not used; empty where they are.
         tries: draws of an item's numbers, before another model is taken.
     """
 
@@ -96,6 +100,7 @@ class Desk:
     request: Callable[..., GenerationRequest]
     records: LearnerRecords
     bank: Mapping[tuple[str, int, str], Sequence[ItemModel]]
+    mistrust: str = ""
     tries: int = 8
     drafts: dict[str, str] = field(default_factory=dict)
     nobodys: OrderedDict[str, Item] = field(default_factory=OrderedDict)
@@ -111,8 +116,8 @@ class Desk:
         choice = await asyncio.to_thread(self._choice, learner, wanted, now)
         rng = Random(secrets.randbits(64) if wanted.seed is None else wanted.seed)
         for model in self._models(choice, wanted, rng):
-            themed, by, because = await self._themed(model, wanted)
-            found = await asyncio.to_thread(self._drawn, learner, themed, choice, rng, now)
+            dressed, by, because = await self._themed(model, wanted)
+            found = await asyncio.to_thread(self._drawn, learner, dressed, choice, rng, now)
             if found is not None:
                 return Served(found, choice, by, because)
         raise DataError(
@@ -192,14 +197,21 @@ class Desk:
             return model, "generator" if model.theme else "none", ""
         if not model.theme and model.source == "generator":
             return model, "none", "the problem has no story"
-        draft = self.drafts.get(model.id)
-        if draft is None:
-            draft = self.drafts[model.id] = await self._draft(model)
-        base = dict(theme_named(wanted.theme or next(iter(themes()))).words[wanted.language])
-        found = rethemed(model, draft, base | words, wanted.theme or "own")
+        base = theme_named(wanted.theme or model.theme or next(iter(themes()))).words[wanted.language]
+        theme = Theme(wanted.theme or "own", {wanted.language: {**base, **words}})
+        found: ItemModel | tuple[Finding, ...]
+        if model.source == "generator":  # which word stands where is known; a learner's "twice as many" is none
+            by, found = "generator", themed(model, theme)
+            found = align(model, found) or found
+        elif self.mistrust:
+            return model, "none", self.mistrust
+        else:
+            if model.id not in self.drafts:
+                self.drafts[model.id] = await self._draft(model)
+            by, found = "student", rethemed(model, self.drafts[model.id], theme.words[wanted.language], theme.id)
         if isinstance(found, ItemModel):
-            return found, "student", ""
-        return model, "none", f"the student's draft was refused: {found[0].message}"
+            return found, by, ""
+        return model, "none", f"the theme was refused: {found[0].message}"
 
     async def _draft(self, model: ItemModel) -> str:
         asked = self.request((Message("user", prompt_of(model)),))
@@ -240,7 +252,12 @@ def checked_words(words: Mapping[str, str], language: str) -> Mapping[str, str]:
             raise DataError(f"no slot is named {slot}", hint=f"Slots: {', '.join(known)}.")
         if not is_word(word):
             raise DataError(f"{word!r} is no word for {slot}", hint=f"Letters and spaces only, at most {LONGEST_WORD}.")
-    return {slot: " ".join(word.split()) for slot, word in words.items()}
+    alone = [pair for pair in PLURALS.items() if (pair[0] in words) != (pair[1] in words)]
+    if alone and language == "en":
+        one, other = alone[0]
+        raise DataError(f"{one} and {other} belong together", hint="Give a word's one and its many.")
+    counted = {measure: "个" for measure, slot in MEASURES.items() if slot in words} if language == "zh" else {}
+    return counted | {slot: " ".join(word.split()) for slot, word in words.items()}
 
 
 def by_place(models: Sequence[ItemModel]) -> Mapping[tuple[str, int, str], Sequence[ItemModel]]:

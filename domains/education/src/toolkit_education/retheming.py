@@ -13,13 +13,20 @@ from dataclasses import replace
 
 from toolkit_education.alignment import align
 from toolkit_education.items import ItemModel
-from toolkit_education.signs import COUNTERS, MARK, MEASURES, SIGN, key, measure_words, signed
+from toolkit_education.signs import COUNTERS, MARK, MEASURES, PLURALS, SIGN, key, measure_words, signed
 from toolkit_education.verify import Finding
 
 PARTS, PAIRS, IS = " || ", "; ", "="
 """Between the problem and the sentences of its steps; between the words of a draft; between a slot and its word."""
 
 LONGEST_WORD, THE = 40, "the "
+NUMBER = {**dict.fromkeys(PLURALS, False), **dict.fromkeys(PLURALS.values(), True), "group": True}
+"""Whether an English slot's word is of several."""
+
+_FIRSTS = {many: one for one, many in PLURALS.items()}
+_KINDS = {"B": "A", "other": "thing"}
+
+_SEVERAL = frozenset({"children", "people", "men", "women", "feet", "teeth", "mice", "geese", "sheep", "fish"})
 
 _COUNTED = re.compile(rf"(?<=[}}{COUNTERS}])")
 _ARTICLE = re.compile(r"\b(a|an) (?=([A-Za-z]))", re.IGNORECASE)
@@ -89,10 +96,12 @@ def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[st
             word = f"{THE}{word}"
         if word in [said for other, said in named.items() if not slot.startswith(other)]:
             return (Finding("word", f"{word!r} is named twice", "draft"),)
+        if model.language == "en" and slot in NUMBER and plural(word) != NUMBER[slot]:
+            return (Finding("number", f"{word!r} is not {'several' if NUMBER[slot] else 'one'}", "draft"),)
         named[slot] = word
     if not named:
         return (Finding("theme", "the draft names no word", "draft"),)
-    return named | (_measures(source, named) if model.language == "zh" else {})
+    return {**named, **(_measures(source, named) if model.language == "zh" else {})}
 
 
 def _measures(source: str, named: Mapping[str, str]) -> Mapping[str, str]:
@@ -103,6 +112,33 @@ def _measures(source: str, named: Mapping[str, str]) -> Mapping[str, str]:
             before = re.search(rf"{_COUNTED.pattern}(.){re.escape(named[noun])}", source)
             found |= {slot: before[1]} if before and before[1] in measure_words() else {}
     return found
+
+
+def plural(word: str) -> bool:
+    """Whether an English noun is of several, by its end."""
+    last = word.rpartition(" ")[2].lower()
+    return last in _SEVERAL or (last.endswith("s") and not last.endswith(("ss", "us")))
+
+
+def keeps_kinds(truth: str, draft: str) -> bool:
+    """Whether a draft gives each word a slot of the same kind as the truth: a person's to a person, one's to one of the
+    same two things throughout. Which of two persons or two things is the first does not matter."""
+    right = {signs: slot for slot, signs in _pairs(truth)}
+    theirs = dict[str, str]()
+    for slot, signs in _pairs(draft):
+        was = right.get(signs, "")
+        first, was_first = (_FIRSTS.get(one, one) for one in (slot, was))
+        alike = _KINDS.get(first, first) == _KINDS.get(was_first, was_first) and NUMBER.get(slot) == NUMBER.get(was)
+        if not alike or theirs.setdefault(first, was_first) != was_first:
+            return False
+    return bool(theirs)
+
+
+def _pairs(draft: str) -> Iterator[tuple[str, str]]:
+    """A draft's slots and the signs that it gives them."""
+    for pair in filter(None, (one.strip() for one in draft.split(PAIRS.strip()))):
+        slot, _, signs = (one.strip() for one in pair.partition(IS))
+        yield slot, signs
 
 
 def is_word(text: str) -> bool:

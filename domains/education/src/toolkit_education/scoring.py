@@ -1,4 +1,4 @@
-"""Scoring re-themed problems: first drafts that ask the same, and why the others do not."""
+"""Scoring re-themed problems: first drafts that ask the same, why the others do not, and which also make sense."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from toolkit.text import GenerationRequest, TextPredictor
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
 from toolkit_education.practising import Exercise
-from toolkit_education.retheming import leftover, rethemed
+from toolkit_education.retheming import keeps_kinds, leftover, rethemed
 
 SHOWN_REASONS = 12
 
 
 def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapping[str, Exercise]) -> Evaluation:
-    """`accuracy`: the share of first drafts that, filled with another theme's words, ask the same as before, and in
-    which none of the old words is left. No template of theirs was met in training."""
+    """Of first drafts, filled with another theme's words, on templates that were never met in training.
+
+    `accuracy`: the share that ask the same as before, and in which none of the old words is left. `sense`: the share of
+    those in which besides every word got another of its kind; nobody packs baskets into dragons.
+    """
     rows = list(dataset.split("test"))
     requests = [GenerationRequest(row.id, row.inputs["messages"], plan.text.answer_tokens) for row in rows]
     pieces: dict[str, list[str]] = defaultdict(list)
@@ -44,8 +47,11 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapp
 
 
 def _metrics(per_row: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Metric]:
-    flags = np.array([row["right"] for row in per_row])
-    return {"accuracy": clustered_share(flags, [row["group"] for row in per_row], seed=seed)}
+    groups = [row["group"] for row in per_row]
+    return {
+        name: clustered_share(np.array([row[flag] for row in per_row]), groups, seed=seed)
+        for name, flag in (("accuracy", "right"), ("sense", "sensible"))
+    }
 
 
 def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[str, Any]:
@@ -61,5 +67,6 @@ def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[s
         "id": identity, "group": group, "task": language, "truth": exercise.draft, "text": draft, "hits": "",
         "predicted": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
         "right": not reasons,
+        "sensible": not reasons and keeps_kinds(exercise.draft, draft),
         "reasons": [reason.partition(":")[0] for reason in reasons],
     }  # fmt: skip

@@ -32,12 +32,22 @@ def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedTe
     """
     from toolkit_education.routes import education_routes  # brings fastapi
 
-    manner = Manner.of(bundle)
-    desk = Desk(
-        predictor, manner.request, LearnerRecords(learners_of(site)), by_place(_bank(bundle["files"])),
-        bundle["plan"][SECTION]["most_tries"],
+    return Service(routes=education_routes(desk_of(site, bundle, predictor), Manner.of(bundle)))
+
+
+def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Desk:
+    """The site's tutor. Raises as `education_service` does."""
+    settings = bundle["plan"][SECTION]
+    return Desk(
+        predictor, Manner.of(bundle).request, LearnerRecords(learners_of(site)), by_place(_bank(bundle["files"])),
+        mistrust=_mistrust(bundle["metrics"], settings["least_sense"]), tries=settings["most_tries"],
     )  # fmt: skip
-    return Service(routes=education_routes(desk, manner))
+
+
+def _mistrust(metrics: Mapping[str, Mapping[str, Any]], least: float) -> str:
+    """Why the student's themes are not used; empty where they are."""
+    sense: float = metrics.get("sense", {}).get("value", 0.0)
+    return "" if sense >= least else f"{sense:.0%} of the student's themes make sense, and {least:.0%} are asked for"
 
 
 def learners_of(site: Path) -> Database:

@@ -17,6 +17,9 @@ MARK, SIGN = re.compile(r"\[(\w+)\]"), re.compile(r"W\d+")
 MEASURES = {"m": "thing", "om": "other", "bm": "box", "gm": "group"}
 """Chinese measure words by slot, and the slot of the noun that each counts."""
 
+PLURALS = {"thing": "things", "other": "others", "box": "boxes"}
+"""English slots of one, and the slots of several of the same."""
+
 COUNTERS, LONGEST_PIECE = "少几每一二两半", 8
 
 _WORD = re.compile(r"(?<!['’])[^\W\d_]+(?:-[^\W\d_]+)*")

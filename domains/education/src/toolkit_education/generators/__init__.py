@@ -23,12 +23,12 @@ from toolkit_education.generators import (
     whole_numbers,
 )
 from toolkit_education.generators.template import Template, build
+from toolkit_education.generators.themes import Theme, themes
 from toolkit_education.generators.themes import theme as theme_of
-from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
 from toolkit_education.numerals import LANGUAGES
 
-__all__ = ["models", "templates", "themes"]
+__all__ = ["models", "templates", "themed", "themes"]
 
 _STRANDS = (whole_numbers, number_sense, problems, parts, percents, measures, equations, geometry, data)
 
@@ -44,6 +44,13 @@ def models(skill: str, level: int, language: str, theme: str) -> tuple[ItemModel
         raise DataError(f"no language {language!r}", hint=f"Known: {', '.join(LANGUAGES)}.")
     words = theme_of(theme)
     return tuple(_built(one.key, level, language, words.id) for one in templates()[skill] if level in one.levels)
+
+
+def themed(model: ItemModel, theme: Theme) -> ItemModel:
+    """A generator's own model about another theme: exact, whatever its words are."""
+    key = "/".join(model.id.split("/")[:2])
+    template = next(one for one in templates()[model.skill] if one.key == key)
+    return build(template, model.level, model.language, theme)
 
 
 @lru_cache(maxsize=1)
