@@ -5,7 +5,7 @@ Records and types only. It knows neither how an answer is fetched nor what a goo
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "content_filter"]
 """Why an answer ends: by itself, cut off at the most tokens, or held back by the teacher's own filter."""
+
+
+Forced = Callable[[Sequence[int]], Sequence[int]]
+"""The tokens that must come next after those of an answer so far; none where the model is free."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,10 @@ class Logprobs:
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0."""
+    """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0.
+
+    With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -138,6 +145,7 @@ class GenerationRequest:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    calculator: bool = False
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,26 @@ def texts(predictor: Any, requests: list[GenerationRequest]) -> dict[str, tuple[
 QUESTIONS = ("one two", "two three four five six seven", "nine", "one one", "four two ten")
 
 
+def test_tokens_that_are_forced_stand_in_the_answer_of_either_runtime(
+    forms: dict[str, Any], torch_student: LanguagePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a calculator's are: behind the first word of an answer two others must come, and then it is free again."""
+    due = torch_student.model.tokenizer("five seven", add_special_tokens=False)["input_ids"]
+    for module in ("compiled", "predictors"):
+        calculating = f"toolkit.tasks.text_generation.{module}.calculating"
+        monkeypatch.setattr(calculating, lambda tokenizer: lambda said: due if len(said) == 1 else ())
+    compiled = opened(forms["fp32"], torch_student)
+    asked_for = asked(*QUESTIONS, calculator=True)
+    found = texts(compiled, asked_for)
+    assert found == texts(torch_student, asked_for)
+    free = texts(compiled, asked(*QUESTIONS))
+    assert all(text.split()[1:3] == ["five", "seven"] for text, _ in found.values())
+    assert all(text.split()[0] == free[name][0].split()[0] for name, (text, _) in found.items())
+    assert found != free
+    cut = [GenerationRequest("0", (Message("user", "one two"),), 2, calculator=True)]
+    assert texts(compiled, cut) == texts(torch_student, cut) == {"0": ("three five", "length")}
+
+
 @pytest.mark.parametrize(("name", "near"), [("fp32", 2e-5), ("int8", 0.2), ("int4", 1.5)])
 def test_a_form_says_of_every_token_what_torch_says(
     name: str, near: float, forms: dict[str, Any], torch_student: LanguagePredictor

@@ -353,8 +353,22 @@ def test_the_line_ends_with_an_answer_served_without_torch_and_is_kept(
             )
             assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "three"
         found = shell("evaluate", "--site", str(tmp_path / "site"), "--data", str(land.root / "rows"))
+        asked = ["--benchmark", str(land.root / "sums.jsonl"), "--tokens", "4", "--site", str(tmp_path / "site")]
+        (land.root / "sums.jsonl").write_text('{"question": "one two", "answer": "#### 3"}\n' * 3)
+        benchmark = shell("evaluate", *asked)
     assert found["metrics"]["accuracy"]["value"] >= 0.9
     assert {"token_accuracy", "log_loss"} <= set(found["metrics"])
+    assert [(one["form"], set(one["metrics"])) for one in benchmark["models"]] == [
+        ("installed", {"strict_match", "flexible_extract"})
+    ]
+    code, beside = toolkit("evaluate", *asked, "--teacher", "transformers", *land.words())
+    assert code == 0, beside
+    assert [one["form"] for one in beside["models"]] == ["installed", "teacher"]
+    assert beside["models"][0] == benchmark["models"][0]
+    assert [(row["id"], row["strict_match"]) for row in beside["models"][1]["per_row"]] == [
+        (f"sums/{number}", False) for number in range(3)
+    ]
+    assert toolkit("evaluate", "--site", str(tmp_path / "site"))[1]["error"]["hint"].startswith("Name a folder")
 
 
 @contextmanager

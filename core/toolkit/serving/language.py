@@ -22,7 +22,7 @@ import onnxruntime as ort
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.refusals import ModelFault
 from toolkit.serving.sessions import RUNTIME_ERRORS, session_of
-from toolkit.text import Finish
+from toolkit.text import Finish, Forced
 
 MODEL, CONFIG = "model.onnx", "genai_config.json"
 
@@ -39,12 +39,19 @@ Gone = Callable[[int], bool]
 
 @dataclass(frozen=True)
 class Drawn:
-    """How tokens are drawn: the likeliest where `temperature` is 0, else of the `top_p` likeliest, by `seed`."""
+    """How tokens are drawn: the likeliest where `temperature` is 0, else of the `top_p` likeliest, by `seed`; but where
+    one is `forced`, that one."""
 
     most: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    forced: Forced | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must be written by itself."""
+        return self.temperature > 0 or self.forced is not None
 
 
 class LanguageSession:
@@ -113,19 +120,19 @@ class LanguageSession:
         """What follows each prompt, as it comes: its place with a token, and in the end with why there is no other. The
         stop itself is not given. Of a place that is `gone` nothing more is written.
 
-        The likeliest answers are written side by side, drawn ones one after the other: on a CPU the engine has no seed
-        of its own for each.
+        The likeliest answers are written side by side; drawn ones, and those in which tokens may be forced, one after
+        the other: on a CPU the engine has no seed of its own for each, and takes no token from outside.
 
         Raises:
             ModelFault: a prompt and its answer are longer than the model's context, or the model failed on one.
         """
         for prompt, how in zip(prompts, drawn, strict=True):
             self.check_room(len(prompt), how.most)
-        likeliest = [place for place, how in enumerate(drawn) if not how.temperature]
+        likeliest = [place for place, how in enumerate(drawn) if not how.alone]
         try:
             yield from self._together(likeliest, prompts, drawn, gone)
             for place, how in enumerate(drawn):
-                if how.temperature:
+                if how.alone:
                     yield from self._alone(place, prompts[place], how, gone)
         except RuntimeError as error:
             raise ModelFault(f"the model failed on a prompt: {error}", hint="Compare it with the model's.") from error
@@ -179,21 +186,26 @@ class LanguageSession:
         self, place: int, prompt: Sequence[int], how: Drawn, gone: Gone
     ) -> Iterator[tuple[int, int | None, Finish | None]]:
         settings = self._genai.GeneratorParams(self._model)
-        settings.set_search_options(
-            do_sample=True, temperature=how.temperature, top_p=how.top_p, top_k=0, random_seed=how.seed % 2**31,
-            max_length=len(prompt) + how.most,
-        )  # fmt: skip
+        drawing: dict[str, Any] = {}
+        if how.temperature:
+            drawing = {"do_sample": True, "temperature": how.temperature, "top_p": how.top_p, "top_k": 0}
+        settings.set_search_options(max_length=len(prompt) + how.most, random_seed=how.seed % 2**31, **drawing)
         writing = self._genai.Generator(self._model, settings)
         writing.append_tokens(np.asarray(prompt, np.int32))
-        for _ in range(how.most):
+        said: list[int] = []
+        while len(said) < how.most:
             if gone(place):
                 return
-            writing.generate_next_token()
-            token = int(writing.get_next_tokens()[0])
-            if token in self._stops:
+            if how.forced and (due := list(how.forced(said))[: how.most - len(said)]):
+                writing.append_tokens(np.asarray(due, np.int32))
+            else:
+                writing.generate_next_token()
+                due = [int(writing.get_next_tokens()[0])]
+            if due[0] in self._stops:
                 yield place, None, "stop"
                 return
-            yield place, token, None
+            said += due
+            yield from ((place, token, None) for token in due)
         yield place, None, "length"
 
     def after(self, ids: Sequence[int]) -> np.ndarray:

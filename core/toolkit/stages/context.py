@@ -39,7 +39,7 @@ class Context:
     @property
     def journal(self) -> Path:
         """Where what this teacher writes is kept, for every run of this home."""
-        return self.workspace.home / "answers" / self.teacher.fingerprint(self.plan)[:32]
+        return journal_of(self.workspace.home, self.teacher, self.plan)
 
     @property
     def executor(self) -> Executor:
@@ -53,6 +53,11 @@ class Context:
     @property
     def profile(self) -> tuple[HardwareProfile, Target]:
         return self.plugins.profiles()[self.plan.target.profile]
+
+
+def journal_of(home: Path, teacher: AnyTeacher, plan: Plan) -> Path:
+    """Where a home keeps what a teacher writes."""
+    return home / "answers" / teacher.fingerprint(plan)[:32]
 
 
 Upstream = Mapping[str, Artifact]

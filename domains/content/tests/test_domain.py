@@ -18,6 +18,7 @@ from toolkit.errors import DataError
 from toolkit.plan import Options, Plan
 from toolkit.protocols import PredictorFacts
 from toolkit.resolve import Layer, draft_layer, resolve
+from toolkit.seal.manifest import check_role
 from toolkit.testing.domains import alone
 from toolkit.text import Completion, GenerationRequest, Message, Prompt, Sampling, TextDelta
 from toolkit.text_teachers import record_of
@@ -181,9 +182,10 @@ def test_the_rules_travel_with_the_model(tmp_path: Path) -> None:
     dataset = prepared(plan, None, tmp_path / "dataset")
     files = {file.role: file for file in domain.package(plan, dataset)}
     assert set(files) == {
-        "content/pack-en.toml", "content/pack-zh.toml", "content/lexicon-0.toml", "content/lexicon-1.toml", "copies",
+        "pack-en.toml", "pack-zh.toml", "lexicon-0.toml", "lexicon-1.toml", "copies",
     }  # fmt: skip
     assert {role for role, file in files.items() if file.secret} == {"copies"}
+    assert all(check_role(role) for role in files)
 
 
 @pytest.mark.parametrize(("rate", "refused"), [(0.021, True), (0.02, False)])

@@ -176,8 +176,8 @@ def bundle(**settings: Any) -> dict[str, Any]:
     root = importlib.resources.files("toolkit_content")
     plan = Plan(domain="content", task="text_generation").model_dump(mode="json")
     files = {
-        "content/pack-en.toml": (root / "packs" / "household-en.toml").read_bytes(),
-        "content/lexicon-0.toml": (root / "lexicon" / "en-advertising.toml").read_bytes(),
+        "pack-en.toml": (root / "packs" / "household-en.toml").read_bytes(),
+        "lexicon-0.toml": (root / "lexicon" / "en-advertising.toml").read_bytes(),
     }
     plan |= {"content": ContentPlan(**settings).model_dump(mode="json")}
     return {"id": "b-1", "product": "desk", "plan": plan, "files": files}

@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
 from toolkit.errors import PlanError
 from toolkit.tasks.text_generation.tokens import Tokenizer, check_end, end_ids
-from toolkit.text import Message
+from toolkit.text import Forced, Message
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,13 @@ def stops_of(messages: Sequence[Message], tokenizer: Tokenizer) -> frozenset[int
 
 
 def write(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], drawing: Drawing, *, stops: Collection[int], seed: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    drawing: Drawing,
+    *,
+    stops: Collection[int],
+    seed: int,
+    forced: Forced | None = None,
 ) -> list[tuple[int, ...]]:
     """A completion to each prompt, up to and with the first stop; without one where `max_tokens` cut it off.
 
@@ -69,6 +75,7 @@ def write(
     Args:
         prompts: token ids, at least one each.
         stops: at least one.
+        forced: tokens that must come next in an answer.
 
     Raises:
         PlanError: the student has no room for a prompt and its answer.
@@ -79,7 +86,8 @@ def write(
     with asked(model):
         for number, start in enumerate(range(0, len(order), drawing.rows)):
             places = order[start : start + drawing.rows]
-            drawn = _drawn(model, [prompts[place] for place in places], drawing, stops, seed_of(seed, number))
+            asked_for = [prompts[place] for place in places]
+            drawn = _drawn(model, asked_for, drawing, stops, seed_of(seed, number), forced)
             for place, tokens in zip(places, drawn.tolist(), strict=True):
                 written[place] = _ended(tokens, stops)
     return written
@@ -118,7 +126,12 @@ def asked(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def _drawn(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], drawing: Drawing, stops: Collection[int], seed: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    drawing: Drawing,
+    stops: Collection[int],
+    seed: int,
+    forced: Forced | None,
 ) -> Tensor:
     """What follows the prompts, int64 [prompts, n]; behind a stop stands padding."""
     width, pad = max(map(len, prompts)), min(stops)
@@ -133,9 +146,26 @@ def _drawn(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         whole: Tensor = cast(Any, model).generate(
-            ids.to(device), attention_mask=seen.to(device), generation_config=config
-        )
+            ids.to(device), attention_mask=seen.to(device), generation_config=config,
+            logits_processor=[_Forcing(forced, width, len(prompts))] if forced else None,
+        )  # fmt: skip
     return whole[:, width:]
+
+
+class _Forcing(LogitsProcessor):
+    """Leaves nothing but the token that is due, in each row by itself."""
+
+    def __init__(self, forced: Forced, width: int, rows: int) -> None:
+        self._forced, self._width = forced, width
+        self._due: list[list[int]] = [[] for _ in range(rows)]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        for row, said in enumerate(input_ids[:, self._width :].tolist()):
+            due = self._due[row] = self._due[row] or list(self._forced(said))
+            if due:
+                scores[row] = -torch.inf
+                scores[row, due.pop(0)] = 0.0
+        return scores
 
 
 def _ended(tokens: Sequence[int], stops: Collection[int]) -> tuple[int, ...]:

@@ -243,11 +243,11 @@ def package(plan: Plan, dataset: Dataset) -> Iterable[BundleFile]:
 
     settings = settings_of(plan)
     for language, pack in zip(packs_of(plan), settings.packs, strict=True):
-        yield BundleFile(f"content/pack-{language}.toml", _source(pack, "packs"), secret=False)
+        yield BundleFile(f"pack-{language}.toml", _source(pack, "packs"), secret=False)
     for number, lexicon in enumerate(settings.lexicons):
-        yield BundleFile(f"content/lexicon-{number}.toml", _source(lexicon, "lexicon"), secret=False)
+        yield BundleFile(f"lexicon-{number}.toml", _source(lexicon, "lexicon"), secret=False)
     if settings.channels is not None:
-        yield BundleFile("content/channels.toml", settings.channels.read_bytes(), secret=False)
+        yield BundleFile("channels.toml", settings.channels.read_bytes(), secret=False)
     told = preparing.products_in(dataset.path)
     learnt = (text for row in dataset.split("train") for text in told[row.id].texts)
     yield BundleFile("copies", Copies.of(learnt).to_bytes())

@@ -59,7 +59,7 @@ def content_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Desk:
     files: Mapping[str, bytes] = bundle["files"]
     settings, own = bundle["plan"][FOLDER], site / FOLDER
-    texts = {role.partition("/")[2]: data.decode() for role, data in files.items() if role.startswith(f"{FOLDER}/")}
+    texts = {role: data.decode() for role, data in files.items() if role.endswith(".toml")}
     packs = [pack_of(text) for name, text in texts.items() if name.startswith("pack-")]
     packs = [*map(load_pack, _own(own, "pack-*.toml")), *packs]
     if not packs:
