@@ -147,6 +147,11 @@ class GenerationRequest:
     seed: int = 0
     calculator: bool = False
 
+    @property
+    def alone(self) -> bool:
+        """Whether a compiled model writes the answer by itself, and not beside others."""
+        return self.temperature > 0 or self.calculator
+
 
 @dataclass(frozen=True)
 class TextDelta:

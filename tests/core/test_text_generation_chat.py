@@ -120,6 +120,21 @@ def test_content_in_parts_and_a_developer_are_understood(client: openai.OpenAI) 
     assert found.choices[0].finish_reason == "length" or found.choices[0].message.content
 
 
+def test_what_a_calculator_owes_is_put_in_where_it_is_asked_for(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def owing(tokenizer: Any) -> Any:
+        due = tokenizer("seven", add_special_tokens=False)["input_ids"]
+        return lambda ids: due if len(ids) == 1 else ()
+
+    monkeypatch.setattr("toolkit.tasks.text_generation.compiled.calculating", owing)
+    answers = [
+        client.chat.completions.create(model="", messages=said("one two"), max_tokens=2, extra_body=body)
+        for body in ({"calculator": True}, {})
+    ]
+    assert [one.choices[0].message.content for one in answers] == ["three seven", "three"]
+
+
 def test_a_seed_gives_the_same_answer_again(client: openai.OpenAI) -> None:
     def drawn(seed: int) -> str:
         found = client.chat.completions.create(

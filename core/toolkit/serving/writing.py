@@ -46,8 +46,8 @@ class Writer:
 
     Args:
         author: the model.
-        together: requests that are answered side by side. Those that are drawn at a temperature are answered one by
-            one.
+        together: requests that are answered side by side. Those that are drawn at a temperature, or computed in, are
+            answered one by one.
         queue_limit: requests that may wait; beyond that `generate` raises Overloaded.
         observer: told the requests and the seconds of each turn of the model.
     """
@@ -122,8 +122,8 @@ class Writer:
     def _next(self) -> list[_Waiting]:
         """The first in the queue, and those behind it that are answered beside it."""
         first = self._queue[0]
-        alike = [one for one in self._queue if not one.request.temperature][: self._together]
-        chosen = [first] if first.request.temperature else alike
+        alike = [one for one in self._queue if not one.request.alone][: self._together]
+        chosen = [first] if first.request.alone else alike
         self._queue = [one for one in self._queue if one not in chosen]
         return chosen
 

@@ -89,6 +89,9 @@ def test_gold_drafts_score_well_and_copies_and_nonsense_score_nothing(tmp_path: 
     assert nonsense.metrics["accuracy"].value == 0.0
     assert nonsense.facts["rejected"]
     assert set(gold.slices) == {"en", "zh"}
+    assert len({one["text"] for one in gold.facts["samples"]}) == 50
+    assert len({one["of"].partition(" ")[0] for one in gold.facts["samples"]}) > 30
+    assert all("\n= " in one["beside"] or one["beside"].startswith("= ") for one in gold.facts["samples"])
     assert all({"id", "group", "truth", "predicted", "right", "text", "hits"} <= set(row) for row in gold.per_row)
     assert task_of(plan).judged(gold).metric == "accuracy"
 

@@ -70,6 +70,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2, description="0, the default: the likeliest answer.")
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63, description="Of a drawn answer: the same seed gives the same one.")
+    calculator: bool = Field(False, description="Compute the results of <<48/2=24>> marks while it writes.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -84,6 +85,7 @@ class ChatRequest(BaseModel):
             temperature=self.temperature or 0.0,
             top_p=self.top_p or 1.0,
             seed=self.seed,
+            calculator=self.calculator,
         )
 
 

@@ -207,7 +207,8 @@ def measure(
 
 
 def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
-    """What it wrote to the first rows, beside what was given there; the wrong ones first."""
+    """What it wrote to the first rows, beside what was given there; the wrong ones first. And the `samples` that a
+    domain's evaluation has among its facts: of what, the text, and what stands beside it."""
     written = [row for row in evaluation.per_row if row["text"] is not None]
     written = sorted(written, key=lambda row: row["right"] is not False)[:READ]
     rows = {row.id: row for row in dataset.split("test")}
@@ -221,7 +222,8 @@ def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
                 "right": row["right"],
             }
             for row in written
-        ]
+        ],
+        "samples": evaluation.facts.get("samples", []),
     }
 
 
@@ -237,8 +239,9 @@ def check_answer(
     request: Request, answer: Mapping[str, Any], scored: Mapping[str, Any], compiled: CompiledModel
 ) -> str:
     """The text's first words. It must be the one of the gate, where that was kept, unless two tokens are about as
-    likely: then an answer by itself may go on otherwise than one among others."""
-    said, known = str(answer["choices"][0]["message"]["content"]), scored["text"]
+    likely: then an answer by itself may go on otherwise than one among others. Where a domain makes its `text` of what
+    a model writes, that is the `draft`."""
+    said, known = str(answer["choices"][0]["message"]["content"]), scored.get("draft", scored["text"])
     if known is not None and said != known:
         model = open_compiled(compiled, 1)
         messages = [Message(one["role"], one["content"]) for one in json.loads(request.body)["messages"]]

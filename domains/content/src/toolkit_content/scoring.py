@@ -73,7 +73,7 @@ def _record(identity: str, group: str, one: Told, said: str, pack: Pack, *, in_w
     text, faults = (
         (" ".join(said.split()), faults_of(one.product, said, pack)) if in_words else text_of(one.product, said, pack)
     )
-    return judged_row(identity, group, one, text, faults)
+    return judged_row(identity, group, one, text, faults) | {"draft": said}
 
 
 def judged_row(identity: str, group: str, one: Told, text: str, faults: Sequence[SlotFault]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from toolkit_education.items import Item, ItemModel, as_record, draw
 from toolkit_education.learner import Choice, choose
 from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.marking import first_wrong_step, mark
+from toolkit_education.numerals import show
 from toolkit_education.records import item_from_record
 from toolkit_education.retheming import LONGEST_WORD, is_word, prompt_of, rethemed
 from toolkit_education.signs import MEASURES, PLURALS
@@ -135,7 +136,8 @@ class Desk:
             )
         return {
             "item": item.id, "verdict": found.verdict, "right": right, "reason": found.reason,
-            "answer": str(item.answer), "unit": item.unit, "steps": list(item.steps),
+            "answer": str(item.answer), "answer_text": show(item.answer, item.language), "unit": item.unit,
+            "steps": list(item.steps),
             "first_wrong_step": None if wrong is None else {
                 "line": wrong.line, "text": wrong.text, "kind": wrong.kind, "explanation": wrong.explanation,
             },

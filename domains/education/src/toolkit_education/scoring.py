@@ -16,6 +16,7 @@ from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
 from toolkit_education.practising import Exercise
 from toolkit_education.retheming import keeps_kinds, leftover, rethemed
+from toolkit_education.samples import samples
 
 SHOWN_REASONS = 12
 
@@ -39,6 +40,7 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapp
             "form": predictor.facts.form, "provider": predictor.facts.provider, "digest": predictor.facts.digest
         },
         "rejected": dict(reasons.most_common(SHOWN_REASONS)),
+        "samples": samples(plan.compute.seed),
     }  # fmt: skip
     return Evaluation.found(
         _metrics(per_row, plan.compute.seed), per_row=per_row, facts=facts,
@@ -63,9 +65,10 @@ def _record(identity: str, group: str, exercise: Exercise, draft: str) -> dict[s
         words := set(leftover(found, exercise.words)) - set(theme.words[language].values())
     ):
         reasons = [f"left over: {min(words)}"]
+    text = found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})"
     return {
-        "id": identity, "group": group, "task": language, "truth": exercise.draft, "text": draft, "hits": "",
-        "predicted": found.text if isinstance(found, ItemModel) else f"{draft}  ({', '.join(reasons)})",
+        "id": identity, "group": group, "task": language, "truth": exercise.draft, "draft": draft, "hits": "",
+        "predicted": text, "text": text,
         "right": not reasons,
         "sensible": not reasons and keeps_kinds(exercise.draft, draft),
         "reasons": [reason.partition(":")[0] for reason in reasons],
