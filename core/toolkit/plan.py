@@ -66,6 +66,9 @@ class StudentPlan(Section):
     lora_rank: int = Field(
         0, ge=0, le=4096, description="Text: train adapters of this rank beside frozen weights (LoRA); 0: all weights."
     )
+    frozen_bits: Literal[4, 32] = Field(
+        32, description="Text: bits of the weights that are frozen beside adapters; 4 is NF4 (QLoRA)."
+    )
 
 
 class ObjectivePlan(Section):

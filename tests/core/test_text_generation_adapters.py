@@ -9,14 +9,18 @@ import numpy as np
 import pytest
 import torch
 from distil_parts import Interrupted, assert_same, interrupt_at
+from text_parts import Oracle
 from transformers import LlamaConfig, PreTrainedModel
 
 from toolkit.distil.chunks import Mix
 from toolkit.distil.learner import Learner
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision
-from toolkit.errors import EnvironmentUnfit
-from toolkit.tasks.text_generation.adapters import Adapted
+from toolkit.distil.recipes import LABELS_ALONE
+from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.plan import Plan, StudentPlan
+from toolkit.tasks.text_generation import task
+from toolkit.tasks.text_generation.adapters import Adapted, Nf4Linear
 from toolkit.tasks.text_generation.packing import PackedBatches
 from toolkit.tasks.text_generation.students import from_config
 from toolkit.tasks.text_generation.tokens import Tokenised
@@ -77,6 +81,60 @@ def test_a_training_of_adapters_is_taken_up_at_its_step(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(adapted(), tmp_path / "broken", stop=4)
     assert_same(train(adapted(), tmp_path / "broken"), whole)
+
+
+needs_bitsandbytes = pytest.mark.skipif(
+    importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
+)
+
+
+@needs_peft
+@needs_bitsandbytes
+@pytest.mark.usefixtures("every_step")
+def test_beside_weights_in_four_bits_adapters_learn_are_taken_up_and_are_added_to_them(tmp_path: Path) -> None:
+    def adapted() -> tuple[PreTrainedModel, Adapted]:
+        model = student()
+        return model, Adapted(model, RANK, bits=4)
+
+    whole = train(adapted()[0], tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(adapted()[0], tmp_path / "broken", stop=4)
+    assert_same(train(adapted()[0], tmp_path / "broken"), whole)
+
+    model, adapters = adapted()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "lora" not in name}
+    model.load_state_dict(whole.weights)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+    ids = torch.tensor([[1, 2, 3, 4]])
+    with torch.no_grad():
+        said = model(input_ids=ids).logits
+        merged = adapters.merged()
+        torch.testing.assert_close(merged(input_ids=ids).logits, said, rtol=1e-4, atol=1e-5)
+    assert list(merged.state_dict()) == list(student().state_dict())
+    assert {tensor.dtype for tensor in merged.state_dict().values()} == {torch.float32}
+
+
+@needs_bitsandbytes
+def test_four_bits_are_near_the_weights_take_an_eighth_and_no_cast_rounds_them() -> None:
+    linear = torch.nn.Linear(256, 512)
+    packed = Nf4Linear(linear)
+    size = sum(one.numel() * one.element_size() for one in packed.buffers())
+    assert size <= 0.141 * linear.weight.numel() * 4
+    error = (packed.weight - linear.weight).square().mean().sqrt() / linear.weight.square().mean().sqrt()
+    assert error < 0.1
+    rows = torch.randn(3, 256, requires_grad=True)
+    torch.testing.assert_close(packed(rows), torch.nn.functional.linear(rows, packed.weight, linear.bias))
+    (slope,) = torch.autograd.grad(packed(rows).sum(), rows)
+    torch.testing.assert_close(slope, packed.weight.sum(dim=0).expand(3, -1))
+    assert torch.equal(packed.weight, packed.to(torch.bfloat16).weight)
+    assert packed(rows.bfloat16()).dtype == torch.bfloat16
+
+
+def test_four_bits_are_of_weights_that_are_frozen() -> None:
+    plan = Plan(domain="none", task="text_generation", student=StudentPlan(frozen_bits=4))
+    with pytest.raises(PlanError, match="this plan trains them") as caught:
+        task.check(plan, Oracle(), LABELS_ALONE)
+    assert "lora_rank" in str(caught.value.hint)
 
 
 def test_activations_computed_twice_give_the_same_gradients() -> None:

@@ -123,8 +123,8 @@ class _Pair:
             known, vocabulary = self._knowledge(model, units)
         if vocabulary is not None:
             students.cut_vocabulary(model, vocabulary)
-        rank = self.plan.student.lora_rank
-        adapted = Adapted(model, rank, self.plan.compute.seed) if rank else None
+        rank, bits = self.plan.student.lora_rank, self.plan.student.frozen_bits
+        adapted = Adapted(model, rank, self.plan.compute.seed, bits=bits) if rank else None
         nn.Module.to(model, device)
         lesson = self._lesson(name, terms, units, known)
         filling = self.labels.filling if name == "student" else None

@@ -72,6 +72,11 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
             f"the recipe {plan.recipe.name} needs response, what the teacher says of every token, and {why}",
             hint="Learn from its text alone: --set recipe.teacher_weight=0; or name a local teacher.",
         )
+    if plan.student.frozen_bits != 32 and not plan.student.lora_rank:
+        raise PlanError(
+            "student.frozen_bits is of weights that are frozen, and this plan trains them",
+            hint="Train adapters beside them: --set student.lora_rank=16",
+        )
     if plan.student.vocabulary:
         _check_scratch(plan, objectives)
     elif plan.student.checkpoint is None and not local:
