@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Gt, Le, Lt, MultipleOf
@@ -121,7 +121,7 @@ def _value(value: object) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    choices = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         return ", ".join(_value(value) for value in choices)
     bounds = [text.format(getattr(one, name)) for kind, (name, text) in BOUNDS.items() for one in field.metadata
