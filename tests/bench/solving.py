@@ -37,9 +37,9 @@ _EQUATION = re.compile(r"([\d.][\d.,/ ()+\-×÷*]*[+\-×÷*/][\d.,/ ()+\-×÷*]*
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generated", type=int, default=12_000, help="problems that the generators draw")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--parameters", type=int, default=6_000_000)
+    parser.add_argument("--generated", type=int, default=9_000, help="problems that the generators draw")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--parameters", type=int, default=3_000_000)
     parser.add_argument("--limit", type=int, default=64, help="questions that the teacher is asked")
     parser.add_argument("--home", type=Path, help="a toolkit home, so that a bench that was broken off goes on")
     arguments = parser.parse_args()

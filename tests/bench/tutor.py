@@ -114,8 +114,7 @@ def counted(client: httpx.Client, items: int, learners: int) -> dict[str, Any]:
         problem = answer.raise_for_status().json()
         marked = client.post("/v1/answer", json={"learner": learner, "item": problem["item"], "answer": "x"}).json()
         found["served"] += 1
-        by = f"theming by {problem['theming']['by']}" if "words" in body else "as the generator has it"
-        found[by] += 1
+        found[themed_by(problem["theming"]) if "words" in body else "as the generator has it"] += 1
         found["not as asked"] += (problem["skill"], problem["level"], problem["language"]) != (skill, level, language)
         found["given twice"] += (learner, problem["item"]) in seen
         found["unverified"] += not problem["provenance"]["checks"]
@@ -128,6 +127,13 @@ def counted(client: httpx.Client, items: int, learners: int) -> dict[str, Any]:
         "name": "served and computed again", "counts": dict(sorted(found.items())),
         "p50_ms": cuts[49], "p95_ms": cuts[94], "p99_ms": cuts[98], "items_to_read": shown,
     }  # fmt: skip
+
+
+def themed_by(theming: Mapping[str, str]) -> str:
+    """Who put the learner's words in; where nobody did, whether there was anything to put them in."""
+    if theming["by"] == "none":
+        return "asked for words: no story" if "no story" in theming["because"] else "asked for words: fell back"
+    return f"asked for words: by the {theming['by']}"
 
 
 def checked(marked: Mapping[str, Any]) -> str:
