@@ -5,7 +5,7 @@ Records and types only. It knows neither how an answer is fetched nor what a goo
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length", "content_filter"]
 """Why an answer ends: by itself, cut off at the most tokens, or held back by the teacher's own filter."""
-
-
-Forced = Callable[[Sequence[int]], Sequence[int]]
-"""The tokens that must come next after those of an answer so far; none where the model is free."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,8 @@ class Logprobs:
 class GenerationRequest:
     """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0.
 
-    With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own.
+    With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own. `wanted` are texts that
+    must all stand in the answer before it may end by itself.
     """
 
     id: str
@@ -146,11 +143,29 @@ class GenerationRequest:
     top_p: float = 1.0
     seed: int = 0
     calculator: bool = False
+    wanted: tuple[str, ...] = ()
+
+    @property
+    def constrained(self) -> bool:
+        """Whether anything but the model has a say in its answer."""
+        return self.calculator or bool(self.wanted)
 
     @property
     def alone(self) -> bool:
         """Whether a compiled model writes the answer by itself, and not beside others."""
-        return self.temperature > 0 or self.calculator
+        return self.temperature > 0 or self.constrained
+
+
+class Constraint(Protocol):
+    """What guides an answer while it is written; one for each answer, asked before every token."""
+
+    def forced(self, ids: Sequence[int]) -> Sequence[int]:
+        """The tokens that must come next after those of the answer so far; none where the model is free."""
+        ...
+
+    def open(self, ids: Sequence[int]) -> bool:
+        """Whether the answer may not end here."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from toolkit.tasks.text_generation.calculator import calculating, owed_after, result_of
+from toolkit.tasks.text_generation.calculator import owed_after, result_of
+from toolkit.tasks.text_generation.constraints import constraint_of
+from toolkit.text import GenerationRequest, Message
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "education" / "gsm8k" / "train.jsonl"
 
@@ -66,10 +68,12 @@ def test_tokens_are_owed_behind_an_equals_sign_alone() -> None:
     backend = Backend(models.WordLevel(characters, unk_token="a"))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="a")
-    forced = calculating(tokenizer)
+    request = GenerationRequest("r", (Message("user", "?"),), calculator=True)
+    constraint = constraint_of(request, tokenizer)
+    assert constraint is not None
 
     def after(text: str) -> str:
-        return "".join(list(characters)[token] for token in forced([characters[one] for one in text]))
+        return "".join(list(characters)[token] for token in constraint.forced([characters[one] for one in text]))
 
     assert after("<<48/2=") == "24>>"
     assert [after(text) for text in ("", "<<48/2", "<<48/2=2", "48/2=", "<<a/2=")] == [""] * 5

@@ -123,11 +123,10 @@ def test_content_in_parts_and_a_developer_are_understood(client: openai.OpenAI) 
 def test_what_a_calculator_owes_is_put_in_where_it_is_asked_for(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def owing(tokenizer: Any) -> Any:
-        due = tokenizer("seven", add_special_tokens=False)["input_ids"]
-        return lambda ids: due if len(ids) == 1 else ()
+    def seven(self: Any, ids: Any) -> Any:
+        return self.tokenizer("seven", add_special_tokens=False)["input_ids"] if len(ids) == 1 else ()
 
-    monkeypatch.setattr("toolkit.tasks.text_generation.compiled.calculating", owing)
+    monkeypatch.setattr("toolkit.tasks.text_generation.constraints._Asked.forced", seven)
     answers = [
         client.chat.completions.create(model="", messages=said("one two"), max_tokens=2, extra_body=body)
         for body in ({"calculator": True}, {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from toolkit.protocols import PredictorFacts
 from toolkit.tasks.text_generation import task
 from toolkit.tasks.text_generation.compiled import CompiledPredictor, Spelling
 from toolkit.tasks.text_generation.compiling import compile_student
+from toolkit.tasks.text_generation.constraints import _Asked
 from toolkit.tasks.text_generation.installed import FILES, CompiledFiles, open_installed, prove
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.reader import load_corpus
@@ -102,9 +104,7 @@ def test_tokens_that_are_forced_stand_in_the_answer_of_either_runtime(
 ) -> None:
     """As a calculator's are: behind the first word of an answer two others must come, and then it is free again."""
     due = torch_student.model.tokenizer("five seven", add_special_tokens=False)["input_ids"]
-    for module in ("compiled", "predictors"):
-        calculating = f"toolkit.tasks.text_generation.{module}.calculating"
-        monkeypatch.setattr(calculating, lambda tokenizer: lambda said: due if len(said) == 1 else ())
+    monkeypatch.setattr(_Asked, "forced", lambda self, said: due if len(said) == 1 and self.calculator else ())
     compiled = opened(forms["fp32"], torch_student)
     asked_for = asked(*QUESTIONS, calculator=True)
     found = texts(compiled, asked_for)
@@ -115,6 +115,21 @@ def test_tokens_that_are_forced_stand_in_the_answer_of_either_runtime(
     assert found != free
     cut = [GenerationRequest("0", (Message("user", "one two"),), 2, calculator=True)]
     assert texts(compiled, cut) == texts(torch_student, cut) == {"0": ("three five", "length")}
+
+
+def test_an_answer_does_not_end_before_it_says_what_is_wanted(
+    forms: dict[str, Any], torch_student: LanguagePredictor
+) -> None:
+    compiled, free = opened(forms["fp32"], torch_student), asked(*QUESTIONS)
+    alone = {name: text for name, (text, _) in texts(compiled, free).items()}
+    said = [replace(one, wanted=(alone[one.id],)) for one in free]
+    assert {name: text for name, (text, _) in texts(compiled, said).items()} == alone
+    more = [replace(one, max_tokens=20, wanted=("five", "twelve") if int(one.id) % 2 else ()) for one in free]
+    found = texts(compiled, more)
+    assert found == texts(torch_student, more)
+    for name, (text, finish) in found.items():
+        assert (text == alone[name]) == (int(name) % 2 == 0)
+        assert finish == "length" or {"five", "twelve"} <= set(text.split()) or text == alone[name]
 
 
 @pytest.mark.parametrize(("name", "near"), [("fp32", 2e-5), ("int8", 0.2), ("int4", 1.5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,20 @@ class Parrot:
             raise Unsupported("it shows none", hint="")
         found = [np.array(self.nats[completion]) for _, completion in texts]
         return [Logprobs(-nats, nats < np.log(2)) for nats in found]
+
+
+def test_what_a_row_wants_is_asked_for_at_the_gate_and_on_the_site(tmp_path: Path) -> None:
+    dataset = data_of(tmp_path, [{"id": "a", "prompt": "1?", "answer": "2", "wanted": ["[x]", "[y]"]}])
+    asked: list[GenerationRequest] = []
+
+    class Noting(Parrot):
+        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[TextDelta]:
+            asked.extend(requests)
+            return super().generate(requests)
+
+    evaluate(PLAN, dataset, Noting({"a": "2"}))
+    assert [one.wanted for one in asked] == [("[x]", "[y]")]
+    assert json.loads(task.request(PLAN, dataset).body)["wanted"] == ["[x]", "[y]"]
 
 
 def test_accuracy_is_the_share_of_rows_that_end_with_their_answer(tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def test_each_broken_line_is_named_by_file_and_number_and_the_others_are_read(tm
     assert all(finding.message.startswith(finding.rows[0]) for finding in corpus.findings)
 
 
+def test_what_is_wanted_of_an_answer_is_a_list_of_texts(tmp_path: Path) -> None:
+    stated = [["[name]", "[size]"], [], "name", [3], [" "], None]
+    lines = [json.dumps({"prompt": f"p{n}", "wanted": wanted}) for n, wanted in enumerate(stated)]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, json.dumps({"prompt": "p"})]))
+    corpus = read_rows(tmp_path)
+    assert [row.wanted for row in corpus.rows] == [("[name]", "[size]"), (), ()]
+    assert kinds(corpus) == {"missing-field": [f"a.jsonl:{n}" for n in (3, 4, 5, 6)]}
+
+
 def test_of_many_lines_that_are_alike_the_first_are_told_and_the_rest_counted(tmp_path: Path) -> None:
     good = json.dumps({"prompt": "one", "completion": "two"})
     (tmp_path / "train.jsonl").write_text("\n".join([good, *["{"] * (MOST_TOLD + 7), *["[]"] * MOST_TOLD]))

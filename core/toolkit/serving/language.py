@@ -22,7 +22,7 @@ import onnxruntime as ort
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.refusals import ModelFault
 from toolkit.serving.sessions import RUNTIME_ERRORS, session_of
-from toolkit.text import Finish, Forced
+from toolkit.text import Constraint, Finish
 
 MODEL, CONFIG = "model.onnx", "genai_config.json"
 
@@ -39,19 +39,19 @@ Gone = Callable[[int], bool]
 
 @dataclass(frozen=True)
 class Drawn:
-    """How tokens are drawn: the likeliest where `temperature` is 0, else of the `top_p` likeliest, by `seed`; but where
-    one is `forced`, that one."""
+    """How tokens are drawn: the likeliest where `temperature` is 0, else of the `top_p` likeliest, by `seed`; of those
+    that the `constraint` leaves."""
 
     most: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    forced: Forced | None = None
+    constraint: Constraint | None = None
 
     @property
     def alone(self) -> bool:
         """Whether it must be written by itself."""
-        return self.temperature > 0 or self.forced is not None
+        return self.temperature > 0 or self.constraint is not None
 
 
 class LanguageSession:
@@ -81,6 +81,7 @@ class LanguageSession:
                 hint="pip install 'distil-toolkit[language]'",
             ) from error
         self._genai, self._threads, self._stops = genai, threads, frozenset(stops)
+        self._ends = sorted(stops)
         self._bytes = model if keep else b""
         self._config = json.loads(config)
         decoder = self._config["model"]["decoder"]
@@ -120,8 +121,8 @@ class LanguageSession:
         """What follows each prompt, as it comes: its place with a token, and in the end with why there is no other. The
         stop itself is not given. Of a place that is `gone` nothing more is written.
 
-        The likeliest answers are written side by side; drawn ones, and those in which tokens may be forced, one after
-        the other: on a CPU the engine has no seed of its own for each, and takes no token from outside.
+        The likeliest answers are written side by side; drawn ones, and those under a constraint, one after the other:
+        on a CPU the engine has no seed of its own for each, and takes neither tokens nor logits from outside.
 
         Raises:
             ModelFault: a prompt and its answer are longer than the model's context, or the model failed on one.
@@ -196,9 +197,14 @@ class LanguageSession:
         while len(said) < how.most:
             if gone(place):
                 return
-            if how.forced and (due := list(how.forced(said))[: how.most - len(said)]):
+            due = list(how.constraint.forced(said))[: how.most - len(said)] if how.constraint else []
+            if due:
                 writing.append_tokens(np.asarray(due, np.int32))
             else:
+                if how.constraint and how.constraint.open(said):
+                    logits = writing.get_logits()
+                    logits[..., self._ends] = -np.inf
+                    writing.set_logits(logits)
                 writing.generate_next_token()
                 due = [int(writing.get_next_tokens()[0])]
             if due[0] in self._stops:

@@ -11,11 +11,8 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-
-from toolkit.tasks.text_generation.tokens import Tokenizer
-from toolkit.text import Forced
 
 MOST_CHARACTERS, MOST_DIGITS = 200, 20
 
@@ -24,18 +21,6 @@ _PERCENT = re.compile(r"(\d(?:\.\d+)?)%")
 _OPERATORS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
-
-
-def calculating(tokenizer: Tokenizer) -> Forced:
-    """What computes for a model whose tokens these are."""
-
-    def forced(ids: Sequence[int]) -> Sequence[int]:
-        if not ids or "=" not in tokenizer.decode(list(ids[-1:]), skip_special_tokens=True):
-            return ()
-        owed = owed_after(tokenizer.decode(list(ids), skip_special_tokens=True))
-        return list(tokenizer(owed, add_special_tokens=False)["input_ids"]) if owed else ()
-
-    return forced
 
 
 def owed_after(text: str) -> str:

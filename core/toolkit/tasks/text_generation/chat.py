@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -71,6 +71,9 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63, description="Of a drawn answer: the same seed gives the same one.")
     calculator: bool = Field(False, description="Compute the results of <<48/2=24>> marks while it writes.")
+    wanted: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
+        default_factory=list, max_length=64, description="Texts that must all stand in the answer before it ends."
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -86,6 +89,7 @@ class ChatRequest(BaseModel):
             top_p=self.top_p or 1.0,
             seed=self.seed,
             calculator=self.calculator,
+            wanted=self.wanted,
         )
 
 

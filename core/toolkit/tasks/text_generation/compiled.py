@@ -11,7 +11,7 @@ from toolkit.errors import DataError, PlanError
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.language import Drawn, LanguageSession
 from toolkit.serving.refusals import ModelFault
-from toolkit.tasks.text_generation.calculator import calculating
+from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, prompt_ids, special_tokens
 from toolkit.text import GenerationRequest, Logprobs, Message, TextDelta, Usage
@@ -52,9 +52,8 @@ class CompiledPredictor:
         """Every answer as it is written, word by word; those to several requests come mixed, and of one that is `gone`
         nothing more."""
         prompts = [prompt_ids(request.messages, self.tokenizer) for request in requests]
-        forced = calculating(self.tokenizer)
         drawn = [
-            Drawn(one.max_tokens, one.temperature, one.top_p, one.seed, forced if one.calculator else None)
+            Drawn(one.max_tokens, one.temperature, one.top_p, one.seed, constraint_of(one, self.tokenizer))
             for one in requests
         ]
         texts = [Spelling(self.tokenizer) for _ in requests]

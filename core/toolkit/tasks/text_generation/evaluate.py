@@ -62,11 +62,16 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor) -> Evaluati
 
 
 def _written(plan: Plan, rows: Sequence[Row], predictor: TextPredictor) -> dict[str, str]:
-    requests = [GenerationRequest(row.id, row.inputs["messages"], plan.text.answer_tokens) for row in rows]
+    requests = [request_of(row, plan.text.answer_tokens) for row in rows]
     pieces: dict[str, list[str]] = defaultdict(list)
     for delta in predictor.generate(requests) if requests else ():
         pieces[delta.id].append(delta.text)
     return {identity: "".join(found) for identity, found in pieces.items()}
+
+
+def request_of(row: Row, most: int) -> GenerationRequest:
+    """A row as a student is asked: its likeliest answer, with all that is wanted in it."""
+    return GenerationRequest(row.id, row.inputs["messages"], most, wanted=row.inputs["wanted"])
 
 
 def judged(evaluation: Evaluation) -> Judged:

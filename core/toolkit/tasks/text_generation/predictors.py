@@ -18,7 +18,7 @@ from toolkit.distil.chunks import CHUNK
 from toolkit.errors import Unsupported
 from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts, TeacherRecord
-from toolkit.tasks.text_generation.calculator import calculating
+from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.sampling import Drawing, seed_of, stops_of, write
 from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of
@@ -39,11 +39,10 @@ class LanguagePredictor:
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[TextDelta]:
         """A whole answer at a time, those to prompts of like length side by side."""
-        alike: dict[tuple[Drawing, bool], list[GenerationRequest]] = defaultdict(list)
+        alike: dict[Drawing, list[GenerationRequest]] = defaultdict(list)
         for request in requests:
-            drawing = Drawing(request.max_tokens, request.temperature, request.top_p, BATCH)
-            alike[drawing, request.calculator].append(request)
-        for (drawing, _), group in alike.items():
+            alike[Drawing(request.max_tokens, request.temperature, request.top_p, BATCH)].append(request)
+        for drawing, group in alike.items():
             group.sort(key=lambda request: sum(len(message.content) for message in request.messages))
             for start in range(0, len(group), BATCH):
                 yield from (delta for delta, _ in _written(self.model, group[start : start + BATCH], drawing))
@@ -137,8 +136,8 @@ def _written(
     tokenizer = model.tokenizer
     prompts = [prompt_ids(request.messages, tokenizer) for request in requests]
     stops = frozenset().union(*(stops_of(request.messages, tokenizer) for request in requests))
-    forced = calculating(tokenizer) if requests[0].calculator else None
-    found = write(model.model, prompts, drawing, stops=stops, seed=requests[0].seed, forced=forced)
+    constraints = [constraint_of(request, tokenizer) for request in requests]
+    found = write(model.model, prompts, drawing, stops=stops, seed=requests[0].seed, constraints=constraints)
     for request, prompt, ids in zip(requests, prompts, found, strict=True):
         ended = bool(ids) and ids[-1] in stops
         text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)

@@ -125,7 +125,7 @@ def load_rows(folder: Path, split: str) -> TextRows:
 @dataclass(frozen=True)
 class TextRows:
     """A split's rows (`Rows` of artifacts.py). `inputs` is `{"messages": tuple[Message, ...], "task": str, "answer":
-    str}`, the label the completion, empty where there is none."""
+    str, "wanted": tuple[str, ...]}`, the label the completion, empty where there is none."""
 
     records: Sequence[Mapping[str, Any]]
 
@@ -154,7 +154,7 @@ class TextRows:
 
 def _seen(record: Mapping[str, Any]) -> artifacts.Row:
     row = _row(record)
-    inputs = {"messages": row.messages, "task": row.task, "answer": row.answer}
+    inputs = {"messages": row.messages, "task": row.task, "answer": row.answer, "wanted": row.wanted}
     return artifacts.Row(row.id, inputs, row.completion, record["group"])
 
 
@@ -184,9 +184,9 @@ def _records(folder: Path, split: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _row(record: Mapping[str, Any]) -> Row:
-    names = ("completion", "task", "answer", "given", "where")
+    texts = {name: record[name] for name in ("id", "completion", "task", "answer", "given", "where")}
     messages = tuple(Message(message["role"], message["content"]) for message in record["messages"])
-    return Row(record["id"], messages, *(record[name] for name in names))
+    return Row(messages=messages, wanted=tuple(record["wanted"]), **texts)
 
 
 def _check_enough(source: Path, corpus: Corpus, placed: Placed) -> None:

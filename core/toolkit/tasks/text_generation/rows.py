@@ -1,8 +1,8 @@
 """Rows of prompts and completions out of JSON lines: reading them, and saying what is wrong with them, line by line.
 
-Three forms are read as they are: the toolkit's own `{id?, prompt | messages, completion?, task?, answer?, group?}`,
-GSM8K's `{question, answer}` with the final answer after `####` (arXiv 2110.14168), and SVAMP's list of `{Body,
-Question, Answer}` (arXiv 2103.07191). Nothing here knows tokens; copies and splits are in `checks`.
+Three forms are read as they are: the toolkit's own `{id?, prompt | messages, completion?, task?, answer?, group?,
+wanted?}`, GSM8K's `{question, answer}` with the final answer after `####` (arXiv 2110.14168), and SVAMP's list of
+`{Body, Question, Answer}` (arXiv 2103.07191). Nothing here knows tokens; copies and splits are in `checks`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Row:
 
     `completion` is empty where nobody has said it yet: the teacher will. `task` is the floor group of a mix of tasks,
     `answer` what a verifier compares with, `given` the split that its file says (one of SPLITS) or empty, `where` its
-    file and line. Rows of one `group` are never spread over splits; where it is empty its prompt is its group.
+    file and line. Rows of one `group` are never spread over splits; where it is empty its prompt is its group. `wanted`
+    are texts that must all stand in what a student writes before it may end.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Row:
     given: str = ""
     where: str = field(default="", compare=False)
     group: str = ""
+    wanted: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -193,7 +195,14 @@ def _row(found: object, given: str, where: str) -> Row:
     _check_text(completion, "the completion", empty=True)
     identity = _identity(record) or digest_of([[[m.role, m.content] for m in messages], completion])[:20]
     task, group = (_text_of(record, name) if name in record else "" for name in ("task", "group"))
-    return Row(identity, messages, completion, task, answer, given, where, group)
+    return Row(identity, messages, completion, task, answer, given, where, group, _wanted(record))
+
+
+def _wanted(record: Mapping[str, Any]) -> tuple[str, ...]:
+    stated = record.get("wanted", [])
+    if not isinstance(stated, list) or not all(isinstance(one, str) and one.strip() for one in stated):
+        raise _Unusable("missing-field", "wanted is no list of texts")
+    return tuple(stated)
 
 
 def _identity(record: Mapping[str, Any]) -> str:

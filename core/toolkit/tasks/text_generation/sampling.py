@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
 from toolkit.errors import PlanError
 from toolkit.tasks.text_generation.tokens import Tokenizer, check_end, end_ids
-from toolkit.text import Forced, Message
+from toolkit.text import Constraint, Message
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def write(
     *,
     stops: Collection[int],
     seed: int,
-    forced: Forced | None = None,
+    constraints: Sequence[Constraint | None] = (),
 ) -> list[tuple[int, ...]]:
     """A completion to each prompt, up to and with the first stop; without one where `max_tokens` cut it off.
 
@@ -75,7 +75,7 @@ def write(
     Args:
         prompts: token ids, at least one each.
         stops: at least one.
-        forced: tokens that must come next in an answer.
+        constraints: of each answer, where any has one.
 
     Raises:
         PlanError: the student has no room for a prompt and its answer.
@@ -87,7 +87,8 @@ def write(
         for number, start in enumerate(range(0, len(order), drawing.rows)):
             places = order[start : start + drawing.rows]
             asked_for = [prompts[place] for place in places]
-            drawn = _drawn(model, asked_for, drawing, stops, seed_of(seed, number), forced)
+            guides = [constraints[place] for place in places] if any(constraints) else []
+            drawn = _drawn(model, asked_for, drawing, stops, seed_of(seed, number), guides)
             for place, tokens in zip(places, drawn.tolist(), strict=True):
                 written[place] = _ended(tokens, stops)
     return written
@@ -131,7 +132,7 @@ def _drawn(
     drawing: Drawing,
     stops: Collection[int],
     seed: int,
-    forced: Forced | None,
+    constraints: Sequence[Constraint | None],
 ) -> Tensor:
     """What follows the prompts, int64 [prompts, n]; behind a stop stands padding."""
     width, pad = max(map(len, prompts)), min(stops)
@@ -147,24 +148,29 @@ def _drawn(
         torch.manual_seed(seed)
         whole: Tensor = cast(Any, model).generate(
             ids.to(device), attention_mask=seen.to(device), generation_config=config,
-            logits_processor=[_Forcing(forced, width, len(prompts))] if forced else None,
+            logits_processor=[_Guiding(constraints, width, sorted(stops))] if constraints else None,
         )  # fmt: skip
     return whole[:, width:]
 
 
-class _Forcing(LogitsProcessor):
-    """Leaves nothing but the token that is due, in each row by itself."""
+class _Guiding(LogitsProcessor):
+    """Leaves nothing but the token that is due, and no stop where an answer may not end, in each row by itself."""
 
-    def __init__(self, forced: Forced, width: int, rows: int) -> None:
-        self._forced, self._width = forced, width
-        self._due: list[list[int]] = [[] for _ in range(rows)]
+    def __init__(self, constraints: Sequence[Constraint | None], width: int, stops: Sequence[int]) -> None:
+        self._constraints, self._width, self._stops = constraints, width, list(stops)
+        self._due: list[list[int]] = [[] for _ in constraints]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         for row, said in enumerate(input_ids[:, self._width :].tolist()):
-            due = self._due[row] = self._due[row] or list(self._forced(said))
+            constraint = self._constraints[row]
+            if constraint is None or any(stop in said for stop in self._stops):
+                continue
+            due = self._due[row] = self._due[row] or list(constraint.forced(said))
             if due:
                 scores[row] = -torch.inf
                 scores[row, due.pop(0)] = 0.0
+            elif constraint.open(said):
+                scores[row, self._stops] = -torch.inf
         return scores
 
 

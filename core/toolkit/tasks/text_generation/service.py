@@ -32,7 +32,7 @@ class Manner:
 
     def request(
         self, messages: Sequence[Message], *, most: int | None = None, temperature: float = 0.0, top_p: float = 1.0,
-        seed: int | None = None, calculator: bool = False,
+        seed: int | None = None, calculator: bool = False, wanted: Sequence[str] = (),
     ) -> GenerationRequest:  # fmt: skip
         """A request with an id of its own; a drawn answer without a seed is another one each time.
 
@@ -45,7 +45,7 @@ class Manner:
             messages = (Message("system", self.system), *messages)
         return GenerationRequest(
             f"chatcmpl-{secrets.token_hex(12)}", tuple(messages), most or self.most_tokens, temperature, top_p,
-            secrets.randbelow(2**31) if seed is None else seed, calculator,
+            secrets.randbelow(2**31) if seed is None else seed, calculator, tuple(wanted),
         )  # fmt: skip
 
 

@@ -237,6 +237,8 @@ def request(plan: Plan, dataset: Dataset) -> Request:
     row = next(iter(dataset.split("test")))
     messages = [{"role": message.role, "content": message.content} for message in row.inputs["messages"]]
     body = {"messages": messages, "max_tokens": plan.text.answer_tokens, "temperature": 0}
+    if wanted := row.inputs["wanted"]:
+        body["wanted"] = list(wanted)
     return Request("/v1/chat/completions", json.dumps(body).encode(), "application/json", row.id)
 
 

@@ -44,6 +44,11 @@ def _fact(pack: Pack, name: str, values: Sequence[str]) -> str:
     return f"[{name}]" if pack.slot(name).copied else f"{name}={SAID.join(values)}"
 
 
+def marks_of(product: Product, pack: Pack) -> tuple[str, ...]:
+    """The marks that a draft must hold: of every attribute that is copied."""
+    return tuple(f"[{name}]" for name in product.attributes if pack.slot(name).copied)
+
+
 def draft_of(product: Product, text: str, pack: Pack) -> str:
     """A text as a model should have drafted it: a mark for each copied value, its longest first."""
     draft = text

@@ -18,7 +18,7 @@ from typing import Any
 
 from toolkit.errors import DataError
 from toolkit.workspace import write_file
-from toolkit_content.drafting import Brief, draft_of, prompt_of, text_of
+from toolkit_content.drafting import Brief, draft_of, marks_of, prompt_of, text_of
 from toolkit_content.products import MEANING, Problem, Product, product_of, read_products
 from toolkit_content.sample import Sampled
 from toolkit_content.slots import Pack, faults_of
@@ -125,7 +125,8 @@ def prepared(told: Iterable[Told], packs: Mapping[str, Pack], *, clean: bool) ->
     for one in told:
         pack = packs.get(one.brief.language) or next(iter(packs.values()))
         prompt = prompt_of(one.product, one.brief, pack)
-        base = {"prompt": prompt, "task": one.brief.language, "group": one.product.id}
+        wanted = list(marks_of(one.product, pack))
+        base = {"prompt": prompt, "task": one.brief.language, "group": one.product.id, "wanted": wanted}
         if not one.texts or one.split == "unlabelled":
             found.rows["unlabelled"].append({"id": _id(one, 0), **base})
             found.products.append(_record(one, _id(one, 0)))
@@ -183,7 +184,10 @@ def of_drafts(rows: Iterable[Sampled], packs: Mapping[str, Pack]) -> Prepared:
         one = Told(row.product, row.brief, (text,) if text else (), row.split)
         identity = _id(one, numbers[_id(one, 0)])
         numbers[_id(one, 0)] += 1
-        record = {"id": identity, "prompt": row.prompt(pack), "task": row.brief.language, "group": row.product.id}
+        record = {
+            "id": identity, "prompt": row.prompt(pack), "task": row.brief.language, "group": row.product.id,
+            "wanted": list(marks_of(row.product, pack)),
+        }  # fmt: skip
         found.rows[row.split].append(record | ({"completion": row.draft} if row.draft else {}))
         found.products.append(_record(one, identity))
         found.kept += bool(row.draft)

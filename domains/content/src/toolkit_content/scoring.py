@@ -16,6 +16,7 @@ import numpy as np
 from toolkit.artifacts import Dataset, Evaluation, Metric
 from toolkit.plan import Plan
 from toolkit.score.intervals import bootstrap_interval, clustered_share
+from toolkit.tasks.text_generation.evaluate import request_of
 from toolkit.text import GenerationRequest, TextPredictor
 from toolkit_content.channels import Channel
 from toolkit_content.checks import of_length
@@ -33,12 +34,10 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, packs: Mapp
     """`accuracy`: the share of first drafts that say every attribute and invent none. `slot_error_rate`: slots missing,
     wrong or invented for each that was to be said. `bleu` against people's texts, where sacrebleu is installed."""
     told, rows = products_in(dataset.path), list(dataset.split("test"))
-    in_words = predictor.facts.form == "teacher"
+    in_words, most = predictor.facts.form == "teacher", plan.text.answer_tokens
     asking = Asking.of(packs, (told[row] for row in dataset.split("train").ids))
     requests = [
-        GenerationRequest(
-            row.id, asking.messages(told[row.id]) if in_words else row.inputs["messages"], plan.text.answer_tokens
-        )
+        GenerationRequest(row.id, asking.messages(told[row.id]), most) if in_words else request_of(row, most)
         for row in rows
     ]
     pieces: dict[str, list[str]] = defaultdict(list)

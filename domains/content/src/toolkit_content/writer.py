@@ -14,7 +14,7 @@ from toolkit.errors import DataError
 from toolkit.text import GenerationRequest, Message, ServedText
 from toolkit_content.channels import Channel, length
 from toolkit_content.checks import Checker, Finding, passes
-from toolkit_content.drafting import Brief, prompt_of, text_of
+from toolkit_content.drafting import Brief, marks_of, prompt_of, text_of
 from toolkit_content.products import Product
 from toolkit_content.slots import Pack
 from toolkit_content.templates import composed, for_title
@@ -82,8 +82,8 @@ class Writer:
         return self._by_template(about, brief, channel, tokens)
 
     async def _draft(self, product: Product, brief: Brief, temperature: float, seed: int) -> tuple[str, int]:
-        prompt = prompt_of(product, _as_learnt(brief), self.checker.pack)
-        asked = self.request((Message("user", prompt),), temperature=temperature, seed=seed)
+        prompt, wanted = prompt_of(product, _as_learnt(brief), self.checker.pack), marks_of(product, self.checker.pack)
+        asked = self.request((Message("user", prompt),), temperature=temperature, seed=seed, wanted=wanted)
         pieces, used = [], 0
         async for piece in self.predictor.generate(asked):
             pieces.append(piece.text)
