@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,7 @@ from toolkit.testing.executors import check_executor
 from toolkit.testing.images import image_folder, picture_model, pictures
 from toolkit.testing.targets import check_target
 from toolkit.testing.teachers import check_teacher
+from toolkit.testing.text_domains import check_text_domain
 
 HEAD = """
 from toolkit.artifacts import Dataset, Evaluation, Metric, Violation
@@ -94,6 +96,77 @@ def module_of(source: str, folder: Path) -> ModuleType:
 def test_a_broken_domain_is_found_out(says: str, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=says):
         check_domain("mine", module_of(BROKEN_DOMAINS[says], tmp_path), tmp_path)
+
+
+TEXT = """
+from toolkit.artifacts import BundleFile
+from toolkit.plan import TextPlan
+
+@hookimpl
+def draft_plan(options):
+    return Plan(domain="mine", task="text_generation", text=TextPlan(max_tokens=48, answer_tokens=8))
+"""
+BROKEN_TEXT_DOMAINS = {
+    "the plan's task is image_classification": "@hookimpl\ndef draft_plan(options): return Plan(domain='mine')",
+    "nothing is kept back for training": TEXT
+    + """
+@hookimpl
+def prepare_data(plan, source, purpose, workspace, classes, report):
+    return task_of(plan).prepare(plan, source, "train", workspace, classes, report)
+""",
+    "one record a test row": TEXT
+    + """
+@hookimpl
+def evaluate(dataset): return Evaluation.found({"accuracy": Metric(1, 1, 1, 9)})
+""",
+    "a row's record lacks hits, text": TEXT
+    + """
+@hookimpl
+def evaluate(plan, dataset, predictor):
+    found = task_of(plan).evaluate(plan, dataset, predictor)
+    rows = [{name: row[name] for name in row if name not in ("text", "hits")} for row in found.per_row]
+    return Evaluation.found(found.metrics, per_row=rows)
+""",
+    "does better than silence": TEXT
+    + """
+@hookimpl
+def evaluate(plan, dataset, predictor):
+    found = task_of(plan).evaluate(plan, dataset, predictor)
+    return Evaluation.found(found.metrics, per_row=[row | {"right": True} for row in found.per_row])
+""",
+    "'mine/rules.toml' cannot be a role": TEXT
+    + """
+@hookimpl
+def package(plan): return [BundleFile("mine/rules.toml", b"")]
+""",
+    "each file has a role of its own": TEXT
+    + """
+@hookimpl
+def package(plan): return [BundleFile("rules", b""), BundleFile("rules", b"")]
+""",
+    "serve gives a?n? ?int": TEXT + "@hookimpl\ndef serve(site): return 3",
+    "check_release gives a str": TEXT + "@hookimpl\ndef check_release(): return ['no']",
+}
+
+
+def rows_to_count(folder: Path) -> Path:
+    """Rows whose answers are known."""
+    folder.mkdir()
+    lines = [json.dumps({"prompt": f"after {n}?", "completion": f"it is {n + 1}", "answer": n + 1}) for n in range(40)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_domain_of_text_that_keeps_its_promises_passes(tmp_path: Path) -> None:
+    check_text_domain("mine", module_of(TEXT, tmp_path), rows_to_count(tmp_path / "rows"), tmp_path)
+
+
+@pytest.mark.parametrize("says", BROKEN_TEXT_DOMAINS)
+def test_a_broken_domain_of_text_is_found_out(says: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=says):
+        check_text_domain(
+            "mine", module_of(BROKEN_TEXT_DOMAINS[says], tmp_path), rows_to_count(tmp_path / "rows"), tmp_path
+        )
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,9 @@ def check_domain(
     Raises:
         AssertionError: naming the promise that is not kept.
     """
-    _check_light(module)
+    check_light(module)
     plugins = alone(name, module)
-    plan = _check_plan(name, plugins)
+    plan = check_drafts(name, plugins)
     made = image_folder(
         tmp_path / "pictures", sorted(classes), per_class=plan.data.minimum_per_class + 4, test_per_class=3
     )
@@ -96,7 +96,7 @@ def implemented(plugins: Plugins) -> set[str]:
     return {caller.name for caller in plugins.manager.get_hookcallers(domain) or ()}
 
 
-def _check_light(module: ModuleType) -> None:
+def check_light(module: ModuleType) -> None:
     """A site imports the domain without torch; so importing it must not ask for what only training needs."""
     code = f"import sys, {module.__name__}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     path = os.pathsep.join([str(_root(module)), *sys.path])
@@ -113,7 +113,7 @@ def _root(module: ModuleType) -> Path:
     return file.parents[depth]
 
 
-def _check_plan(name: str, plugins: Plugins) -> Plan:
+def check_drafts(name: str, plugins: Plugins) -> Plan:
     """The drafts for no data and for own data resolve, as `deploy` resolves them; the latter is used on."""
     for data in (None, Path("pictures")):
         draft = plugins.hook.draft_plan(options=Options(name, data=data))
@@ -216,7 +216,7 @@ def _check_evaluation(evaluation: Any, dataset: Dataset) -> None:
     assert isinstance(evaluation, Evaluation), f"evaluate gives {type(evaluation).__name__}, not an Evaluation"
     assert "accuracy" in evaluation.metrics, "every domain reports an accuracy, the gate and the summary show it"
     for name, metric in chain(evaluation.metrics.items(), *(part.items() for part in evaluation.slices.values())):
-        _check_metric(name, metric)
+        check_metric(name, metric)
     assert [row["id"] for row in evaluation.per_row] == list(dataset.split("test").ids), (
         "one record a test row, in order"
     )
@@ -225,7 +225,7 @@ def _check_evaluation(evaluation: Any, dataset: Dataset) -> None:
     json.dumps([[dict(row) for row in evaluation.per_row], dict(evaluation.facts)])
 
 
-def _check_metric(name: str, metric: Any) -> None:
+def check_metric(name: str, metric: Any) -> None:
     assert isinstance(metric, Metric), f"{name} is a {type(metric).__name__}, not a Metric"
     assert all(map(math.isfinite, (metric.value, metric.low, metric.high))), f"{name} is not a number: {metric}"
     assert metric.low <= metric.value <= metric.high, f"{name} lies outside its own interval: {metric}"

@@ -20,6 +20,7 @@ from toolkit.protocols import PredictorFacts
 from toolkit.resolve import Layer, draft_layer, resolve
 from toolkit.seal.manifest import check_role
 from toolkit.testing.domains import alone
+from toolkit.testing.text_domains import check_text_domain
 from toolkit.text import Completion, GenerationRequest, Message, Prompt, Sampling, TextDelta
 from toolkit.text_teachers import record_of
 from toolkit_content import domain
@@ -197,3 +198,7 @@ def test_too_many_slot_errors_are_a_violation(rate: float, refused: bool) -> Non
 def test_two_packs_of_one_language_are_refused() -> None:
     with pytest.raises(DataError, match="two packs are of the language en"):
         packs_of(plan_of(packs=["household-en", "restaurant"]))
+
+
+def test_it_keeps_what_every_domain_of_text_promises(tmp_path: Path) -> None:
+    check_text_domain("content", domain, None, tmp_path)

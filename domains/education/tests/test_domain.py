@@ -20,6 +20,7 @@ from toolkit.protocols import PredictorFacts
 from toolkit.resolve import Layer, draft_layer, resolve
 from toolkit.tasks.base import task_of
 from toolkit.testing.domains import alone
+from toolkit.testing.text_domains import check_text_domain
 from toolkit.text import GenerationRequest, Prompt, TextDelta
 from toolkit_education import domain
 from toolkit_education.domain import practised
@@ -118,3 +119,7 @@ def test_a_folder_of_problems_lies_beside_and_travels_encrypted(tmp_path: Path) 
 def test_too_few_aligned_drafts_are_a_violation(share: float, refused: bool) -> None:
     evaluation = Evaluation.found({"accuracy": Metric(share, 0.5, 0.7, 100)})
     assert bool(list(domain.check_release(plan_of(), evaluation))) is refused
+
+
+def test_it_keeps_what_every_domain_of_text_promises(tmp_path: Path) -> None:
+    check_text_domain("education", domain, None, tmp_path)

@@ -52,19 +52,18 @@ def _read(path: Path) -> tuple[list[ItemModel], list[str]]:
     models: list[ItemModel] = []
     left: list[str] = []
     for number, record in _records(path):
-        keys = record.keys() if isinstance(record, dict) else ()
+        keys = frozenset(record if isinstance(record, dict) else ())
         try:
             if record is None:
                 left.append("a line is no JSON")
-            elif {"question", "answer"} <= set(keys):
+            elif keys >= {"question", "answer"}:
                 rows[gsm8k.SOURCE].append((f"{path.stem}-{number}", str(record["question"]), str(record["answer"])))
-            elif set(keys) >= svamp.KEYS:
+            elif keys >= svamp.KEYS:
                 rows[svamp.SOURCE].append((f"{path.stem}-{number}", *svamp.as_gsm8k(record)))
             else:
                 models.append(model_from_record(record))
         except DataError as error:
-            known = set(keys) >= svamp.KEYS
-            left.append(error.message if known else "a line is neither a problem nor an item model")
+            left.append(error.message if keys >= svamp.KEYS else "a line is neither a problem nor an item model")
     for origin, some in rows.items():
         converted = gsm8k.convert_rows(some)
         models += [replace(model, source=origin) for model in converted.models]
