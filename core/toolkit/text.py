@@ -129,11 +129,19 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
+class Grammar:
+    """What an answer must keep to: `rules` are a JSON schema, a regular expression, or a grammar as Lark writes it."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    rules: str
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0.
 
     With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own. `wanted` are texts that
-    must all stand in the answer before it may end by itself.
+    must all stand in the answer before it may end by itself. It keeps to `grammar`, where there is one.
     """
 
     id: str
@@ -144,11 +152,12 @@ class GenerationRequest:
     seed: int = 0
     calculator: bool = False
     wanted: tuple[str, ...] = ()
+    grammar: Grammar | None = None
 
     @property
     def constrained(self) -> bool:
         """Whether anything but the model has a say in its answer."""
-        return self.calculator or bool(self.wanted)
+        return self.calculator or bool(self.wanted) or self.grammar is not None
 
     @property
     def alone(self) -> bool:
@@ -163,8 +172,8 @@ class Constraint(Protocol):
         """The tokens that must come next after those of the answer so far; none where the model is free."""
         ...
 
-    def open(self, ids: Sequence[int]) -> bool:
-        """Whether the answer may not end here."""
+    def allowed(self, ids: Sequence[int]) -> np.ndarray | None:
+        """Which tokens may come next, bool [vocabulary]: what lies beyond it may not. None: any."""
         ...
 
 

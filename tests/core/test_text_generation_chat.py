@@ -22,9 +22,11 @@ from toolkit.serving.access import add_key
 from toolkit.serving.assembly import Tuning, assemble, read_facts
 from toolkit.serving.runner import in_background, listen
 from toolkit.tasks.text_generation import task
+from toolkit.tasks.text_generation.chat import ChatRequest
 from toolkit.tasks.text_generation.compiling import compile_student
 from toolkit.tasks.text_generation.installed import CompiledFiles, open_installed, prove
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
+from toolkit.tasks.text_generation.service import Manner
 from toolkit.tasks.text_generation.teacher import read_teacher
 from toolkit_target_cpu import CpuTarget
 
@@ -149,7 +151,7 @@ def test_a_seed_gives_the_same_answer_again(client: openai.OpenAI) -> None:
     ("more", "named"),
     [
         ({"n": 2}, "n"), ({"stop": ["x"]}, "stop"), ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"), ({"logprobs": True}, "logprobs"),
+        ({"logprobs": True}, "logprobs"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused_and_named(
@@ -157,6 +159,33 @@ def test_what_is_not_understood_is_refused_and_named(
 ) -> None:
     answer = ask(server, {"messages": said("one two"), **more})
     assert (answer.status_code, answer.json()["error"]["message"]) == (422, f"{named} is not understood here")
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ({"type": "json_object"}, "this model's tokens follow no grammar"),
+        ({"type": "json_schema"}, "response_format has no json_schema"),
+        ({"type": "yaml"}, "'text', 'json_object' or 'json_schema'"),
+    ],
+)
+def test_a_format_that_cannot_be_kept_to_is_refused(server: tuple[str, str], stated: Any, says: str) -> None:
+    answer = ask(server, {"messages": said("one two"), "response_format": stated})
+    assert answer.status_code == 422
+    assert says in answer.json()["error"]["message"]
+
+
+def test_a_format_as_the_real_client_sends_it_is_a_grammar() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    manner = Manner("b-1", "counter", "", 8)
+    for stated, wanted in (
+        ({"type": "text"}, None),
+        ({"type": "json_object"}, {"type": "object"}),
+        ({"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}, schema),
+    ):
+        body = ChatRequest.model_validate({"messages": said("one"), "response_format": stated})
+        grammar = body.asked(manner).grammar
+        assert (grammar and json.loads(grammar.rules)) == wanted
 
 
 def ask(server: tuple[str, str], body: Mapping[str, Any] | bytes) -> httpx.Response:

@@ -81,7 +81,6 @@ class LanguageSession:
                 hint="pip install 'distil-toolkit[language]'",
             ) from error
         self._genai, self._threads, self._stops = genai, threads, frozenset(stops)
-        self._ends = sorted(stops)
         self._bytes = model if keep else b""
         self._config = json.loads(config)
         decoder = self._config["model"]["decoder"]
@@ -201,9 +200,9 @@ class LanguageSession:
             if due:
                 writing.append_tokens(np.asarray(due, np.int32))
             else:
-                if how.constraint and how.constraint.open(said):
-                    logits = writing.get_logits()
-                    logits[..., self._ends] = -np.inf
+                if how.constraint and (allowed := how.constraint.allowed(said)) is not None:
+                    logits = np.asarray(writing.get_logits())
+                    logits[..., ~within(allowed, logits.shape[-1])] = -np.inf
                     writing.set_logits(logits)
                 writing.generate_next_token()
                 due = [int(writing.get_next_tokens()[0])]
@@ -246,6 +245,11 @@ class LanguageSession:
     @cached_property
     def _session(self) -> ort.InferenceSession:
         return session_of(self._bytes, threads=self._threads)
+
+
+def within(allowed: np.ndarray, vocabulary: int) -> np.ndarray:
+    """The same over a head of so many tokens, be it padded or cut: bool [vocabulary]."""
+    return np.pad(allowed[:vocabulary], (0, max(0, vocabulary - len(allowed))))
 
 
 def fed_with(

@@ -15,15 +15,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from toolkit.errors import ToolkitError, Unsupported
+from toolkit.errors import DataError, ToolkitError, Unsupported
 from toolkit.tasks.text_generation.service import Manner
-from toolkit.text import GenerationRequest, Message, ServedText, TextDelta
+from toolkit.text import GenerationRequest, Grammar, Message, ServedText, TextDelta
 
 OWNER = "distil-toolkit"
 
 NOT_ASKED: dict[str, tuple[Any, ...]] = {
     "n": (1,), "stop": ((), [], ""), "tools": ([],), "tool_choice": ("none", "auto"), "logprobs": (False,),
-    "response_format": ({"type": "text"},), "logit_bias": ({},), "frequency_penalty": (0,), "presence_penalty": (0,),
+    "logit_bias": ({},), "frequency_penalty": (0,), "presence_penalty": (0,),
     "modalities": (["text"],), "functions": ([],),
 }  # fmt: skip
 """Fields that would change the answer and are not understood, and the values that ask for nothing."""
@@ -58,6 +58,29 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class JsonSchema(BaseModel):
+    """A schema, and what else comes with it: a name, and whether it is strict, which it always is."""
+
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """`json_object`: any object in JSON. `json_schema`: what keeps to the schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    def grammar(self) -> Grammar | None:
+        """Raises DataError where the schema is missing."""
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return Grammar("json_schema", '{"type": "object"}')
+        if self.json_schema is None:
+            raise DataError("response_format has no json_schema", hint='Give {"json_schema": {"schema": {...}}}.')
+        return Grammar("json_schema", json.dumps(self.json_schema.schema_))
+
+
 class ChatRequest(BaseModel):
     """The body of POST /v1/chat/completions."""
 
@@ -70,6 +93,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2, description="0, the default: the likeliest answer.")
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63, description="Of a drawn answer: the same seed gives the same one.")
+    response_format: ResponseFormat | None = None
     calculator: bool = Field(False, description="Compute the results of <<48/2=24>> marks while it writes.")
     wanted: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         default_factory=list, max_length=64, description="Texts that must all stand in the answer before it ends."
@@ -90,6 +114,7 @@ class ChatRequest(BaseModel):
             seed=self.seed,
             calculator=self.calculator,
             wanted=self.wanted,
+            grammar=self.response_format.grammar() if self.response_format else None,
         )
 
 

@@ -41,6 +41,8 @@ class CompiledPredictor:
                     f"a message spells {found[0]}, which marks the turns of a conversation",
                     hint="Leave it out of the text.",
                 )
+        if request.grammar is not None:
+            constraint_of(request, self.tokenizer)
         try:
             self.session.check_room(len(prompt_ids(request.messages, self.tokenizer)), request.max_tokens)
         except (PlanError, ModelFault) as error:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
@@ -148,16 +149,16 @@ def _drawn(
         torch.manual_seed(seed)
         whole: Tensor = cast(Any, model).generate(
             ids.to(device), attention_mask=seen.to(device), generation_config=config,
-            logits_processor=[_Guiding(constraints, width, sorted(stops))] if constraints else None,
+            logits_processor=[_Guiding(constraints, width, stops)] if constraints else None,
         )  # fmt: skip
     return whole[:, width:]
 
 
 class _Guiding(LogitsProcessor):
-    """Leaves nothing but the token that is due, and no stop where an answer may not end, in each row by itself."""
+    """Leaves nothing but the token that is due, or those that are allowed, in each row by itself."""
 
-    def __init__(self, constraints: Sequence[Constraint | None], width: int, stops: Sequence[int]) -> None:
-        self._constraints, self._width, self._stops = constraints, width, list(stops)
+    def __init__(self, constraints: Sequence[Constraint | None], width: int, stops: Collection[int]) -> None:
+        self._constraints, self._width, self._stops = constraints, width, stops
         self._due: list[list[int]] = [[] for _ in constraints]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -169,8 +170,9 @@ class _Guiding(LogitsProcessor):
             if due:
                 scores[row] = -torch.inf
                 scores[row, due.pop(0)] = 0.0
-            elif constraint.open(said):
-                scores[row, self._stops] = -torch.inf
+            elif (allowed := constraint.allowed(said)) is not None:
+                left = np.pad(allowed[: scores.shape[-1]], (0, max(0, scores.shape[-1] - len(allowed))))
+                scores[row, torch.from_numpy(~left).to(scores.device)] = -torch.inf
         return scores
 
 

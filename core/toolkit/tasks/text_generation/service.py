@@ -12,7 +12,7 @@ from typing import Any
 
 from toolkit.errors import DataError
 from toolkit.protocols import Service
-from toolkit.text import GenerationRequest, Message, ServedText
+from toolkit.text import GenerationRequest, Grammar, Message, ServedText
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Manner:
     def request(
         self, messages: Sequence[Message], *, most: int | None = None, temperature: float = 0.0, top_p: float = 1.0,
         seed: int | None = None, calculator: bool = False, wanted: Sequence[str] = (),
+        grammar: Grammar | None = None,
     ) -> GenerationRequest:  # fmt: skip
         """A request with an id of its own; a drawn answer without a seed is another one each time.
 
@@ -46,6 +47,7 @@ class Manner:
         return GenerationRequest(
             f"chatcmpl-{secrets.token_hex(12)}", tuple(messages), most or self.most_tokens, temperature, top_p,
             secrets.randbelow(2**31) if seed is None else seed, calculator, tuple(wanted),
+            grammar,
         )  # fmt: skip
 
 
