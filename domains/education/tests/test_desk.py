@@ -28,6 +28,7 @@ from toolkit_education.items import as_record, compute
 from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.practising import said
 from toolkit_education.records import model_from_record
+from toolkit_education.relations import carried
 from toolkit_education.retheming import draft_of, prompt_of
 from toolkit_education.service import desk_of, education_service
 
@@ -119,6 +120,20 @@ def test_words_that_would_change_what_is_asked_are_left_out(records: LearnerReco
     found = [served(desk, skill="two_step_problems", level=2, words=words, seed=n) for n in range(12)]
     assert {one.theming for one in found} == {"none"}
     assert all("refused" in one.because and "half as many pen" not in one.item.problem for one in found)
+
+
+@pytest.mark.parametrize(
+    ("word", "language", "heavy"),
+    [
+        ("dragon", "en", False), ("long boats", "en", False), ("twice the pens", "en", True), ("7 pens", "en", True),
+        ("more pens", "en", True), ("three pens", "en", True), ("乐高积木", "zh", False), ("长颈鹿", "zh", False),
+        ("多米诺骨牌", "zh", False), ("一半的笔", "zh", True), ("3支笔", "zh", True),
+        ("三角龙", "zh", False), ("多", "zh", True),
+        ("平均的笔", "zh", True),
+    ],
+)  # fmt: skip
+def test_a_word_is_a_name_and_carries_no_arithmetic(word: str, language: str, heavy: bool) -> None:
+    assert bool(carried(word, language)) is heavy
 
 
 def test_a_banks_problem_takes_a_learners_own_words_by_the_student_once_a_model(records: LearnerRecords) -> None:

@@ -18,7 +18,6 @@ from typing import Any
 
 from toolkit.errors import DataError, Refused
 from toolkit.text import GenerationRequest, Message, ServedText
-from toolkit_education.alignment import align
 from toolkit_education.curriculum import curriculum
 from toolkit_education.generators import models as generated
 from toolkit_education.generators import themed
@@ -30,6 +29,7 @@ from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.marking import first_wrong_step, mark
 from toolkit_education.numerals import show
 from toolkit_education.records import item_from_record
+from toolkit_education.relations import carried
 from toolkit_education.retheming import LONGEST_WORD, is_word, prompt_of, rethemed
 from toolkit_education.signs import MEASURES, PLURALS
 from toolkit_education.verify import Finding, verified
@@ -202,9 +202,8 @@ class Desk:
         base = theme_named(wanted.theme or model.theme or next(iter(themes()))).words[wanted.language]
         theme = Theme(wanted.theme or "own", {wanted.language: {**base, **words}})
         found: ItemModel | tuple[Finding, ...]
-        if model.source == "generator":  # which word stands where is known; a learner's "twice as many" is none
-            by, found = "generator", themed(model, theme)
-            found = align(model, found) or found
+        if model.source == "generator":  # which word stands where is known
+            by, found = "generator", self._rebuilt(model, theme, wanted)
         elif self.mistrust:
             return model, "none", self.mistrust
         else:
@@ -214,6 +213,12 @@ class Desk:
         if isinstance(found, ItemModel):
             return found, by, ""
         return model, "none", f"the theme was refused: {found[0].message}"
+
+    @staticmethod
+    def _rebuilt(model: ItemModel, theme: Theme, wanted: Wanted) -> ItemModel | tuple[Finding, ...]:
+        """The model in other words, of which none may be more than a name."""
+        heavy = next((word for word in wanted.words.values() if carried(word, wanted.language)), "")
+        return (Finding("word", f"{heavy!r} carries arithmetic", "words"),) if heavy else themed(model, theme)
 
     async def _draft(self, model: ItemModel) -> str:
         asked = self.request((Message("user", prompt_of(model)),))

@@ -62,6 +62,17 @@ def anchors(text: str, language: str) -> tuple[Anchor, ...]:
     return tuple(anchor for anchor in found if anchor.kind != "none")
 
 
+def carried(word: str, language: str) -> tuple[str, ...]:
+    """The kinds of anchors that a word or few bring into any problem that they are put in: "half as many pens" is no
+    name of a thing. A Chinese character that says more or less by itself says nothing within a noun, as in 长颈鹿."""
+    return tuple(
+        found.kind
+        for found in anchors(word, language)
+        if ":" in found.kind
+        or (found.kind != "length" and not (language == "zh" and found.end - found.start == 1 < len(word)))
+    )
+
+
 def direction_verbs(text: str, language: str) -> tuple[Anchor, ...]:
     """Where someone gains or loses something: `gain` and `loss`."""
     lexicon = _lexicon(language)
