@@ -219,6 +219,13 @@ def test_copy_is_served_with_what_it_says_and_its_marks(tmp_path: Path) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
 
 
+def test_attributes_may_stand_by_themselves_and_lines_stay_lines(tmp_path: Path) -> None:
+    product = {"id": "k", "attributes": {name: value for name, value in ATTRIBUTES.items() if name != "id"}}
+    draft = "the [brand]  [model] is a red kettle.\n\n it holds [capacity]."
+    answer = ask(app_of(tmp_path, draft), "POST", "/v1/copy", {"product": product, "brief": {"form": "bullets"}})
+    assert answer.json()["copies"][0]["text"] == "The Nordal K3 is a red kettle.\nIt holds 1.7 L."
+
+
 def test_a_catalogue_goes_on_past_a_product_that_cannot_be_written_about(tmp_path: Path) -> None:
     import json
 
@@ -246,6 +253,8 @@ def test_a_catalogue_goes_on_past_a_product_that_cannot_be_written_about(tmp_pat
         ({"product": ATTRIBUTES, "brief": {"form": "poem"}}, 422),
         ({"product": ATTRIBUTES, "brief": {"channel": "nowhere"}}, 422),
         ({"product": ATTRIBUTES, "variants": 99}, 422),
+        ({"product": ATTRIBUTES, "form": "title"}, 422),
+        ({"product": ATTRIBUTES, "brief": {"lenght": 3}}, 422),
         ({}, 422),
         ({"product": ATTRIBUTES, "brief": {"form": "script", "channel": "x"}}, 422),
     ],

@@ -315,6 +315,7 @@ def test_sheets_and_exports_are_given_out(kind: str, begins: bytes, tmp_path: Pa
         {"learner": "x" * 32},
         {"skill": "addition", "words": {"thing": "{a}"}},
         {"skill": "addition", "language": "fr"},
+        {"skill": "addition", "lvl": 2},
     ],
 )
 def test_a_request_that_cannot_be_is_named(body: Any, tmp_path: Path) -> None:

@@ -79,9 +79,10 @@ def _value(attributes: Mapping[str, tuple[str, ...]], name: str, pack: Pack) -> 
 
 
 def _sentences(text: str) -> str:
-    """One space between words, and a capital at the beginning of every sentence."""
-    text = " ".join(text.split())
-    return re.sub(r"(?:^|(?<=[.!?] ))([a-zà-ÿ])", lambda first: first[1].upper(), text)
+    """One space between words, lines as they are, and a capital at the beginning of every sentence."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    text = "\n".join(line for line in lines if line)
+    return re.sub(r"(?:^|(?<=[.!?] ))([a-zà-ÿ])", lambda first: first[1].upper(), text, flags=re.MULTILINE)
 
 
 def spans_of(product: Product, text: str) -> Iterator[tuple[str, tuple[int, int]]]:

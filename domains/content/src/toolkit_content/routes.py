@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.errors import DataError, Refused, ToolkitError
 from toolkit.serving.refusals import Forbidden
@@ -29,9 +29,17 @@ MOST_PRODUCTS, MOST_VARIANTS, LONGEST = 1000, 8, 20_000
 
 Form = Literal["title", "bullets", "description", "post", "script"]
 Value = str | int | float | bool | list[str] | list[int] | list[float] | None
+Attributes = dict[str, Value | dict[str, Value]]
+"""Attributes by name, and `id` where there is one; or `{"id": ..., "attributes": {...}}`."""
 
 
-class BriefIn(BaseModel):
+class Body(BaseModel):
+    """A request's body. A field that is not understood is refused: an answer that passes it over looks right."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class BriefIn(Body):
     """What copy is wanted."""
 
     form: Form = "description"
@@ -48,39 +56,39 @@ class BriefIn(BaseModel):
         return Brief(self.form, self.tone, self.channel, self.language, tuple(self.must), tuple(self.never))
 
 
-class CopyIn(BaseModel):
+class CopyIn(Body):
     """The body of POST /v1/copy."""
 
-    product: dict[str, Value] = Field(description="Attributes by name, and `id` where it has one.")
+    product: Attributes = Field(description="Attributes by name, and `id` where it has one.")
     brief: BriefIn = BriefIn()
     variants: int = Field(1, ge=1, le=MOST_VARIANTS)
     seed: int = Field(0, ge=0, lt=2**31, description="Of the variants after the first, and of what is drawn again.")
 
 
-class CatalogueIn(BaseModel):
+class CatalogueIn(Body):
     """The body of POST /v1/catalogue."""
 
-    products: list[dict[str, Value]] = Field(min_length=1, max_length=MOST_PRODUCTS)
+    products: list[Attributes] = Field(min_length=1, max_length=MOST_PRODUCTS)
     brief: BriefIn = BriefIn()
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-class CheckIn(BaseModel):
+class CheckIn(Body):
     """The body of POST /v1/check."""
 
     text: str = Field(max_length=LONGEST)
-    product: dict[str, Value] | None = None
+    product: Attributes | None = None
     brief: BriefIn = BriefIn()
 
 
-class Exported(BaseModel):
+class Exported(Body):
     """A text that is to be handed out, with its metadata."""
 
     text: str = Field(max_length=LONGEST)
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
-class ExportIn(BaseModel):
+class ExportIn(Body):
     """The body of POST /v1/export."""
 
     copies: list[Exported] = Field(min_length=1, max_length=MOST_PRODUCTS)
@@ -182,8 +190,8 @@ def _add_checking(router: APIRouter, desk: Desk) -> None:
         return JSONResponse({"profile": rule.name, "copies": [one.model_dump() for one in body.copies]})
 
 
-def _product(attributes: dict[str, Value], identity: str) -> Product:
-    found = product_of(attributes, identity)
+def _product(stated: Attributes, identity: str) -> Product:
+    found = product_of(stated, identity)
     if isinstance(found, str):
         raise DataError(f"{identity}: {found}", hint='Send attributes: {"brand": "...", "capacity": "1.7 L"}.')
     return found

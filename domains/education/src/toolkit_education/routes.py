@@ -8,7 +8,7 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from toolkit.errors import DataError
 from toolkit.tasks.text_generation.chat import chat_routes
@@ -31,7 +31,13 @@ KINDS = {
 }  # fmt: skip
 
 
-class ProblemIn(BaseModel):
+class Body(BaseModel):
+    """A request's body. A field that is not understood is refused: an answer that passes it over looks right."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProblemIn(Body):
     """The body of POST /v1/problem."""
 
     learner: str = Field("", max_length=64, description="Of POST /v1/learners; without one nothing is remembered.")
@@ -47,7 +53,7 @@ class ProblemIn(BaseModel):
         return Wanted(self.language, self.skill, self.level, self.theme, words, self.seed)
 
 
-class AnswerIn(BaseModel):
+class AnswerIn(Body):
     """The body of POST /v1/answer."""
 
     learner: str = Field("", max_length=64)
@@ -56,7 +62,7 @@ class AnswerIn(BaseModel):
     working: str = Field("", max_length=4000, description="Lines such as 12 * 3 = 36.")
 
 
-class ExportIn(BaseModel):
+class ExportIn(Body):
     """The body of POST /v1/export."""
 
     kind: Literal["qti", "gift", "moodle", "html"]
