@@ -104,9 +104,10 @@ class RecipePlan(Section):
     weighting: Literal["even", "difficulty"] = Field(
         "difficulty", description="difficulty: more of what the student has not learnt yet and the teacher is sure of."
     )
-    task_weighting: Literal["even", "loss-ratio"] = Field(
+    task_weighting: Literal["even", "loss-ratio", "uncertainty"] = Field(
         "even",
-        description="loss-ratio: more of the classes or tasks whose loss falls slowly (DWA, Liu 2019).",
+        description="Of classes or tasks. loss-ratio: more where the loss falls slowly (DWA, Liu 2019); uncertainty: "
+        "less where it stays high (Kendall 2018).",
     )
     task_floor: float = Field(0.5, ge=0, lt=1, description="Least weight of a class or task, in units of the mean.")
     views: int = Field(8, ge=1, le=10_000, description="Augmented views a row that the teacher labels.")

@@ -94,7 +94,7 @@ def train(
 ) -> Fitted:  # fmt: skip
     learner = Learner(tiny_module(), width=WIDTH if everything else 0)
     weighting = (
-        Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3)) if everything else Weighting()
+        Weighting(difficulty=True, tasks=TaskWeights(TASKS, by="loss-ratio", floor=0.3)) if everything else Weighting()
     )
     batches = TinyBatches(before=before, everything=everything)
     return fit(

@@ -40,7 +40,7 @@ def rows(folder: Path, processes: Processes, before: Before, precision: Wanted =
     narrow = nn.Linear(FEATURES, 10, bias=False)
     module = nn.Sequential(narrow, nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, CLASSES))
     learner = Learner(module, width=WIDTH)
-    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3))
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, by="loss-ratio", floor=0.3))
     return fit(
         learner, BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting, processes),
         Schedule(4, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,

@@ -69,7 +69,7 @@ def train(
 ) -> Fitted:  # fmt: skip
     """With all that has a state: weights of samples and tasks, a projection, dropout, batch norm."""
     learner = Learner(module or wide_module(), width=WIDTH)
-    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, loss_ratio=True, floor=0.3))
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(TASKS, by="loss-ratio", floor=0.3))
     lesson = BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting)
     return fit(
         learner, lesson, Schedule(epochs, rate, 0.01, seed=7),

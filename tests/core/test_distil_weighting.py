@@ -13,10 +13,20 @@ from distil_parts import TASKS, one_thread, tensor, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr, softmax
 
 from toolkit.distil.objectives import Batch, Outputs
-from toolkit.distil.weighting import LEAST, MOST, TaskWeights, Weighting, by_difficulty, confidence, loss_ratio_weights
+from toolkit.distil.weighting import (
+    LEAST,
+    MOST,
+    TaskWeights,
+    Weighting,
+    by_difficulty,
+    confidence,
+    loss_ratio_weights,
+    uncertainty_weights,
+)
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -147,13 +157,41 @@ def test_the_slower_a_tasks_loss_falls_the_more_it_weighs() -> None:
 
 
 def test_tasks_weigh_alike_until_two_epochs_are_known() -> None:
-    weighting = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True, floor=0.0))
+    weighting = Weighting(tasks=TaskWeights(("a", "b"), by="loss-ratio", floor=0.0))
     told = observed(weighting, [2.0, 4.0], [1.0, 4.0], [1.0, 2.0], [1.0, 1.0])
     assert [(record["task/a"], record["task/b"]) for record in told] == [(2, 4), (1, 4), (1, 2), (1, 1)]
     weights = [(record["weight/a"], record["weight/b"]) for record in told]
     assert weights[:2] == [(1, 1), (1, 1)]
     assert weights[2] == pytest.approx(loss_ratio_weights(tensor([2, 4]), tensor([1, 4]), 0.0).tolist(), rel=1e-6)
     assert weights[3] == pytest.approx(loss_ratio_weights(tensor([1, 4]), tensor([1, 2]), 0.0).tolist(), rel=1e-6)
+
+
+def test_uncertainty_by_hand_and_where_its_own_loss_is_least() -> None:
+    """Losses 1 and 3: weights in the proportion of 3 to 1, of mean one. L / v + log v is least at v = L."""
+    assert uncertainty_weights(tensor([1, 3]), 0.0).tolist() == pytest.approx([1.5, 0.5])
+    assert uncertainty_weights(tensor([1, 3]), 0.8).tolist() == pytest.approx([1.2, 0.8])
+    for loss in (0.3, 1.0, 2.5):
+        found = minimize_scalar(lambda v, loss=loss: loss / v + math.log(v), bounds=(1e-3, 10), method="bounded")
+        assert found.x == pytest.approx(loss, rel=1e-3)
+
+
+def test_a_task_of_which_nothing_is_known_weighs_as_the_others_do() -> None:
+    assert uncertainty_weights(tensor([1, 0, 3]), 0.0).tolist() == pytest.approx([1.5, 1.0, 0.5])
+    assert uncertainty_weights(tensor([0, 0]), 0.0).tolist() == [1, 1]
+
+
+@given(arrays(np.float64, 5, elements=st.floats(0, 1e6)), st.floats(0, 0.95))
+@settings(max_examples=100, deadline=None)
+def test_uncertainty_weights_have_the_mean_one_and_none_is_under_the_floor(last: np.ndarray, floor: float) -> None:
+    weights = uncertainty_weights(tensor(last), floor)
+    assert float(weights.mean()) == pytest.approx(1)
+    assert float(weights.min()) >= floor - 1e-9
+
+
+def test_tasks_weigh_by_uncertainty_as_soon_as_an_epoch_is_known() -> None:
+    weighting = Weighting(tasks=TaskWeights(("a", "b"), by="uncertainty", floor=0.0))
+    told = observed(weighting, [1.0, 3.0], [2.0, 2.0], [1.0, 1.0])
+    assert [(record["weight/a"], record["weight/b"]) for record in told] == [(1, 1), (1.5, 0.5), (1, 1)]
 
 
 def test_a_tasks_loss_is_the_mean_over_its_rows_of_all_steps() -> None:
@@ -164,7 +202,7 @@ def test_a_tasks_loss_is_the_mean_over_its_rows_of_all_steps() -> None:
 
 
 def test_a_task_without_a_row_in_an_epoch_keeps_what_was_last_known_of_it() -> None:
-    weighting = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True, floor=0.0))
+    weighting = Weighting(tasks=TaskWeights(("a", "b"), by="loss-ratio", floor=0.0))
     observed(weighting, [2.0, 4.0])
     weighting.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0])), tensor([2.0]))
     assert weighting.close_epoch()["task/b"] == 4
@@ -173,7 +211,7 @@ def test_a_task_without_a_row_in_an_epoch_keeps_what_was_last_known_of_it() -> N
 
 
 def test_a_tasks_weight_is_that_of_its_rows_labels_and_answers() -> None:
-    weighting = Weighting(tasks=TaskWeights(("a", "b", "c"), loss_ratio=True, floor=0.2))
+    weighting = Weighting(tasks=TaskWeights(("a", "b", "c"), by="loss-ratio", floor=0.2))
     observed(weighting, [2.0, 4.0, 1.0], [1.0, 4.0, 0.1])
     wanted = loss_ratio_weights(tensor([2, 4, 1]), tensor([1, 4, 0.1]), 0.2)[LABELS]
     known = tensor([1, 0, 1, 1])
@@ -183,7 +221,7 @@ def test_a_tasks_weight_is_that_of_its_rows_labels_and_answers() -> None:
 
 
 def test_difficulty_and_tasks_multiply() -> None:
-    weighting = Weighting(difficulty=True, tasks=TaskWeights(("a", "b", "c"), loss_ratio=True))
+    weighting = Weighting(difficulty=True, tasks=TaskWeights(("a", "b", "c"), by="loss-ratio"))
     observed(weighting, [2.0, 4.0, 1.0], [1.0, 4.0, 0.1])
     tasks = loss_ratio_weights(tensor([2, 4, 1]), tensor([1, 4, 0.1]), 0.5)[LABELS]
     weighed = weighting.weigh(Batch(tensor(0), LABELS, outputs(1), tasks=LABELS), outputs(2))
@@ -192,10 +230,10 @@ def test_difficulty_and_tasks_multiply() -> None:
 
 
 def test_what_was_saved_goes_on_where_it_was(tmp_path: Path) -> None:
-    one = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True))
+    one = Weighting(tasks=TaskWeights(("a", "b"), by="loss-ratio"))
     observed(one, [2.0, 4.0], [1.0, 4.0])
     one.observe(Batch(tensor(0), LABELS, tasks=torch.tensor([0, 1])), tensor([1, 3]))
-    other = Weighting(tasks=TaskWeights(("a", "b"), loss_ratio=True))
+    other = Weighting(tasks=TaskWeights(("a", "b"), by="loss-ratio"))
     torch.save(one.state(), tmp_path / "state")
     other.restore(torch.load(tmp_path / "state", weights_only=True))
     assert other.close_epoch() == one.close_epoch() != {}

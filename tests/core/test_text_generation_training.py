@@ -132,7 +132,7 @@ def test_the_loss_of_a_step_is_the_one_by_hand(
 
 
 def weighting() -> TokenWeighting:
-    return TokenWeighting(("even", "odd"), loss_ratio=True, floor=0.3, difficulty=True)
+    return TokenWeighting(("even", "odd"), by="loss-ratio", floor=0.3, difficulty=True)
 
 
 def titled(samples: tuple[Tokenised, ...]) -> tuple[Tokenised, ...]:

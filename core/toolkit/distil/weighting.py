@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ from toolkit.distil.processes import ALONE, Processes
 
 LEAST, MOST = 0.25, 4.0
 """Bounds of a sample's difficulty in units of the batch's mean: none outweighs another by more than their ratio."""
+
+TaskWeighting = Literal["even", "loss-ratio", "uncertainty"]
+
+NOTHING = 1e-6
+"""Nats of a loss that is as good as none: no task outweighs all others because it is learnt."""
 
 SMOOTHNESS = 2.0
 """Temperature of the loss ratios (T of DWA)."""
@@ -48,20 +53,22 @@ class TaskWeights:
 
     Args:
         names: of the tasks, by number.
-        loss_ratio: weigh tasks by how slowly their loss falls: the softmax of L(t-1) / L(t-2), an epoch's mean losses
-            (dynamic weight averaging, Liu et al. 2019, arXiv 1803.10704).
+        by: `even`; `loss-ratio`, by how slowly their loss falls: the softmax of L(t-1) / L(t-2), an epoch's mean losses
+            (dynamic weight averaging, Liu et al. 2019, arXiv 1803.10704); or `uncertainty`, by how little is left to
+            learn: 1 / L(t-1), where the homoscedastic uncertainty of a task whose loss is L settles (Kendall et al.
+            2018, arXiv 1705.07115).
         floor: no task weighs less, in units of the mean, so that none starves.
     """
 
-    def __init__(self, names: Sequence[str] = (), *, loss_ratio: bool = False, floor: float = 0.5) -> None:
-        self._names, self._loss_ratio, self._floor = tuple(names), loss_ratio, floor
+    def __init__(self, names: Sequence[str] = (), *, by: TaskWeighting = "even", floor: float = 0.5) -> None:
+        self._names, self._by, self._floor = tuple(names), by, floor
         self._weights = torch.ones(len(self._names))
         self._sums, self._counts = torch.zeros(len(self._names)), torch.zeros(len(self._names))
         self._epochs: list[Tensor] = []
 
     def of(self, tasks: Tensor | None) -> Tensor | None:
         """What rows or tokens of these tasks [n] weigh now; None where all weigh alike."""
-        return self._weights.to(tasks.device)[tasks] if self._loss_ratio and tasks is not None else None
+        return None if self._by == "even" or tasks is None else self._weights.to(tasks.device)[tasks]
 
     def observe(self, tasks: Tensor | None, values: Tensor) -> None:
         """Add up each task's losses [n] of a step."""
@@ -82,11 +89,13 @@ class TaskWeights:
         means = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), known)
         self._epochs = [*self._epochs[-1:], means]
         told = {f"task/{name}": float(mean) for name, mean in zip(self._names, means, strict=True)}
-        if self._loss_ratio:
+        if self._by != "even":
             told |= {f"weight/{name}": float(w) for name, w in zip(self._names, self._weights, strict=True)}
-            if len(self._epochs) == 2:
-                before, last = self._epochs
-                self._weights = loss_ratio_weights(before, last, self._floor)
+        if self._by == "loss-ratio" and len(self._epochs) == 2:
+            before, last = self._epochs
+            self._weights = loss_ratio_weights(before, last, self._floor)
+        if self._by == "uncertainty":
+            self._weights = uncertainty_weights(means, self._floor)
         self._sums.zero_()
         self._counts.zero_()
         return told
@@ -139,9 +148,24 @@ def loss_ratio_weights(before: Tensor, last: Tensor, floor: float) -> Tensor:
     """Weights [tasks] of mean one from the mean losses of the last two epochs, none under `floor`. A task of which
     nothing was known before neither rose nor fell."""
     ratios = torch.where(before > 0, last / before.clamp(min=1e-12), 1.0)
-    weights = len(last) * torch.softmax(ratios / SMOOTHNESS, dim=0)
+    return _above(floor, len(last) * torch.softmax(ratios / SMOOTHNESS, dim=0))
+
+
+def uncertainty_weights(last: Tensor, floor: float) -> Tensor:
+    """Weights [tasks] of mean one, in the proportion of 1 / loss, none under `floor`. The loss L / s^2 + log s^2 of a
+    task is least at s^2 = L, so this is what its learned weight 1 / s^2 comes to. A task of which nothing is known
+    weighs as the mean of the others."""
+    known = last > 0
+    inverse = torch.where(known, 1 / last.clamp(min=NOTHING), 0.0)
+    usual = inverse.sum() / known.sum().clamp(min=1)
+    inverse = torch.where(known, inverse, usual if bool(known.any()) else torch.ones_like(usual))
+    return _above(floor, inverse / inverse.mean())
+
+
+def _above(floor: float, weights: Tensor) -> Tensor:
+    """Weights of mean one, none under the floor."""
     spare = (weights - floor).clamp(min=0)
-    return floor + spare * (1 - floor) * len(last) / spare.sum().clamp(min=1e-12)
+    return floor + spare * (1 - floor) * len(weights) / spare.sum().clamp(min=1e-12)
 
 
 def _times(weights: Tensor | None, factor: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def train_student(
         objectives,
         Weighting(
             difficulty=recipe.weighting == "difficulty",
-            tasks=TaskWeights(classes, loss_ratio=recipe.task_weighting == "loss-ratio", floor=recipe.task_floor),
+            tasks=TaskWeights(classes, by=recipe.task_weighting, floor=recipe.task_floor),
         ),
         processes,
     )

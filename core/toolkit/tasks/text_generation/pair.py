@@ -184,7 +184,7 @@ class _Pair:
         recipe = plan.recipe
         weighting = TokenWeighting(
             tasks_of(self.dataset.path),
-            loss_ratio=recipe.task_weighting == "loss-ratio",
+            by=recipe.task_weighting,
             floor=recipe.task_floor,
             difficulty=recipe.weighting == "difficulty" and known is not None,
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from toolkit.distil.chunks import HiddenStates, Mix, Tokens, VocabularyLoss
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.sequences import TopK
-from toolkit.distil.weighting import TaskWeights
+from toolkit.distil.weighting import TaskWeighting, TaskWeights
 from toolkit.tasks.text_generation.tokens import Tokenised
 
 
@@ -21,16 +21,16 @@ class TokenWeighting:
 
     Args:
         tasks: the samples' tasks, those that have figures of their own.
-        loss_ratio, floor: how tasks are weighed (`TaskWeights`).
+        by, floor: how tasks are weighed (`TaskWeights`).
         difficulty: weigh responses by difficulty, in units of the mean that it had in the epoch before; in the first
             one all count alike.
     """
 
     def __init__(
-        self, tasks: Sequence[str] = (), *, loss_ratio: bool = False, floor: float = 0.5, difficulty: bool = False
+        self, tasks: Sequence[str] = (), *, by: TaskWeighting = "even", floor: float = 0.5, difficulty: bool = False
     ) -> None:
         self._numbers = {name: number for number, name in enumerate(tasks)}
-        self._tasks = TaskWeights([name or "untitled" for name in tasks], loss_ratio=loss_ratio, floor=floor)
+        self._tasks = TaskWeights([name or "untitled" for name in tasks], by=by, floor=floor)
         self._difficulty = difficulty
         self._usual: float | None = None
         self._sum = torch.zeros(2, dtype=torch.float64)
