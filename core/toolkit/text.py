@@ -172,8 +172,8 @@ class Constraint(Protocol):
         """The tokens that must come next after those of the answer so far; none where the model is free."""
         ...
 
-    def allowed(self, ids: Sequence[int]) -> np.ndarray | None:
-        """Which tokens may come next, bool [vocabulary]: what lies beyond it may not. None: any."""
+    def allowed(self, ids: Sequence[int], vocabulary: int) -> np.ndarray | None:
+        """Which of a head's tokens may come next, bool [vocabulary]; None: any."""
         ...
 
 

@@ -200,10 +200,11 @@ class LanguageSession:
             if due:
                 writing.append_tokens(np.asarray(due, np.int32))
             else:
-                if how.constraint and (allowed := how.constraint.allowed(said)) is not None:
+                if how.constraint:
                     logits = np.asarray(writing.get_logits())
-                    logits[..., ~within(allowed, logits.shape[-1])] = -np.inf
-                    writing.set_logits(logits)
+                    if (allowed := how.constraint.allowed(said, logits.shape[-1])) is not None:
+                        logits[..., ~allowed] = -np.inf
+                        writing.set_logits(logits)
                 writing.generate_next_token()
                 due = [int(writing.get_next_tokens()[0])]
             if due[0] in self._stops:
@@ -245,11 +246,6 @@ class LanguageSession:
     @cached_property
     def _session(self) -> ort.InferenceSession:
         return session_of(self._bytes, threads=self._threads)
-
-
-def within(allowed: np.ndarray, vocabulary: int) -> np.ndarray:
-    """The same over a head of so many tokens, be it padded or cut: bool [vocabulary]."""
-    return np.pad(allowed[:vocabulary], (0, max(0, vocabulary - len(allowed))))
 
 
 def fed_with(

@@ -43,14 +43,14 @@ class _Asked:
         owed = owed_after(self._text(ids))
         return list(self.tokenizer(owed, add_special_tokens=False)["input_ids"]) if owed else ()
 
-    def allowed(self, ids: Sequence[int]) -> np.ndarray | None:
-        found = None if self.following is None else self.following.allowed(ids)
+    def allowed(self, ids: Sequence[int], vocabulary: int) -> np.ndarray | None:
+        found = None if self.following is None else self.following.allowed(ids, vocabulary)
         if self.left:
             text = self._text(ids)
             self.left = tuple(one for one in self.left if one not in text)
         if self.left:
-            free = np.ones(len(self.tokenizer), bool) if found is None else found.copy()
-            free[[stop for stop in self.stops if stop < len(free)]] = False
+            free = np.ones(vocabulary, bool) if found is None else found.copy()
+            free[[stop for stop in self.stops if stop < vocabulary]] = False
             found = free if free.any() else found  # a grammar that has come to its end has the last word
         return found
 

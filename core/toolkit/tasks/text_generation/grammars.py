@@ -40,8 +40,8 @@ class Following:
         if self._matcher.is_error():
             raise _wrong(self._matcher.get_error())
 
-    def allowed(self, ids: Sequence[int]) -> np.ndarray:
-        """Which tokens may follow those of the answer so far: bool [vocabulary].
+    def allowed(self, ids: Sequence[int], vocabulary: int) -> np.ndarray:
+        """Which tokens of a head, padded or cut as it may be, may follow those of the answer so far: bool [vocabulary].
 
         Raises:
             DataError: the grammar is too large to be followed.
@@ -52,7 +52,8 @@ class Following:
         if self._matcher.is_error():
             why = _short(self._matcher.get_error())
             raise DataError(f"the grammar cannot be followed: {why}", hint="Simplify it.")
-        return np.unpackbits(bits, bitorder="little").astype(bool)
+        known = np.unpackbits(bits, bitorder="little")[:vocabulary].astype(bool)
+        return np.pad(known, (0, vocabulary - len(known)))
 
 
 def _rules(grammar: Grammar) -> str:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
@@ -170,9 +169,8 @@ class _Guiding(LogitsProcessor):
             if due:
                 scores[row] = -torch.inf
                 scores[row, due.pop(0)] = 0.0
-            elif (allowed := constraint.allowed(said)) is not None:
-                left = np.pad(allowed[: scores.shape[-1]], (0, max(0, scores.shape[-1] - len(allowed))))
-                scores[row, torch.from_numpy(~left).to(scores.device)] = -torch.inf
+            elif (allowed := constraint.allowed(said, scores.shape[-1])) is not None:
+                scores[row, torch.from_numpy(~allowed).to(scores.device)] = -torch.inf
         return scores
 
 
