@@ -27,7 +27,7 @@ from toolkit_content import domain
 from toolkit_content.domain import packs_of, scanner_of
 from toolkit_content.preparing import products_in
 from toolkit_content.slots import faults_of
-from toolkit_content.teaching import Copywriter
+from toolkit_content.teaching import copywriter
 from toolkit_content.wording import Asking
 
 SMALL = {"sample_products": 20, "sample_tested": 8, "sample_untold": 4}
@@ -166,7 +166,7 @@ def test_a_teacher_is_asked_in_words_and_only_what_is_right_is_taken_back(tmp_pa
     asking = Asking.of(packs, (told[one] for one in dataset.split("train").ids))
     says = iter([text, text + " It is the world's best.", text + " 99 W.", "Nothing."])
     teacher = Parrot(lambda prompt: next(says))
-    writer = Copywriter(teacher, told, asking, scanner_of(plan))
+    writer = copywriter(teacher, told, asking, scanner_of(plan))
     prompts = [Prompt(f"{row.id}#{n}" if n else row.id, row.inputs["messages"], n) for n in range(4)]
     answers = list(writer.answers(plan, prompts))
     assert [answer.finish for answer in answers] == ["stop", *["content_filter"] * 3]

@@ -208,13 +208,13 @@ def label(
 ) -> TeacherLabels:  # fmt: skip
     """The teacher is asked in words, and only what is right of its product is learnt."""
     from toolkit.tasks.text_generation import labelling
-    from toolkit_content.teaching import Copywriter
+    from toolkit_content.teaching import copywriter
     from toolkit_content.wording import Asking
 
     assert isinstance(teacher, TextTeacher | LocalTeacher)
     told = preparing.products_in(dataset.path)
     asking = Asking.of(packs_of(plan), (told[row] for row in dataset.split("train").ids))
-    writer = Copywriter(teacher, told, asking, scanner_of(plan))
+    writer = copywriter(teacher, told, asking, scanner_of(plan))
     return labelling.label(plan, dataset, writer, workspace, journal, report, executor)
 
 

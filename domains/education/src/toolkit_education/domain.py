@@ -11,16 +11,18 @@ from typing import Any
 
 from pydantic import Field
 
-from toolkit.artifacts import BundleFile, Dataset, Evaluation, Violation
+from toolkit.artifacts import BundleFile, Dataset, Evaluation, TeacherLabels, Violation
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
-from toolkit.protocols import Report, Service, Settings
+from toolkit.protocols import Executor, Report, Service, Settings
 from toolkit.tasks.base import task_of
 from toolkit.text import ServedText, TextPredictor
-from toolkit.text_teachers import TextTeacher
+from toolkit.text_teachers import AnyTeacher, LocalTeacher, TextTeacher
 from toolkit.workspace import write_file
 from toolkit_education.items import ItemModel, as_record
 from toolkit_education.practising import Exercise, exercises
+from toolkit_education.records import model_from_record
+from toolkit_education.retheming import prompt_of
 from toolkit_education.teaching import NAME, CurriculumTeacher
 
 SECTION = "education"
@@ -32,6 +34,10 @@ class EducationPlan(Section):
 
     dressings: int = Field(24, ge=1, le=1000, description="Words that each template is practised in.")
     tested: int = Field(2, ge=1, le=100, description="Words of each template that is kept for test.")
+    asked: int = Field(
+        2000, ge=0, le=1_000_000,
+        description="Most problems of a bank of which a teacher names the words, to learn from.",
+    )  # fmt: skip
     least_aligned: float = Field(0.6, ge=0, le=1, description="Least share of first drafts that must ask the same.")
     least_sense: float = Field(
         0.9, ge=0, le=1,
@@ -49,8 +55,8 @@ def settings_of(plan: Plan) -> EducationPlan:
 def register_settings() -> Iterable[Settings]:
     """Offer the table [education]."""
     read_by = {
-        "prepare": ("dressings", "tested"), "label": ("dressings", "tested"), "evaluate": ("dressings", "tested"),
-        "gate": ("dressings", "tested", "least_aligned"), "seal": ("least_sense", "most_tries"),
+        "prepare": ("dressings", "tested", "asked"), "label": ("dressings", "tested"), "evaluate": ("dressings",
+        "tested"), "gate": ("dressings", "tested", "least_aligned"), "seal": ("least_sense", "most_tries"),
     }  # fmt: skip
     return [Settings(SECTION, EducationPlan, read_by=read_by)]
 
@@ -104,13 +110,19 @@ def prepare_data(
             "task": one.model.language,
         }  # fmt: skip
         rows[one.split].append(json.dumps(row, ensure_ascii=False) + "\n")
+    report("read problems", 1, 2)
+    bank, findings = _bank(source)
+    if plan.teacher.name != NAME and purpose == "train":
+        rows["unlabelled"] = [
+            json.dumps({"id": f"bank/{one.id}", "prompt": prompt_of(one), "task": one.language}, ensure_ascii=False)
+            + "\n"
+            for one in bank[: settings_of(plan).asked]
+        ]
     folder = workspace / ROWS
     folder.mkdir(parents=True, exist_ok=True)
     for split, lines in rows.items():
         write_file(folder / f"{split}.jsonl", "".join(lines).encode())
     (folder / LICENCE).write_text("Apache-2.0\n")
-    report("read problems", 1, 2)
-    bank, findings = _bank(source)
     models = (json.dumps(as_record(model), ensure_ascii=False) + "\n" for model in bank)
     write_file(workspace / BANK, "".join(models).encode())
     task = task_of(plan)
@@ -131,6 +143,27 @@ def _bank(source: Path | None) -> tuple[Sequence[ItemModel], list[dict[str, Any]
     told = ", ".join(f"{reason} ({number:,})" for reason, number in Counter(left).most_common(8))
     finding = {"kind": "no-item-model", "severity": "note", "rows": [], "message": f"problems left out: {told}"}
     return models, [finding] if left else []
+
+
+@hookimpl
+def label(
+    plan: Plan, dataset: Dataset, teacher: AnyTeacher, workspace: Path, journal: Path, report: Report,
+    executor: Executor,
+) -> TeacherLabels | None:  # fmt: skip
+    """A teacher that is none of the curriculum's is asked in words, about the problems of the bank; what re-themes them
+    is learnt."""
+    if teacher.name == NAME:
+        return None
+    from toolkit.tasks.text_generation import labelling
+    from toolkit_education.naming import Namer, naming_teacher
+
+    assert isinstance(teacher, TextTeacher | LocalTeacher)
+    known = practised(plan)
+    models = {one.prompt: one.model for one in known.values()}
+    bank = map(model_from_record, map(json.loads, (dataset.path / BANK).read_text(encoding="utf-8").splitlines()))
+    models |= {prompt_of(model).strip(): model for model in bank}
+    namer = naming_teacher(teacher, models, Namer.of(known.values()))
+    return labelling.label(plan, dataset, namer, workspace, journal, report, executor)
 
 
 @hookimpl

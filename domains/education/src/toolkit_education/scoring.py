@@ -14,9 +14,11 @@ from toolkit.score.intervals import clustered_share
 from toolkit.text import GenerationRequest, TextPredictor
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
+from toolkit_education.naming import Namer, draft_from
 from toolkit_education.practising import Exercise
 from toolkit_education.retheming import keeps_kinds, leftover, rethemed
 from toolkit_education.samples import samples
+from toolkit_education.teaching import NAME
 
 SHOWN_REASONS = 12
 
@@ -28,11 +30,20 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapp
     those in which besides every word got another of its kind; nobody packs baskets into dragons.
     """
     rows = list(dataset.split("test"))
-    requests = [GenerationRequest(row.id, row.inputs["messages"], plan.text.answer_tokens) for row in rows]
+    namer = Namer.of(known.values()) if predictor.facts.form == "teacher" and plan.teacher.name != NAME else None
+    requests = [
+        GenerationRequest(
+            row.id, namer.messages(known[row.id].model) if namer else row.inputs["messages"], plan.text.answer_tokens
+        )
+        for row in rows
+    ]
     pieces: dict[str, list[str]] = defaultdict(list)
     for delta in predictor.generate(requests):
         pieces[delta.id].append(delta.text)
-    per_row = [_record(row.id, row.group, known[row.id], "".join(pieces[row.id])) for row in rows]
+    drafts = {row.id: "".join(pieces[row.id]) for row in rows}
+    if namer:  # it was asked in words
+        drafts = {identity: draft_from(known[identity].model, said) for identity, said in drafts.items()}
+    per_row = [_record(row.id, row.group, known[row.id], drafts[row.id]) for row in rows]
     tasks = sorted({row["task"] for row in per_row})
     reasons = Counter(reason for row in per_row for reason in row["reasons"])
     facts = {
