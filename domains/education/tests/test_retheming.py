@@ -43,7 +43,8 @@ def test_nearly_every_gold_draft_is_accepted_and_its_items_are_verified() -> Non
         (lambda draft: f"{draft}; place=W1 W99", "word"),
         (lambda draft: f"{draft}; place=the shop", "word"),
         (lambda draft: f"{draft}; {draft}", "word"),
-        (lambda draft: f"{draft}; place=W1", "word"),
+        (lambda draft: f"{draft}; place=P1", "word"),
+        (lambda draft: "A=S2", "word"),
         (lambda draft: "place=", "word"),
         (lambda draft: "place={a}", "word"),
     ],
@@ -100,12 +101,12 @@ def test_a_student_sees_signs_for_whatever_a_problem_is_about() -> None:
     model = next(one for one in EXERCISES if one.id.startswith("addition/get:en")).model
     text = "Zoë's toy car costs ${a}. The café sells {b} toy cars. Toy cars are sold at the zoo."
     asked = prompt_of(replace(model, text=text, steps=()))
-    assert asked == "en: W1's W2 W3 costs ${a}. The W4 W5 {b} W2 W6. W2 W6 are sold at the W7."
+    assert asked == "en: P1's W2 W3 costs ${a}. The W4 S5 {b} W2 S6. W2 S6 are sold at the W7."
     words = {"A": "Zoë", "thing": "toy car", "things": "toy cars", "place": "the zoo", "box": "jar"}
-    assert draft_of(replace(model, text=text, steps=()), words) == "A=W1; thing=W2 W3; things=W2 W6; place=W7"
+    assert draft_of(replace(model, text=text, steps=()), words) == "A=P1; thing=W2 W3; things=W2 S6; place=W7"
     chinese = replace(model, language="zh", text="小天有{a}颗宝石，又买了{b}颗。小天一共有多少颗宝石？", steps=())
-    assert prompt_of(chinese) == "zh: W1有{a}颗W2，又买了{b}颗。W1一共有多少颗W2？"
-    assert draft_of(chinese, {"A": "小天", "thing": "宝石", "m": "颗"}) == "A=W1; thing=W2"
+    assert prompt_of(chinese) == "zh: P1有{a}颗W2，又买了{b}颗。P1一共有多少颗W2？"
+    assert draft_of(chinese, {"A": "小天", "thing": "宝石", "m": "颗"}) == "A=P1; thing=W2"
 
 
 def test_test_templates_are_never_met_in_training() -> None:

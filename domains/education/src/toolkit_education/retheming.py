@@ -13,20 +13,19 @@ from dataclasses import replace
 
 from toolkit_education.alignment import align
 from toolkit_education.items import ItemModel
-from toolkit_education.signs import COUNTERS, MARK, MEASURES, PLURALS, SIGN, key, measure_words, signed
+from toolkit_education.signs import COUNTERS, MARK, MEASURES, PLURALS, SIGN, key, measure_words, plural, signed
 from toolkit_education.verify import Finding
 
 PARTS, PAIRS, IS = " || ", "; ", "="
 """Between the problem and the sentences of its steps; between the words of a draft; between a slot and its word."""
 
 LONGEST_WORD, THE = 40, "the "
+PEOPLE = ("A", "B")
 NUMBER = {**dict.fromkeys(PLURALS, False), **dict.fromkeys(PLURALS.values(), True), "group": True}
 """Whether an English slot's word is of several."""
 
 _FIRSTS = {many: one for one, many in PLURALS.items()}
 _KINDS = {"B": "A", "other": "thing"}
-
-_SEVERAL = frozenset({"children", "people", "men", "women", "feet", "teeth", "mice", "geese", "sheep", "fish"})
 
 _COUNTED = re.compile(rf"(?<=[}}{COUNTERS}])")
 _ARTICLE = re.compile(r"\b(a|an) (?=([A-Za-z]))", re.IGNORECASE)
@@ -96,6 +95,8 @@ def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[st
             word = f"{THE}{word}"
         if word in [said for other, said in named.items() if not slot.startswith(other)]:
             return (Finding("word", f"{word!r} is named twice", "draft"),)
+        if model.language == "en" and slot in PEOPLE and not word[0].isupper():
+            return (Finding("word", f"{word!r} is nobody's name", "draft"),)
         if model.language == "en" and slot in NUMBER and plural(word) != NUMBER[slot]:
             return (Finding("number", f"{word!r} is not {'several' if NUMBER[slot] else 'one'}", "draft"),)
         named[slot] = word
@@ -112,12 +113,6 @@ def _measures(source: str, named: Mapping[str, str]) -> Mapping[str, str]:
             before = re.search(rf"{_COUNTED.pattern}(.){re.escape(named[noun])}", source)
             found |= {slot: before[1]} if before and before[1] in measure_words() else {}
     return found
-
-
-def plural(word: str) -> bool:
-    """Whether an English noun is of several, by its end."""
-    last = word.rpartition(" ")[2].lower()
-    return last in _SEVERAL or (last.endswith("s") and not last.endswith(("ss", "us")))
 
 
 def keeps_kinds(truth: str, draft: str) -> bool:

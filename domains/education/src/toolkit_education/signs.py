@@ -1,6 +1,7 @@
-"""A problem with signs (W1, W2, ...) for all words that it is about: what the curriculum's own templates say stays.
+"""A problem with signs (P1, S2, W3, ...) for all words that it is about: what the curriculum's own templates say stays.
 
-So a student need not spell what it never met: "W1 has {a} W2" is alike for all that anyone can have.
+So a student need not spell what it never met: "P1 has {a} S2" is alike for all that anyone can have. The letter tells
+what a word shows by itself: P that it is somebody's name, S that it is of several; W all others.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from toolkit_education.generators import templates
 from toolkit_education.generators.themes import themes
 
-MARK, SIGN = re.compile(r"\[(\w+)\]"), re.compile(r"W\d+")
+MARK, SIGN = re.compile(r"\[(\w+)\]"), re.compile(r"[PSW]\d+")
 MEASURES = {"m": "thing", "om": "other", "bm": "box", "gm": "group"}
 """Chinese measure words by slot, and the slot of the noun that each counts."""
 
@@ -21,6 +22,9 @@ PLURALS = {"thing": "things", "other": "others", "box": "boxes"}
 """English slots of one, and the slots of several of the same."""
 
 COUNTERS, LONGEST_PIECE = "少几每一二两半", 8
+
+_SEVERAL = frozenset({"children", "people", "men", "women", "feet", "teeth", "mice", "geese", "sheep", "fish"})
+_NAME = re.compile("[小阿老].{1,2}")
 
 _WORD = re.compile(r"(?<!['’])[^\W\d_]+(?:-[^\W\d_]+)*")
 _PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
@@ -31,8 +35,10 @@ def signed(text: str, language: str) -> tuple[str, Mapping[str, str]]:
     """The text with signs, numbered as they come, and what each stands for."""
     signs, words = dict[str, str](), dict[str, str]()
 
+    common = {word for word in _WORD.findall(_PLACEHOLDER.sub(" ", text)) if word[0].islower()}
+
     def sign(word: str) -> str:
-        found = signs.setdefault(key(word), f"W{len(signs) + 1}")
+        found = signs.setdefault(key(word), f"{_letter(word, common, language)}{len(signs) + 1}")
         words.setdefault(found, word)
         return found
 
@@ -46,6 +52,20 @@ def signed(text: str, language: str) -> tuple[str, Mapping[str, str]]:
             known = {part for parts in parted for part, new in parts if new and len(part) > 1}
         pieces[::2] = ["".join(sign(part) if new else part for part, new in parts) for parts in parted]
     return "".join(pieces), MappingProxyType(words)
+
+
+def _letter(word: str, common: Set[str], language: str) -> str:
+    if language == "zh":
+        return "P" if _NAME.fullmatch(word) else "W"
+    if word[0].isupper() and key(word) not in common:
+        return "P"
+    return "S" if plural(word) else "W"
+
+
+def plural(word: str) -> bool:
+    """Whether an English noun is of several, by its end."""
+    last = word.rpartition(" ")[2].lower()
+    return last in _SEVERAL or (last.endswith("s") and not last.endswith(("ss", "us")))
 
 
 def key(word: str) -> str:
