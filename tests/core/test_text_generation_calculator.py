@@ -67,7 +67,7 @@ def test_tokens_are_owed_behind_an_equals_sign_alone() -> None:
     characters = {one: number for number, one in enumerate("a0123456789+-*/=<> ")}
     backend = Backend(models.WordLevel(characters, unk_token="a"))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="a")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="a", eos_token="a")
     request = GenerationRequest("r", (Message("user", "?"),), calculator=True)
     constraint = constraint_of(request, tokenizer)
     assert constraint is not None
