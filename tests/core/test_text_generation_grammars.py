@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 from toolkit.errors import DataError, Unsupported
 from toolkit.protocols import PredictorFacts
 from toolkit.tasks.text_generation.compiled import CompiledPredictor
-from toolkit.tasks.text_generation.constraints import constraint_of
+from toolkit.tasks.text_generation.constraints import _Asked, constraint_of
 from toolkit.tasks.text_generation.grammars import Following
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.rows import Row
@@ -38,13 +38,16 @@ JSON = Grammar("json_schema", json.dumps(SCHEMA))
 
 @pytest.fixture(scope="module")
 def babbler(tmp_path_factory: pytest.TempPathFactory) -> LanguagePredictor:
-    """A random model with tokens of bytes: it keeps to nothing by itself."""
+    """A random model with tokens of bytes, to which all that it has read matters: it keeps to nothing by itself."""
     folder = tmp_path_factory.mktemp("babbler")
     rows = [Row(f"{n}", (Message("user", f"what is {n}?"),), json.dumps({"name": "it", "n": n})) for n in range(200)]
     tokenizer = tokenizer_for(rows, 400)
     torch.manual_seed(0)
     model = LlamaForCausalLM(config_for(100_000, len(tokenizer), 256))
     with torch.no_grad():
+        for weights in model.model.layers.parameters():
+            if weights.ndim > 1:
+                weights.mul_(6)
         model.lm_head.weight.mul_(8)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -100,6 +103,18 @@ def test_both_runtimes_write_what_keeps_to_a_schema_and_the_same(
         check_json(text)
     free = said(compiled, asked(None, most=20))
     assert all(not text.startswith("{") for text, _ in free)
+
+
+def test_what_follows_tokens_that_were_forced_has_read_all_before_them(
+    babbler: LanguagePredictor, compiled: CompiledPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Token by token: genai passes over the token that it chose last, where others are appended before it is read."""
+    due = babbler.model.tokenizer("501>>", add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(_Asked, "forced", lambda self, said: due if len(said) % 9 == 3 else ())
+    requests = asked(None, many=4, most=60, calculator=True)
+    found = said(compiled, requests)
+    assert found == said(babbler, requests)
+    assert len({text for text, _ in found}) == 4
 
 
 def test_drawn_answers_keep_to_it_too_and_differ(compiled: CompiledPredictor) -> None:

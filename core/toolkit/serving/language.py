@@ -196,15 +196,16 @@ class LanguageSession:
         while len(said) < how.most:
             if gone(place):
                 return
-            due = list(how.constraint.forced(said))[: how.most - len(said)] if how.constraint else []
+            due: list[int] = []
+            if how.constraint:
+                logits = np.asarray(writing.get_logits())  # the last token is read; append_tokens would pass it over
+                due = list(how.constraint.forced(said))[: how.most - len(said)]
+                if not due and (allowed := how.constraint.allowed(said, logits.shape[-1])) is not None:
+                    logits[..., ~allowed] = -np.inf
+                    writing.set_logits(logits)
             if due:
                 writing.append_tokens(np.asarray(due, np.int32))
             else:
-                if how.constraint:
-                    logits = np.asarray(writing.get_logits())
-                    if (allowed := how.constraint.allowed(said, logits.shape[-1])) is not None:
-                        logits[..., ~allowed] = -np.inf
-                        writing.set_logits(logits)
                 writing.generate_next_token()
                 due = [int(writing.get_next_tokens()[0])]
             if due[0] in self._stops:
