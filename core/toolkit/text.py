@@ -1,6 +1,7 @@
 """What teachers of text say and are asked: prompts, completions, verdicts, and the protocol of such a teacher.
 
-Records and types only. It knows neither how an answer is fetched nor what a good one is.
+Records and types, and the answers of a model made whole. It knows neither how an answer is fetched nor what a good one
+is.
 """
 
 from __future__ import annotations
@@ -205,6 +206,14 @@ class TextPredictor(Protocol):
             Unsupported: it is a black box.
         """
         ...
+
+
+def whole_answers(predictor: TextPredictor, requests: Sequence[GenerationRequest]) -> dict[str, str]:
+    """The answers to requests by their ids, each put together of its pieces; the model is not asked for nothing."""
+    pieces: dict[str, list[str]] = {}
+    for delta in predictor.generate(requests) if requests else ():
+        pieces.setdefault(delta.id, []).append(delta.text)
+    return {identity: "".join(found) for identity, found in pieces.items()}
 
 
 @runtime_checkable

@@ -95,8 +95,8 @@ def prepare(lot: Lot, sizes: Sizes) -> None:
 def _complete(lot: Lot, part: str, teacher: Any, source: Path, count: int) -> None:
     """The teacher's completions to the first problems that are short enough."""
     from toolkit.tasks.text_generation.rows import read_rows
-    from toolkit.tasks.text_generation.sampling import Drawing, stops_of, write
-    from toolkit.tasks.text_generation.tokens import prompt_ids
+    from toolkit.tasks.text_generation.sampling import Drawing, write
+    from toolkit.tasks.text_generation.tokens import prompt_ids, stops_of
 
     asked = ((row, prompt_ids(row.messages, teacher.tokenizer)) for row in read_rows(source).rows)
     chosen = [pair for _, pair in zip(range(count), (pair for pair in asked if len(pair[1]) <= PROMPT_TOKENS))]  # noqa: B905

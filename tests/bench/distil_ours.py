@@ -84,7 +84,7 @@ def _on_policy(job: Job, samples: Any, teacher: Any, known: Any) -> Any:
 
 def stops(teacher: Any) -> Any:
     """The tokens that end an answer."""
-    from toolkit.tasks.text_generation.sampling import stops_of
+    from toolkit.tasks.text_generation.tokens import stops_of
     from toolkit.text import Message
 
     return stops_of([Message("user", "?")], teacher.tokenizer)

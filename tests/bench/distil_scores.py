@@ -59,7 +59,8 @@ def right(lot: Lot, model: Any) -> int:
     from transformers import AutoTokenizer
 
     from toolkit.tasks.text_generation.answers import answers_right
-    from toolkit.tasks.text_generation.sampling import Drawing, stops_of, write
+    from toolkit.tasks.text_generation.sampling import Drawing, write
+    from toolkit.tasks.text_generation.tokens import stops_of
     from toolkit.text import Message
 
     tokenizer = AutoTokenizer.from_pretrained(lot.teacher)

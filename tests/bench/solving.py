@@ -72,14 +72,13 @@ def recorded_rows() -> list[dict[str, Any]]:
 
 def student_rows(home: Path, arguments: argparse.Namespace, teacher: str) -> list[dict[str, Any]]:
     """The sealed student on every benchmark, with the calculator and without; its teacher on the first questions."""
-    environment = {**os.environ, "TOOLKIT_HOME": str(home), "PYTHONPATH": str(DOMAIN / "src")}
     held_out = write_rows(home / "rows", arguments.generated)
     packages = home / "packages"
     if not packages.is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--no-index", "--no-build-isolation", "--target", str(packages), str(DOMAIN)]
         subprocess.run(command, check=True)
-    environment["PYTHONPATH"] = str(packages)
+    environment = {**os.environ, "TOOLKIT_HOME": str(home), "PYTHONPATH": str(packages)}
     settings = {
         "teacher.checkpoint": teacher, "student.vocabulary": 2048, "student.parameters": arguments.parameters,
         "recipe.teacher_weight": 0.0, "recipe.epochs": arguments.epochs, "recipe.batch_size": 16,

@@ -48,9 +48,9 @@ def measured(folder: Path, data: Path, count: int, most: int) -> list[dict[str, 
     import torch
 
     from toolkit.tasks.text_generation.rows import read_rows
-    from toolkit.tasks.text_generation.sampling import Drawing, stops_of, write
+    from toolkit.tasks.text_generation.sampling import Drawing, write
     from toolkit.tasks.text_generation.teacher import read_teacher
-    from toolkit.tasks.text_generation.tokens import prompt_ids
+    from toolkit.tasks.text_generation.tokens import prompt_ids, stops_of
 
     torch.set_num_threads(os.cpu_count() or 1)
     teacher = read_teacher(checkpoint())

@@ -26,8 +26,8 @@ from toolkit.tasks.text_generation.constraints import _Asked
 from toolkit.tasks.text_generation.installed import FILES, CompiledFiles, open_installed, prove
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.reader import load_corpus
-from toolkit.tasks.text_generation.sampling import stops_of
 from toolkit.tasks.text_generation.teacher import read_teacher
+from toolkit.tasks.text_generation.tokens import stops_of
 from toolkit.text import GenerationRequest, Message
 from toolkit_target_cpu import CpuTarget
 

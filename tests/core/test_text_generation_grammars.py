@@ -19,9 +19,9 @@ from toolkit.tasks.text_generation.constraints import _Asked, constraint_of
 from toolkit.tasks.text_generation.grammars import Following
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.sampling import stops_of
 from toolkit.tasks.text_generation.scratch import config_for, tokenizer_for
 from toolkit.tasks.text_generation.teacher import read_teacher
+from toolkit.tasks.text_generation.tokens import stops_of
 from toolkit.text import GenerationRequest, Grammar, Message
 
 pytest.importorskip("llguidance", reason="what follows grammars is not installed: the extra language")

@@ -14,7 +14,8 @@ from test_text_generation_teacher import save_teacher
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from toolkit.errors import PlanError
-from toolkit.tasks.text_generation.sampling import Drawing, seed_of, stops_of, write
+from toolkit.tasks.text_generation.sampling import Drawing, seed_of, write
+from toolkit.tasks.text_generation.tokens import stops_of
 from toolkit.text import Message
 
 STOP, VOCABULARY = 0, 24

@@ -133,5 +133,3 @@ PROGRAM = Form(
     "program", ("pass@1",), 0, 1024, ("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
     put=lambda one: one.asked, told=lambda one: one.key, judge=_programs,
 )  # fmt: skip
-
-FORMS: Mapping[str, Form] = {form.name: form for form in (NUMBER, CHOICE, PROGRAM)}

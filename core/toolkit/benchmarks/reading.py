@@ -55,7 +55,7 @@ def read_benchmark(which: str, data: Path | None, home: Path) -> Benchmark:
         )  # fmt: skip
         raise DataError(f"the benchmark {which} is not here: there is no {folder}", hint=known)
     digest = hashlib.sha256()
-    files = _files(folder, which)
+    files = _files(folder)
     found = {
         split: [question for path in paths for question in _questions(path, digest)] for split, paths in files.items()
     }
@@ -68,7 +68,7 @@ def read_benchmark(which: str, data: Path | None, home: Path) -> Benchmark:
     return Benchmark(which if which in WHERE else folder.name, forms[0], tests, examples, digest.hexdigest())
 
 
-def _files(folder: Path, which: str) -> Mapping[str, Sequence[Path]]:
+def _files(folder: Path) -> Mapping[str, Sequence[Path]]:
     """Files of questions and of examples, by the names of the files and of the folders that they lie in."""
     if folder.is_file():
         return {"test": [folder], "examples": []}
@@ -130,9 +130,16 @@ def question_of(row: Any, identity: str, subject: str = "") -> tuple[Form, Quest
         part = str(row.get("subject", subject)).replace("_", " ")
         return CHOICE, Question(identity, str(row["question"]), _letter(row["answer"], choices), tuple(choices), part)
     if "Body" in row:
-        asked = f"{str(row['Body']).strip().removesuffix('.')}. {row['Question']}"
+        asked = problem_of(str(row["Body"]), str(row["Question"]))
         return NUMBER, Question(str(row.get("ID", identity)), asked, f"{row['Equation']}\n#### {row['Answer']:g}")
     return NUMBER, Question(str(row.get("id", identity)), str(row["question"]), str(row["answer"]))
+
+
+def problem_of(body: str, question: str) -> str:
+    """SVAMP's two parts of a problem as one text."""
+    body = body.strip()
+    joint = " " if body.endswith((".", "!", "?", ",")) else ". "
+    return body + joint + question.strip()
 
 
 def _letter(answer: Any, choices: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from toolkit.benchmarks.sandbox import Sandbox
 from toolkit.errors import DataError, Unsupported
 from toolkit.protocols import Report
 from toolkit.score.intervals import share
-from toolkit.text import GenerationRequest, Message, TextPredictor
+from toolkit.text import GenerationRequest, Message, TextPredictor, whole_answers
 
 TOGETHER = 32
 """Questions that are put at once, between two lines of progress."""
@@ -101,10 +100,8 @@ def _texts(asked: Sequence[str], predictor: TextPredictor, most: int, calculator
         GenerationRequest(str(number), (Message("user", text),), most, calculator=calculator)
         for number, text in enumerate(asked)
     ]
-    pieces: dict[str, list[str]] = defaultdict(list)
-    for delta in predictor.generate(requests):
-        pieces[delta.id].append(delta.text)
-    return ["".join(pieces[request.id]) for request in requests]
+    answers = whole_answers(predictor, requests)
+    return [answers.get(request.id, "") for request in requests]
 
 
 def _metrics(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Metric]:

@@ -88,14 +88,12 @@ def _check_task(plan: Plan) -> None:
 
 
 def _model(found: Evaluation) -> dict[str, Any]:
+    from toolkit.stages.evaluations import as_record
+
+    record = as_record(found)
     return {
         "form": found.facts["form"], "model": found.facts["digest"], "shots": found.facts["shots"],
-        "metrics": {name: metric.as_record() for name, metric in found.metrics.items()},
-        "parts": {
-            part: {name: metric.as_record() for name, metric in metrics.items()}
-            for part, metrics in found.slices.items()
-        },
-        "per_row": [dict(row) for row in found.per_row],
+        "metrics": record["metrics"], "parts": record["slices"], "per_row": record["per_row"],
     }  # fmt: skip
 
 

@@ -34,9 +34,8 @@ from toolkit.tasks.text_generation.installed import (
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
 from toolkit.tasks.text_generation.reader import load_corpus
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.sampling import stops_of
 from toolkit.tasks.text_generation.spelling import SiteTokenizer, check_alike, record_of
-from toolkit.tasks.text_generation.tokens import Tokenised, prompt_ids, tokenise
+from toolkit.tasks.text_generation.tokens import Tokenised, prompt_ids, stops_of, tokenise
 from toolkit.text import GenerationRequest, LanguageTarget, TextPredictor
 from toolkit.workspace import canonical_json, write_file
 

@@ -1,5 +1,5 @@
 """What a request asks of its answer beside the model, as it is written: results that are computed, texts that must
-stand in it.
+stand in it, a grammar that it keeps to.
 
 It leaves the model free wherever it can: a token is forced only behind an open mark, and without a grammar of all
 tokens only the end may be forbidden.
@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.tasks.text_generation.calculator import owed_after
 from toolkit.tasks.text_generation.grammars import Following
-from toolkit.tasks.text_generation.tokens import Tokenizer, check_end, end_ids
+from toolkit.tasks.text_generation.tokens import Tokenizer, stops_of
 from toolkit.text import Constraint, GenerationRequest
 
 
@@ -22,7 +22,7 @@ def constraint_of(request: GenerationRequest, tokenizer: Tokenizer) -> Constrain
     """The request's own, for one answer of a model whose tokens these are; None where it has none."""
     if not request.constrained:
         return None
-    stops = frozenset({check_end(tokenizer), end_ids(request.messages, tokenizer)[-1]})
+    stops = stops_of(request.messages, tokenizer)
     following = None if request.grammar is None else Following(request.grammar, tokenizer, stops)
     return _Asked(tokenizer, stops, following, request.calculator, request.wanted)
 

@@ -60,10 +60,10 @@ def _compile_teacher(plan: Plan, teacher: AnyTeacher, asked: Sequence[Message], 
     if not isinstance(teacher, LocalTeacher):
         return NotMeasured(f"{teacher.name} is not on this machine")
     from toolkit.compile.language import language_forms
-    from toolkit.tasks.text_generation.sampling import stops_of
     from toolkit.tasks.text_generation.spelling import record_of
     from toolkit.tasks.text_generation.students import without_bars
     from toolkit.tasks.text_generation.teacher import read_teacher
+    from toolkit.tasks.text_generation.tokens import stops_of
 
     try:
         model = read_teacher(teacher.source(plan), name=teacher.name)

@@ -5,7 +5,6 @@ Knows answers and tokens, and nothing of what a good text is in a domain; a doma
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from toolkit.plan import Plan
 from toolkit.score.intervals import bootstrap_interval, clustered_share
 from toolkit.tasks.base import Judged
 from toolkit.tasks.text_generation.answers import answers_right, final_answer
-from toolkit.text import GenerationRequest, Logprobs, TextPredictor
+from toolkit.text import GenerationRequest, Logprobs, TextPredictor, whole_answers
 
 READ = 12
 """Test rows whose answers a person may read in the report."""
@@ -62,11 +61,7 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor) -> Evaluati
 
 
 def _written(plan: Plan, rows: Sequence[Row], predictor: TextPredictor) -> dict[str, str]:
-    requests = [request_of(row, plan.text.answer_tokens) for row in rows]
-    pieces: dict[str, list[str]] = defaultdict(list)
-    for delta in predictor.generate(requests) if requests else ():
-        pieces[delta.id].append(delta.text)
-    return {identity: "".join(found) for identity, found in pieces.items()}
+    return whole_answers(predictor, [request_of(row, plan.text.answer_tokens) for row in rows])
 
 
 def request_of(row: Row, most: int) -> GenerationRequest:

@@ -34,11 +34,8 @@ class Following:
     """
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer, stops: frozenset[int]) -> None:
-        llguidance = _llguidance()
-        self._matcher: Any = llguidance.LLMatcher(_tokens(cast(Any, tokenizer), stops), _rules(grammar), log_level=0)
+        self._matcher: Any = _begun(grammar, cast(Any, tokenizer), stops).deep_copy()
         self._read = 0
-        if self._matcher.is_error():
-            raise _wrong(self._matcher.get_error())
 
     def allowed(self, ids: Sequence[int], vocabulary: int) -> np.ndarray:
         """Which tokens of a head, padded or cut as it may be, may follow those of the answer so far: bool [vocabulary].
@@ -54,6 +51,15 @@ class Following:
             raise DataError(f"the grammar cannot be followed: {why}", hint="Simplify it.")
         known = np.unpackbits(bits, bitorder="little")[:vocabulary].astype(bool)
         return np.pad(known, (0, vocabulary - len(known)))
+
+
+@lru_cache(maxsize=16)
+def _begun(grammar: Grammar, tokenizer: Any, stops: frozenset[int]) -> Any:
+    """What stands at the beginning of every answer: a request is checked and written by one, and so are the next."""
+    found = _llguidance().LLMatcher(_tokens(tokenizer, stops), _rules(grammar), log_level=0)
+    if found.is_error():
+        raise _wrong(found.get_error())
+    return found
 
 
 def _rules(grammar: Grammar) -> str:

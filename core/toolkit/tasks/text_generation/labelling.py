@@ -45,6 +45,11 @@ _Rows = Sequence[tuple[Row, str]]
 """Rows, and the split that each lies in."""
 
 
+def as_asked(teacher: TextTeacher | LocalTeacher) -> TextTeacher:
+    """The teacher as one that is asked and never looked into, wherever it is."""
+    return teacher if isinstance(teacher, TextTeacher) else LocalWriter(teacher)
+
+
 def label(
     plan: Plan, dataset: Dataset, teacher: TextTeacher | LocalTeacher, workspace: Path, journal: Path, report: Report,
     executor: Executor,

@@ -27,10 +27,10 @@ from toolkit.tasks.text_generation.grpo import GrpoLesson, Reinforcement
 from toolkit.tasks.text_generation.onpolicy import Course, Exposure, InMemory, OnPolicyLesson
 from toolkit.tasks.text_generation.reader import load_corpus, taught
 from toolkit.tasks.text_generation.rounds import Improvement, Rounds, Tuning
-from toolkit.tasks.text_generation.sampling import Drawing, stops_of
+from toolkit.tasks.text_generation.sampling import Drawing
 from toolkit.tasks.text_generation.solving import Solver
 from toolkit.tasks.text_generation.teacher import read_teacher
-from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer
+from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, stops_of
 from toolkit.tasks.text_generation.training import Knowledge, Mixture
 from toolkit.text import Prompt, Verdict
 

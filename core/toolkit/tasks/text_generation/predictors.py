@@ -20,9 +20,9 @@ from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts, TeacherRecord
 from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.sampling import Drawing, seed_of, stops_of, write
-from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of
-from toolkit.tasks.text_generation.tokens import encode, prompt_ids
+from toolkit.tasks.text_generation.sampling import Drawing, seed_of, write
+from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of, read_teacher
+from toolkit.tasks.text_generation.tokens import encode, prompt_ids, stops_of
 from toolkit.text import Completion, GenerationRequest, Logprobs, Message, Prompt, Sampling, TextDelta, Usage
 from toolkit.text_teachers import LocalTeacher, TextTeacher
 
@@ -87,10 +87,11 @@ class AnsweringPredictor:
 
 @dataclass(frozen=True)
 class LocalWriter:
-    """A teacher on this machine as one that is asked: `TextTeacher`, so that what it writes is kept as any other's."""
+    """A teacher on this machine as one that is asked: `TextTeacher`, so that what it writes is kept as any other's. Its
+    model is read when it is asked, where nobody has done so."""
 
     teacher: LocalTeacher
-    model: LanguageTeacher
+    model: LanguageTeacher | None = None
     gives: frozenset[str] = frozenset({"text"})
 
     @property
@@ -116,6 +117,7 @@ class LocalWriter:
     def answers(self, plan: Plan, prompts: Iterable[Prompt], *, spent: float = 0.0) -> Generator[Completion]:
         """Batch by batch, as prompts may be read; the same prompts in the same batches give the same answers, and two
         batches of one prompt's samples are drawn apart."""
+        model = self.model or read_teacher(self.teacher.source(plan), name=self.name)
         waiting = iter(prompts)
         drawing = Drawing(plan.text.answer_tokens, plan.text.temperature, rows=BATCH)
         while batch := list(islice(waiting, BATCH)):
@@ -125,7 +127,7 @@ class LocalWriter:
                 )
                 for p in batch
             ]
-            for delta, usage in _written(self.model, requests, drawing):
+            for delta, usage in _written(model, requests, drawing):
                 yield Completion(delta.id, delta.text, delta.finish or "stop", usage)
 
 

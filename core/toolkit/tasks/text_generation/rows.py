@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from toolkit.benchmarks.reading import problem_of
 from toolkit.errors import DataError
 from toolkit.tasks.findings import Finding, listed
 from toolkit.text import Message, Role
@@ -224,9 +225,8 @@ def _content(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], str, str]:
         answer = completion.rpartition("####")[2].strip().replace(",", "") if "####" in completion else completion
         return (Message("user", _text_of(record, "question").strip()),), completion, answer
     if {"Body", "Question", "Answer"} <= set(record):
-        body, question = _text_of(record, "Body").strip(), _text_of(record, "Question").strip()
-        joint = " " if body.endswith((".", "!", "?", ",")) else ". "
-        return (Message("user", body + joint + question),), "", _number(record["Answer"])
+        problem = problem_of(_text_of(record, "Body"), _text_of(record, "Question"))
+        return (Message("user", problem),), "", _number(record["Answer"])
     messages = _messages(record)
     completion = _text_of(record, "completion").strip() if record.get("completion") is not None else ""
     if messages and messages[-1].role == "assistant":  # a whole conversation: its last turn is what is learnt

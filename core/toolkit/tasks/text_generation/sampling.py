@@ -19,8 +19,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 
 from toolkit.errors import PlanError
-from toolkit.tasks.text_generation.tokens import Tokenizer, check_end, end_ids
-from toolkit.text import Constraint, Message
+from toolkit.text import Constraint
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,6 @@ def seed_of(seed: int, *what: int | str) -> int:
     """A seed for what has this name: as good as independent of that of any other name, the same everywhere."""
     named = "\0".join(map(str, (seed, *what)))
     return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big") >> 1
-
-
-def stops_of(messages: Sequence[Message], tokenizer: Tokenizer) -> frozenset[int]:
-    """The tokens that end an answer: the template's own, and the end of the sequence."""
-    return frozenset({check_end(tokenizer), end_ids(messages, tokenizer)[-1]})
 
 
 def write(

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from toolkit.distil.loop import Score
-from toolkit.tasks.text_generation.sampling import Drawing, stops_of, write
-from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, prompt_ids
+from toolkit.tasks.text_generation.sampling import Drawing, write
+from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, prompt_ids, stops_of
 from toolkit.text import Prompt, Verdict
 
 Verify = Callable[[Prompt, str], Verdict]

@@ -214,6 +214,11 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(canonical_json([rules, tokenizer.bos_token_id, tokenizer.eos_token_id])).hexdigest()
 
 
+def stops_of(messages: Sequence[Message], tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that end an answer: the template's own, and the end of the sequence."""
+    return frozenset({check_end(tokenizer), end_ids(messages, tokenizer)[-1]})
+
+
 def check_end(tokenizer: Tokenizer) -> int:
     """The end-of-sequence token; a student of a tokenizer that has none would never stop.
 

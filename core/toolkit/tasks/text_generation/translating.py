@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from toolkit.plan import Plan
 from toolkit.protocols import TeacherRecord
 from toolkit.text import Completion, Prompt, Sampling
-from toolkit.text_teachers import LocalTeacher, TextTeacher
+from toolkit.text_teachers import TextTeacher
 from toolkit.workspace import digest_of
 
 
@@ -26,7 +26,7 @@ class Translated:
         read: what it answered as the student is to say it; with the finish `content_filter` where that is none.
     """
 
-    teacher: TextTeacher | LocalTeacher
+    teacher: TextTeacher
     manner: str
     asked: Callable[[Prompt], Prompt]
     read: Callable[[Completion], Completion]
@@ -47,27 +47,16 @@ class Translated:
         return digest_of([self.manner, self.teacher.fingerprint(plan)])
 
     def sampling(self, plan: Plan) -> Sampling:
-        if isinstance(self.teacher, TextTeacher):
-            return self.teacher.sampling(plan)
-        return Sampling(plan.text.temperature, 1.0, plan.text.answer_tokens, plan.compute.seed)
+        return self.teacher.sampling(plan)
 
     def check(self, plan: Plan, prompts: Sequence[Prompt]) -> None:
-        if isinstance(self.teacher, TextTeacher):
-            self.teacher.check(plan, [self.asked(prompt) for prompt in prompts])
+        self.teacher.check(plan, [self.asked(prompt) for prompt in prompts])
 
     def answers(self, plan: Plan, prompts: Iterable[Prompt], *, spent: float = 0.0) -> Generator[Completion]:
         """What it says to each prompt, translated."""
-        answers = self._inner(plan).answers(plan, map(self.asked, prompts), spent=spent)
+        answers = self.teacher.answers(plan, map(self.asked, prompts), spent=spent)
         try:
             for answer in answers:
                 yield self.read(answer)
         finally:
             answers.close()
-
-    def _inner(self, plan: Plan) -> TextTeacher:
-        if isinstance(self.teacher, TextTeacher):
-            return self.teacher
-        from toolkit.tasks.text_generation.predictors import LocalWriter
-        from toolkit.tasks.text_generation.teacher import read_teacher
-
-        return LocalWriter(self.teacher, read_teacher(self.teacher.source(plan), name=self.teacher.name))

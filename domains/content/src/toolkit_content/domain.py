@@ -214,7 +214,7 @@ def label(
     assert isinstance(teacher, TextTeacher | LocalTeacher)
     told = preparing.products_in(dataset.path)
     asking = Asking.of(packs_of(plan), (told[row] for row in dataset.split("train").ids))
-    writer = copywriter(teacher, told, asking, scanner_of(plan))
+    writer = copywriter(labelling.as_asked(teacher), told, asking, scanner_of(plan))
     return labelling.label(plan, dataset, writer, workspace, journal, report, executor)
 
 

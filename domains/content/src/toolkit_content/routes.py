@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from toolkit.errors import DataError, Refused, ToolkitError
+from toolkit.serving.bodies import Body
 from toolkit.serving.refusals import Forbidden
 from toolkit.tasks.text_generation.chat import chat_routes
 from toolkit_content.channels import Channel, channel_named
@@ -31,12 +32,6 @@ Form = Literal["title", "bullets", "description", "post", "script"]
 Value = str | int | float | bool | list[str] | list[int] | list[float] | None
 Attributes = dict[str, Value | dict[str, Value]]
 """Attributes by name, and `id` where there is one; or `{"id": ..., "attributes": {...}}`."""
-
-
-class Body(BaseModel):
-    """A request's body. A field that is not understood is refused: an answer that passes it over looks right."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class BriefIn(Body):

@@ -7,7 +7,6 @@ reader would read.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from toolkit.artifacts import Dataset, Evaluation, Metric
 from toolkit.plan import Plan
 from toolkit.score.intervals import bootstrap_interval, clustered_share
 from toolkit.tasks.text_generation.evaluate import request_of
-from toolkit.text import GenerationRequest, TextPredictor
+from toolkit.text import GenerationRequest, TextPredictor, whole_answers
 from toolkit_content.channels import Channel
 from toolkit_content.checks import of_length
 from toolkit_content.drafting import text_of
@@ -40,13 +39,9 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, packs: Mapp
         GenerationRequest(row.id, asking.messages(told[row.id]), most) if in_words else request_of(row, most)
         for row in rows
     ]
-    pieces: dict[str, list[str]] = defaultdict(list)
-    for delta in predictor.generate(requests):
-        pieces[delta.id].append(delta.text)
+    said = whole_answers(predictor, requests)
     per_row = [
-        _record(
-            row.id, row.group, told[row.id], "".join(pieces[row.id]), pack_for(told[row.id], packs), in_words=in_words
-        )
+        _record(row.id, row.group, told[row.id], said.get(row.id, ""), pack_for(told[row.id], packs), in_words=in_words)
         for row in rows
     ]
     metrics = metrics_of(per_row, [told[row.id] for row in rows], plan.compute.seed)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from toolkit.tasks.text_generation.translating import Translated
 from toolkit.text import Completion, Prompt
-from toolkit.text_teachers import LocalTeacher, TextTeacher
+from toolkit.text_teachers import TextTeacher
 from toolkit_content.drafting import draft_of
 from toolkit_content.preparing import Told
 from toolkit_content.scoring import pack_for
@@ -22,9 +22,7 @@ from toolkit_content.wording import Asking
 MANNER = "copywriter 1"
 
 
-def copywriter(
-    teacher: TextTeacher | LocalTeacher, told: Mapping[str, Told], asking: Asking, scanner: Scanner
-) -> Translated:
+def copywriter(teacher: TextTeacher, told: Mapping[str, Told], asking: Asking, scanner: Scanner) -> Translated:
     """A teacher that writes drafts. `told` are products by the ids of their rows."""
 
     def of(identity: str) -> Told:

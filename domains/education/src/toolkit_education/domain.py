@@ -162,7 +162,7 @@ def label(
     models = {one.prompt: one.model for one in known.values()}
     bank = map(model_from_record, map(json.loads, (dataset.path / BANK).read_text(encoding="utf-8").splitlines()))
     models |= {prompt_of(model).strip(): model for model in bank}
-    namer = naming_teacher(teacher, models, Namer.of(known.values()))
+    namer = naming_teacher(labelling.as_asked(teacher), models, Namer.of(known.values()))
     return labelling.label(plan, dataset, namer, workspace, journal, report, executor)
 
 

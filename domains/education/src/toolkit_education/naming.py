@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from toolkit.tasks.text_generation.translating import Translated
 from toolkit.text import Completion, Message, Prompt
-from toolkit.text_teachers import LocalTeacher, TextTeacher
+from toolkit.text_teachers import TextTeacher
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
 from toolkit_education.practising import Exercise
-from toolkit_education.retheming import draft_of, rethemed, source_of
+from toolkit_education.retheming import PARTS, draft_of, rethemed, source_of
 
 MANNER = "namer 1"
 EXAMPLES = 2
@@ -64,7 +64,7 @@ class Namer:
 
 
 def _asked(model: ItemModel) -> str:
-    problem = "\n".join([model.text, *(step.words for step in model.steps if step.words)])
+    problem = source_of(model).replace(PARTS, "\n")
     return _ASKED[model.language].format(slots=_SLOTS[model.language], problem=problem)
 
 
@@ -75,7 +75,7 @@ def draft_from(model: ItemModel, said: str) -> str:
     return draft_of(model, {slot: word for slot, word in words.items() if slot in known and word})
 
 
-def naming_teacher(teacher: TextTeacher | LocalTeacher, models: Mapping[str, ItemModel], namer: Namer) -> Translated:
+def naming_teacher(teacher: TextTeacher, models: Mapping[str, ItemModel], namer: Namer) -> Translated:
     """A teacher that names words. `models` are problems by what a student is asked about them."""
 
     asked: dict[str, ItemModel] = {}

@@ -82,9 +82,8 @@ def _named(model: ItemModel, draft: str, words: Mapping[str, str]) -> Mapping[st
     """The draft's words by slot."""
     source, named = source_of(model), dict[str, str]()
     known = signed(source, model.language)[1]
-    for pair in filter(None, (one.strip() for one in draft.split(PAIRS.strip()))):
-        slot, sign, signs = (one.strip() for one in pair.partition(IS))
-        if not sign or slot not in words:
+    for pair, slot, signs in _pairs(draft):
+        if IS not in pair or slot not in words:
             return (Finding("mark", f"{pair!r} names no slot of the theme", "draft"),)
         if SIGN.fullmatch(signs) and signs not in known:
             continue  # it names nothing
@@ -118,9 +117,9 @@ def _measures(source: str, named: Mapping[str, str]) -> Mapping[str, str]:
 def keeps_kinds(truth: str, draft: str) -> bool:
     """Whether a draft gives each word a slot of the same kind as the truth: a person's to a person, one's to one of the
     same two things throughout. Which of two persons or two things is the first does not matter."""
-    right = {signs: slot for slot, signs in _pairs(truth)}
+    right = {signs: slot for _, slot, signs in _pairs(truth)}
     theirs = dict[str, str]()
-    for slot, signs in _pairs(draft):
+    for _, slot, signs in _pairs(draft):
         was = right.get(signs, "")
         first, was_first = (_FIRSTS.get(one, one) for one in (slot, was))
         alike = _KINDS.get(first, first) == _KINDS.get(was_first, was_first) and NUMBER.get(slot) == NUMBER.get(was)
@@ -129,11 +128,11 @@ def keeps_kinds(truth: str, draft: str) -> bool:
     return bool(theirs)
 
 
-def _pairs(draft: str) -> Iterator[tuple[str, str]]:
-    """A draft's slots and the signs that it gives them."""
+def _pairs(draft: str) -> Iterator[tuple[str, str, str]]:
+    """A draft's pairs, with the slot of each and the signs that it gives it."""
     for pair in filter(None, (one.strip() for one in draft.split(PAIRS.strip()))):
         slot, _, signs = (one.strip() for one in pair.partition(IS))
-        yield slot, signs
+        yield pair, slot, signs
 
 
 def is_word(text: str) -> bool:

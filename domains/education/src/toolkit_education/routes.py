@@ -8,9 +8,10 @@ from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from toolkit.errors import DataError
+from toolkit.serving.bodies import Body
 from toolkit.tasks.text_generation.chat import chat_routes
 from toolkit.tasks.text_generation.service import Manner
 from toolkit_education.curriculum import curriculum
@@ -29,12 +30,6 @@ KINDS = {
     "qti": ("application/zip", "items.zip"), "gift": ("text/plain; charset=utf-8", "items.gift.txt"),
     "moodle": ("application/xml", "items.xml"), "html": ("text/html; charset=utf-8", "sheet.html"),
 }  # fmt: skip
-
-
-class Body(BaseModel):
-    """A request's body. A field that is not understood is refused: an answer that passes it over looks right."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class ProblemIn(Body):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.artifacts import Dataset, Evaluation, Metric
 from toolkit.plan import Plan
 from toolkit.score.intervals import clustered_share
-from toolkit.text import GenerationRequest, TextPredictor
+from toolkit.text import GenerationRequest, TextPredictor, whole_answers
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import ItemModel
 from toolkit_education.naming import Namer, draft_from
@@ -37,13 +37,10 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, known: Mapp
         )
         for row in rows
     ]
-    pieces: dict[str, list[str]] = defaultdict(list)
-    for delta in predictor.generate(requests):
-        pieces[delta.id].append(delta.text)
-    drafts = {row.id: "".join(pieces[row.id]) for row in rows}
+    drafts = whole_answers(predictor, requests)
     if namer:  # it was asked in words
         drafts = {identity: draft_from(known[identity].model, said) for identity, said in drafts.items()}
-    per_row = [_record(row.id, row.group, known[row.id], drafts[row.id]) for row in rows]
+    per_row = [_record(row.id, row.group, known[row.id], drafts.get(row.id, "")) for row in rows]
     tasks = sorted({row["task"] for row in per_row})
     reasons = Counter(reason for row in per_row for reason in row["reasons"])
     facts = {

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
+from toolkit.benchmarks.reading import problem_of
 from toolkit.errors import DataError
 from toolkit_education.expressions import ExpressionError, Operation, evaluate, parse
 from toolkit_education.numerals import decimal_places, fixed
@@ -24,7 +25,6 @@ def as_gsm8k(record: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
         DataError: its equation is none, or does not give its answer.
     """
-    body, question = str(record["Body"]).strip(), str(record["Question"]).strip()
     try:
         node = parse(str(record["Equation"]))
         result, answer = evaluate(node), Fraction(str(record["Answer"]))
@@ -32,8 +32,8 @@ def as_gsm8k(record: Mapping[str, Any]) -> tuple[str, str]:
         raise DataError("its equation cannot be computed", hint="Mend the equation.") from error
     if result != answer or not isinstance(node, Operation):
         raise DataError("its equation does not give its answer", hint="Mend the one or the other.")
-    joint = " " if body.endswith((".", "!", "?", ",")) else ". "
-    return body + joint + question, "\n".join([*_lines(node), f"#### {_plain(answer)}"])
+    problem = problem_of(str(record["Body"]), str(record["Question"]))
+    return problem, "\n".join([*_lines(node), f"#### {_plain(answer)}"])
 
 
 def _lines(node: Operation) -> Iterator[str]:
