@@ -56,6 +56,15 @@ def test_mmlu_is_read_from_the_folders_of_its_authors(tmp_path: Path) -> None:
     assert (found.questions[2].key, found.questions[2].choices[1]) == ("C", "two, or")
 
 
+def test_a_folder_with_a_dot_in_its_name_hides_no_split(tmp_path: Path) -> None:
+    folder = tmp_path / "v1.0"
+    folder.mkdir()
+    for split in ("train", "test"):
+        (folder / f"{split}.jsonl").write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    found = read_benchmark(str(tmp_path), None, tmp_path)
+    assert (len(found.questions), len(found.examples)) == (1, 1)
+
+
 @pytest.mark.parametrize("answer", [1, "B", "a circle"])
 def test_a_file_of_ones_own_is_a_benchmark_by_its_keys(answer: object, tmp_path: Path) -> None:
     row = {"question": "Which is round?", "choices": ["a square", "a circle"], "answer": answer, "subject": "shapes"}

@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def _files(folder: Path) -> Mapping[str, Sequence[Path]]:
 
 
 def _words(path: Path) -> frozenset[str]:
-    return frozenset("/".join(path.parts).partition(".")[0].lower().replace("_", "/").replace("-", "/").split("/"))
+    """Of a path's folders and of its file, without their endings."""
+    return frozenset(word for part in path.parts for word in re.split("[_-]", part.partition(".")[0].lower()))
 
 
 def _questions(path: Path, digest: Any) -> Iterator[tuple[Form, Question]]:
