@@ -19,7 +19,7 @@ from toolkit.report.page import write_report
 from toolkit.stages import check, compile, distil, evaluate, gate, install, label, prepare, seal
 from toolkit.stages.context import Context, Stage
 from toolkit.stages.summary import run_facts
-from toolkit.tasks.base import check_end, task_of
+from toolkit.tasks.base import check_end, check_sharding, task_of
 from toolkit.workspace import digest_of, folder_lock
 
 LINE: tuple[Stage, ...] = (
@@ -91,6 +91,7 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
             hint="Use --set recipe.name=soft-labels, or another teacher.",
         )
     plugins.executors()[plan.compute.executor].check(plan)
+    check_sharding(plan)
     label.check_licence(plan, teacher)
 
 

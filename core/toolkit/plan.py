@@ -213,6 +213,9 @@ class ComputePlan(Section):
     precision: Literal["auto", "fp32", "bf16", "fp8"] = Field(
         "fp32", description="Of the student's training. auto: the faster safe one of fp32 and bf16; fp8 is emulated."
     )
+    sharding: Literal["none", "full"] = Field(
+        "none", description="full: of several processes each holds a share of weights, gradients and optimiser (FSDP2)."
+    )
 
 
 class CostPlan(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import sys
 import warnings
@@ -29,11 +30,15 @@ from toolkit.tasks.image_classification.network import DepthwiseSeparableNet
 
 Before = Callable[[int], None]
 
+CPU = torch.device("cpu")
+
 HEAVY = ["torch._dynamo", "transformers", "toolkit.distil.loop", "toolkit.tasks.text_generation.training"]
 """What is imported once for all processes."""
 
 
-def rows(folder: Path, processes: Processes, before: Before, precision: Wanted = "fp32") -> Fitted:
+def rows(
+    folder: Path, processes: Processes, before: Before, precision: Wanted = "fp32", shard_on: torch.device | None = None
+) -> Fitted:
     """All objectives, weights of samples and of tasks, and batch norm; 8 rows a step."""
     torch.manual_seed(processes.rank)  # the first one's weights are what counts
     # No bias before batch norm, which takes it away again: its gradient is rounding alone, and AdamW makes steps of it
@@ -44,14 +49,14 @@ def rows(folder: Path, processes: Processes, before: Before, precision: Wanted =
     return fit(
         learner, BatchLesson(TinyBatches(before=before, everything=True), EVERYTHING, weighting, processes),
         Schedule(4, 0.02, 0.01, seed=7), groups=[{"params": list(learner.parameters())}], validate=validate,
-        folder=folder, report=lambda *_: None, precision=precision, processes=processes,
+        folder=folder, report=lambda *_: None, precision=precision, processes=processes, shard_on=shard_on,
     )  # fmt: skip
 
 
-def lost(folder: Path, processes: Processes, before: Before) -> Fitted:
+def lost(folder: Path, processes: Processes, before: Before, shard_on: torch.device | None = None) -> Fitted:
     """The last process dies on the way; the others say so and leave."""
     try:
-        return rows(folder, processes, before if processes.first else die_at(5))
+        return rows(folder, processes, before if processes.first else die_at(5), shard_on=shard_on)
     except EnvironmentUnfit as error:
         sys.exit(error.exit_code if "lost touch" in error.message else 1)
 
@@ -82,30 +87,37 @@ class FewPictures:
         return Batch(pictures.contiguous(memory_format=torch.channels_last), labels, Outputs(3 * torch.eye(2)[labels]))
 
 
-def pictures(folder: Path, processes: Processes, before: Before, count: int = 10) -> Fitted:
+def pictures(
+    folder: Path, processes: Processes, before: Before, count: int = 10, shard_on: torch.device | None = None
+) -> Fitted:
     """The student of the task, label and response."""
     torch.manual_seed(0)
     learner = Learner(DepthwiseSeparableNet(channels=1, stem=8, blocks=[(8, 1), (16, 2)], classes=2))
-    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if shard_on is None:
+        learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objectives = (Objective("hard-label", 0.5), Objective("response", 0.5, 2.0))
     return fit(
         learner, BatchLesson(FewPictures(before, count), objectives, processes=processes), Schedule(2, 4e-3, 0.01),
         groups=[{"params": list(learner.parameters())}], validate=lambda _: Score(0.5, 1.0), folder=folder,
-        report=lambda *_: None, processes=processes,
+        report=lambda *_: None, processes=processes, shard_on=shard_on,
     )  # fmt: skip
 
 
-def language(folder: Path, processes: Processes, before: Before) -> Fitted:
+def language(
+    folder: Path, processes: Processes, before: Before, shard_on: torch.device | None = None, lora_rank: int = 0,
+    checkpointing: bool = False, precision: Wanted = "fp32",
+) -> Fitted:  # fmt: skip
     """A student of a teacher's hidden states, two or three micro-batches a step; its last layer is tied."""
     from test_text_generation_teacher import WORDS
     from transformers import LlamaConfig
 
+    from toolkit.tasks.text_generation.adapters import Adapted
     from toolkit.tasks.text_generation.packing import PackedBatches
     from toolkit.tasks.text_generation.rows import Row
     from toolkit.tasks.text_generation.students import from_config
     from toolkit.tasks.text_generation.teacher import label, read_teacher
     from toolkit.tasks.text_generation.tokens import tokenise
-    from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson
+    from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson, validator
     from toolkit.text import Message
 
     teacher = read_teacher(folder.parent / "teacher", name="tiny")
@@ -118,12 +130,44 @@ def language(folder: Path, processes: Processes, before: Before) -> Fitted:
     knowledge = Knowledge(label(teacher, samples, folder / f"cache-{processes.rank}", codec="hidden"), teacher.head)
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = from_config(LlamaConfig(vocab_size=24, tie_word_embeddings=True, **sizes), seed=0).model
+    if lora_rank:
+        Adapted(model, lora_rank)
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
     batches = PackedBatches(samples, capacity=48, rows=1, accumulation=2)
     return fit(
         Learner(model, "lm_head"), SequenceLesson(batches, Mix(0.5, 0.5), knowledge), Schedule(5, 1e-2, 0.01),
-        groups=[{"params": list(model.parameters())}], validate=lambda _: Score(0.5, 1.0), folder=folder,
-        report=lambda done, _: before(done), processes=processes,
+        groups=[{"params": [p for p in model.parameters() if p.requires_grad]}], validate=validator(batches),
+        folder=folder, report=lambda done, _: before(done), precision=precision, processes=processes,
+        shard_on=shard_on,
     )  # fmt: skip
+
+
+def memory(
+    folder: Path, processes: Processes, before: Before, shard_on: torch.device | None = None
+) -> tuple[int, int]:  # fmt: skip
+    """Of a wide student: the bytes that a process keeps between steps, by its own account, and those of all tensors
+    that are alive in it by then."""
+    alive = [0]
+
+    def look(step: int) -> None:
+        gc.collect()
+        storages = {
+            storage.data_ptr(): storage.nbytes()
+            for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter)
+            for storage in [one.untyped_storage()]
+        }  # fmt: skip
+        alive.append(sum(storages.values()))
+
+    wide = 512
+    learner = Learner(nn.Sequential(nn.Linear(FEATURES, wide), nn.Linear(wide, wide), nn.Linear(wide, CLASSES)))
+    fitted = fit(
+        learner, BatchLesson(TinyBatches(before=look), (Objective("hard-label", 1.0),), processes=processes),
+        Schedule(1, 0.01, 0.0), groups=[{"params": list(learner.parameters())}], validate=validate, folder=folder,
+        report=lambda *_: None, processes=processes, shard_on=shard_on,
+    )  # fmt: skip
+    assert len(set(fitted.held)) <= 2
+    return fitted.held[processes.rank], alive[-1]
 
 
 def norms(folder: Path, processes: Processes, before: Before) -> dict[str, Any]:
@@ -171,6 +215,20 @@ JOBS: Mapping[str, Callable[[Path, Processes, Before], Any]] = {
     "few-pictures": lambda *given: pictures(*given, count=2),
     "language": language,
     "norms": norms,
+    "memory": memory,
+    "sharded-memory": lambda *given: memory(*given, shard_on=CPU),
+    "sharded-rows": lambda *given: rows(*given, shard_on=CPU),
+    "sharded-pictures": lambda *given: pictures(*given, shard_on=CPU),
+    "sharded-few-pictures": lambda *given: pictures(*given, count=2, shard_on=CPU),
+    "sharded-language": lambda *given: language(*given, shard_on=CPU),
+    "adapters": lambda *given: language(*given, lora_rank=2),
+    "sharded-adapters": lambda *given: language(*given, lora_rank=2, shard_on=CPU),
+    "sharded-checkpointing": lambda *given: language(*given, checkpointing=True, shard_on=CPU),
+    "bf16": lambda *given: language(*given, precision="bf16"),
+    "sharded-bf16": lambda *given: language(*given, precision="bf16", shard_on=CPU),
+    "fp8": lambda *given: language(*given, precision="fp8"),
+    "sharded-fp8": lambda *given: language(*given, precision="fp8", shard_on=CPU),
+    "sharded-lost": lambda *given: lost(*given, shard_on=CPU),
     "lost": lost,
     "apart": apart,
 }

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
+import torch
 from counting_parts import WORDS, records, save_config, save_counter, save_tokenizer, write_rows
+from safetensors.torch import load_file
 
 from toolkit.cli.main import main
 from toolkit.distil.cache import shelf
@@ -168,6 +170,28 @@ def test_it_goes_as_far_as_its_scores_and_is_kept(land: Land, deployed: dict[str
     assert code == 0
     assert {one["state"] for one in again["stages"]} == {"kept"}
     assert [one["digest"] for one in again["stages"]] == [one["digest"] for one in deployed["stages"]]
+
+
+def test_two_processes_with_half_the_student_each_make_the_same_one(land: Land, deployed: dict[str, Any]) -> None:
+    """Within the order of sums, and as the same files; half of it in the memory of each."""
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "toolkit.cli.main"]
+    command = [sys.executable, *launched, *land.typed, *land.words(compute__sharding="full"), "--json"]
+    said = subprocess.run(
+        command, env=land.environment("halves"), cwd=land.root, capture_output=True, text=True, timeout=600
+    )
+    assert said.returncode == 0, said.stderr
+    whole, halves = stage(deployed, "distil"), stage(json.loads(said.stdout), "distil")
+    assert whole.name == halves.name
+    names = sorted(path.relative_to(whole) for path in (whole / "student").rglob("*"))
+    assert names == sorted(path.relative_to(halves) for path in (halves / "student").rglob("*"))
+    assert (whole / "student/config.json").read_bytes() == (halves / "student/config.json").read_bytes()
+    for which in ("student", "baseline"):
+        one, two = (load_file(folder / which / "model.safetensors") for folder in (whole, halves))
+        assert one.keys() == two.keys()
+        for name, weight in one.items():
+            torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=1e-2)
+        first, second = (json.loads((folder / f"{which}.json").read_bytes()) for folder in (whole, halves))
+        assert max(second["held_bytes"]) < 0.55 * first["held_bytes"][0]
 
 
 def test_the_student_comes_to_count_and_better_than_on_labels_alone(deployed: dict[str, Any], tmp_path: Path) -> None:

@@ -196,3 +196,28 @@ def test_on_the_sample_two_processes_are_as_near_to_one_as_two_threads(
     for which in ("student", "baseline"):
         assert distance(one, two, which) < 3 * distance(one, threads, which)
         assert distance(one, two, which) < distance(one, seed, which) / 5
+
+
+SHARDED = ("compute.sharding=full",)
+
+
+def test_two_processes_with_half_the_student_each_make_the_student_of_one(root: Path) -> None:
+    """As near as two that hold it whole, and with half of it in the memory of each."""
+    one, two = Plant(root / "one-whole").deploy(), Plant(root / "two-halves").deploy(*TORCHRUN, more=setting(*SHARDED))
+    for found, wanted in zip(two["stages"], one["stages"], strict=True):
+        assert (found["name"], found["state"], found["digest"]) == (wanted["name"], "done", wanted["digest"])
+    for which in ("student", "baseline"):
+        assert distance(made(one, "distil"), made(two, "distil"), which) < NEAR
+        first, second = (json.loads((made(run, "distil") / f"{which}.json").read_bytes()) for run in (one, two))
+        assert first["parameters"] == second["parameters"]
+        assert len(second["held_bytes"]) == 2
+        assert max(second["held_bytes"]) < 0.65 * first["held_bytes"][0]  # running means are in both
+
+
+def test_alone_there_is_nobody_to_share_with(root: Path) -> None:
+    plant = Plant(root / "lonely")
+    said = plant.run("-m", "toolkit.cli.main", "deploy", "--domain", "industry", *setting(*SHARDED))
+    assert said.returncode == 2
+    assert said.stderr.count("error: ") == 1
+    assert "hint: Put `torchrun" in said.stderr
+    assert not list(plant.home.rglob("store"))

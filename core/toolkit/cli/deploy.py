@@ -54,8 +54,11 @@ def deploy(
     as_json: JsonFlag = False,
 ) -> None:
     """Distil, measure, compile, seal, install and check a student. What was done before is kept."""
+    from toolkit.tasks.base import check_processes
+
     planned = make_plan(Options(domain, data, teacher, target), assignments or [], config)
     processes = join()
+    check_processes(planned.resolved.plan, processes.size)
     if not processes.first:
         _follow(planned, site_folder(site), processes)
         return

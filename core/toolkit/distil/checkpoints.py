@@ -41,11 +41,15 @@ class Checkpoints:
         self._path = folder / "checkpoint.pt"
         self._last, self._took = time.monotonic(), 0.0
 
-    def load(self) -> dict[str, Any] | None:
-        """The last state, or None at the start. Tensors only: nothing in the file can run code."""
+    def load(self, *, mapped: bool = False) -> dict[str, Any] | None:
+        """The last state, or None at the start. Tensors only: nothing in the file can run code.
+
+        Args:
+            mapped: read of the file what is looked at, when it is: for whoever keeps a part of it.
+        """
         if not self._path.exists():
             return None
-        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True, mmap=mapped)
         return state
 
     @property

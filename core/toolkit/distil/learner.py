@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from torch import Tensor, nn
 
 from toolkit.distil.objectives import Outputs
 from toolkit.errors import PlanError
+
+Value = TypeVar("Value")
 
 
 class Learner(nn.Module):
@@ -27,6 +32,10 @@ class Learner(nn.Module):
             return Outputs(self.student(inputs))
         logits, features = with_features(self.student, self.head, inputs)
         return Outputs(logits, features, self.projection(features))
+
+    def within(self, do: Callable[[], Value]) -> Value:
+        """What `do` returns. A learner that is sharded has all its weights together meanwhile, as in `forward`."""
+        return do()
 
 
 class WithFeatures(nn.Module):

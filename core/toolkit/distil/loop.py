@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from toolkit.distil import precision as formats
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.devices import FUSED
+from toolkit.distil.holding import Holding, Kept, Trained, Whole, agree_on_the_start, held, holding_of
 from toolkit.distil.learner import Learner
 from toolkit.distil.lessons import Lesson
 from toolkit.distil.precision import Precision, Rehearse, Wanted
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.watching import UNWATCHED, Watch
-from toolkit.errors import EnvironmentUnfit, PlanError
+from toolkit.errors import PlanError
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,15 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The weights validation picked, its score, one record an epoch for the curves, and what it was trained in."""
+    """The weights validation picked, its score, one record an epoch for the curves, and what it was trained in; and the
+    bytes that each process held of weights, moving average and optimiser."""
 
     weights: dict[str, Tensor]
     score: Score
     epoch: int
     history: Sequence[dict[str, float]]
     precision: Precision
+    held: Sequence[int] = ()
 
     def facts(self) -> dict[str, Any]:
         """What the report shows of a training."""
@@ -87,6 +90,7 @@ class Fitted:
             "picked_epoch": self.epoch,
             "history": list(self.history),
             "precision": self.precision.facts(),
+            "held_bytes": list(self.held),
         }
 
 
@@ -101,6 +105,7 @@ def fit(
     report: Callable[[int, int], None],
     precision: Wanted | Precision = "fp32",
     processes: Processes = ALONE,
+    shard_on: torch.device | None = None,
     watch: Watch = UNWATCHED,
 ) -> Fitted:
     """Train `learner` on its device and return the student that validation picked.
@@ -113,20 +118,23 @@ def fit(
         precision: number format of forward and backward passes; a training that is taken up keeps the one it began in.
         processes: those that train together: each calls this with the same arguments. The first one validates and
             writes the checkpoints, and all read them.
+        shard_on: the device on which each process holds its shard of what is trained (`shards`); then the learner comes
+            on the CPU and is of no use afterwards, and the first process alone is given weights. None: each holds all.
         watch: told, in the first process, the figures of each step and each epoch, none of which depends on a clock.
     """
     processes.share([*learner.parameters(), *learner.buffers()])
-    trained = _Trained(learner, [group | {"params": list(group["params"])} for group in groups])
+    holding = holding_of(processes, shard_on, precision)
+    trained = holding.take(Trained(learner, [group | {"params": list(group["params"])} for group in groups]))
     checkpoints = Checkpoints(folder)
-    saved = checkpoints.load()
-    _agree_on_the_start(saved, processes)
+    saved = checkpoints.load(mapped=shard_on is not None)
+    agree_on_the_start(saved, processes)
     if saved is not None:
         precision = Precision.of(saved["precision"])
     elif isinstance(precision, str):
         timed = formats.choose(precision, learner, _rehearsal(trained, lesson, schedule, processes))
         chosen = processes.decide(lambda: timed)  # each process took other times
         precision = chosen
-    state = _State(trained, lesson, schedule, precision, processes)
+    state = _State(trained, lesson, schedule, precision, holding)
     state.restore(saved)
     total = schedule.epochs * lesson.steps
     watch = watch if processes.first else UNWATCHED
@@ -139,33 +147,16 @@ def fit(
             told = state.learn(lesson.parts(state.epoch, state.step), schedule, done, total)
             watch.step(done + 1, told)
             state.keep(checkpoints)
-        state.close_epoch(processes.decide(lambda: validate(state.average.eval().student)))
+        state.close_epoch(holding.score(state.average.eval(), validate))
         watch.epoch(state.epoch, state.epoch * lesson.steps, state.history[-1])
         state.keep(checkpoints)
     report(total, total)
     assert state.best is not None
-    return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision)
+    sizes = processes.everyone(state.kept.size())
+    return Fitted(state.best_weights, state.best, state.best_epoch, state.history, precision, sizes)
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What the optimiser changes. Copied together, the groups of the copy hold the copied learner's parameters."""
-
-    learner: Learner
-    groups: list[dict[str, Any]]
-
-
-def _agree_on_the_start(saved: Mapping[str, Any] | None, processes: Processes) -> None:
-    """All begin at the same position, before the first may write another."""
-    positions = processes.everyone(saved and saved["position"])
-    if any(position != positions[0] for position in positions):
-        raise EnvironmentUnfit(
-            "the processes of this training see different checkpoints",
-            hint="Point TOOLKIT_HOME at one folder that all machines share.",
-        )
-
-
-def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule, processes: Processes) -> Rehearse:
+def _rehearsal(trained: Trained, lesson: Lesson, schedule: Schedule, processes: Processes) -> Rehearse:
     """The first steps of that training, on copies of all that it changes."""
     total = schedule.epochs * lesson.steps
 
@@ -175,7 +166,7 @@ def _rehearsal(trained: _Trained, lesson: Lesson, schedule: Schedule, processes:
 
     def rehearse(precision: Precision) -> Iterator[float]:
         first = [seen(step) for step in range(min(formats.STEPS, lesson.steps))]
-        state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision, processes)
+        state = _State(copy.deepcopy(trained), lesson.twin(), schedule, precision, Whole(processes))
         for done in range(formats.STEPS):
             torch.manual_seed(processes.seed(schedule.seed * 1_000_003 + done))
             yield state.learn(first[done % len(first)], schedule, min(done, total - 1), total)["loss"]
@@ -187,11 +178,11 @@ class _State:
     """All that changes while training: what a checkpoint holds, and nothing else."""
 
     def __init__(
-        self, trained: _Trained, lesson: Lesson, schedule: Schedule, precision: Precision, processes: Processes
+        self, trained: Trained, lesson: Lesson, schedule: Schedule, precision: Precision, holding: Holding
     ) -> None:
         self.learner, self.lesson, self.precision = trained.learner, lesson, precision
-        self.processes = processes
-        self.average = copy.deepcopy(trained.learner).requires_grad_(False)
+        self.processes, self.holding = holding.processes, holding
+        self.average = trained.average or copy.deepcopy(trained.learner).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             [{"scale": 1.0} | group for group in trained.groups],
             lr=schedule.learning_rate,
@@ -206,6 +197,10 @@ class _State:
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
 
+    @property
+    def kept(self) -> Kept:
+        return Kept(self.learner, self.average, self.optimizer)
+
     def learn(self, parts: Sequence[Any], schedule: Schedule, done: int, total: int) -> Mapping[str, float]:
         """One step; its figures."""
         rate = schedule.learning_rate * schedule.factor(done, total)
@@ -214,13 +209,11 @@ class _State:
         self.learner.train()
         self.optimizer.zero_grad(set_to_none=True)
         told: dict[str, float] = {"loss": 0.0}
-        for part in self.processes.mine(parts):
-            taught = self.lesson.teach(self.learner, part, done / total, self.precision)
-            taught.loss.backward()  # type: ignore[no-untyped-call]
-            _add(told, {"loss": float(taught.loss.detach()), **taught.told})
-        self.processes.sum_gradients(self.learner.parameters())
+        for part, counts in self.holding.shares(parts):
+            _add(told, self._teach(part, done / total, counts=counts))
+        self.holding.sum_gradients(self.learner)
         told = self.processes.summed(told)
-        norm = float(nn.utils.clip_grad_norm_(self.learner.parameters(), 5.0))
+        norm = self.holding.clip(self.learner, 5.0)
         if not math.isfinite(norm):
             raise PlanError(
                 f"the training diverged at step {done + 1} of {total}: its gradient is not a number",
@@ -233,12 +226,22 @@ class _State:
         self.step += 1
         return told
 
+    def _teach(self, part: Any, progress: float, *, counts: bool) -> Mapping[str, float]:
+        """The gradient of a part; its figures. One that does not count leaves no trace."""
+        lesson = self.lesson if counts else self.lesson.twin()
+
+        def teach() -> tuple[Tensor, Mapping[str, float]]:
+            taught = lesson.teach(self.learner, part, progress, self.precision)
+            return taught.loss if counts else 0.0 * taught.loss, taught.told
+
+        loss, told = self.holding.within(self.learner, teach)
+        with self.holding.in_touch():
+            loss.backward()  # type: ignore[no-untyped-call]
+        return {"loss": float(loss.detach()), **told} if counts else {}
+
     @torch.no_grad()
     def _average(self, decay: float) -> None:
-        # Parameters and buffers, not the state dict: that names a tied weight once for each layer that shares it.
-        means = [*self.average.parameters(), *self.average.buffers()]
-        values = [*self.learner.parameters(), *self.learner.buffers()]
-        for mean, value in zip(means, values, strict=True):
+        for mean, value in zip(held(self.average), held(self.learner), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(value, 1 - decay)
             else:
@@ -251,18 +254,17 @@ class _State:
             self.highest = score
         if score.holds(self.highest):
             self.best, self.best_epoch = score, self.epoch
-            self.best_weights = {k: v.detach().cpu().clone() for k, v in self.average.student.state_dict().items()}
+            self.best_weights = self.holding.weights(self.average.student)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def keep(self, checkpoints: Checkpoints) -> None:
-        if self.processes.first and checkpoints.due:
-            checkpoints.save(self.snapshot())
+        if self.holding.due(checkpoints):
+            snapshot = self.snapshot()
+            if self.processes.first:
+                checkpoints.save(snapshot)
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "learner": self.learner.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        return self.holding.snapshot(self.kept) | {
             "position": [self.epoch, self.step],
             "highest": _numbers(self.highest),
             "best": _numbers(self.best),
@@ -277,9 +279,7 @@ class _State:
     def restore(self, saved: dict[str, Any] | None) -> None:
         if saved is None:
             return
-        self.learner.load_state_dict(saved["learner"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.holding.restore(self.kept, saved)
         self.epoch, self.step = saved["position"]
         self.highest, self.best = _score(saved["highest"]), _score(saved["best"])
         self.best_epoch = saved["best_epoch"]

@@ -157,14 +157,35 @@ ALONE = Processes()
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """What torch says of a process that is gone, as an error of the house."""
+    """What torch says of a process that is gone, as an error of the house: of a call that does nothing but talk."""
     try:
         yield
     except RuntimeError as error:  # gloo raises nothing narrower
-        raise EnvironmentUnfit(
-            f"this training lost touch with its other processes: {_said(error)}",
-            hint="See what they said, or what ended them; the same command takes up where it was.",
-        ) from error
+        raise _lost(error) from error
+
+
+@contextmanager
+def in_touch() -> Iterator[None]:
+    """The same of what computes and talks: an error that is not about the others stays what it is.
+
+    Raises:
+        EnvironmentUnfit: another process is gone.
+    """
+    import torch.distributed as dist
+
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # which names its own sources
+            raise _lost(error) from error
+        raise
+
+
+def _lost(error: RuntimeError) -> EnvironmentUnfit:
+    return EnvironmentUnfit(
+        f"this training lost touch with its other processes: {_said(error)}",
+        hint="See what they said, or what ended them; the same command takes up where it was.",
+    )
 
 
 def _said(error: RuntimeError) -> str:

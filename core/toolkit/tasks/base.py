@@ -100,6 +100,10 @@ class Judged:
     floor: np.ndarray | None = None
 
 
+WRITING = ("on-policy", "self", "grpo")
+"""Recipes whose student writes while it learns."""
+
+
 class Task(Runtime, Protocol):
     """The functions of a task's module `task`. Those that train import torch inside."""
 
@@ -228,6 +232,46 @@ class Task(Runtime, Protocol):
     def serve(self, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service:
         """The task's default service."""
         ...
+
+
+def check_sharding(plan: Plan) -> None:
+    """Refuse shards of what cannot be cut into them.
+
+    Raises:
+        PlanError: the recipe, the student or the precision cannot.
+    """
+    if plan.compute.sharding == "none":
+        return
+    why = {
+        f"the recipe {plan.recipe.name} has the student write, each process at its own pace, and shards go in step": (
+            plan.recipe.name in WRITING
+        ),
+        "student.frozen_bits packs weights into four bits, which each process would hold whole": (
+            plan.student.frozen_bits != 32
+        ),
+        "compute.precision auto tries formats on whole copies of the student, and no process has one": (
+            plan.compute.precision == "auto"
+        ),
+    }
+    for reason, holds in why.items():
+        if holds:
+            raise PlanError(
+                f"compute.sharding is full, but {reason}",
+                hint="Change it, or hold the whole student in each process: --set compute.sharding=none",
+            )
+
+
+def check_processes(plan: Plan, count: int) -> None:
+    """Refuse, before anything runs, what so many processes cannot train.
+
+    Raises:
+        PlanError: one process has nobody to share with.
+    """
+    if plan.compute.sharding == "full" and count == 1:
+        raise PlanError(
+            "compute.sharding full shares out a student over processes, and this is one",
+            hint="Put `torchrun --nproc-per-node N --no-python` before the command, or --set compute.sharding=none.",
+        )
 
 
 def check_end(plan: Plan, until: str) -> None:

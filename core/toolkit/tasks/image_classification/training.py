@@ -97,7 +97,9 @@ def train_student(
     torch.manual_seed(plan.compute.seed)
     width = answers.feature_width if answers and "features" in carriers(objectives) else 0
     learner = Learner(spec.build(), spec.head, width)
-    learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sharded = plan.compute.sharding == "full"
+    if not sharded:  # shards lie in plain order, and go to the device by themselves
+        learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in learner.parameters() if p.ndim > 1]
     plain = [p for p in learner.parameters() if p.ndim <= 1]
     recipe = plan.recipe
@@ -132,6 +134,7 @@ def train_student(
         report=report,
         precision=precision,
         processes=processes,
+        shard_on=device if sharded else None,
         watch=watch,
     )
 

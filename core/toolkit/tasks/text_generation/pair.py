@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel
 
@@ -115,35 +116,44 @@ class _Pair:
     ) -> None:  # fmt: skip
         """Into `folder`/`name`, with its facts beside it; rows of its head beyond `vocabulary` are cut."""
         device = prepare_torch(self.plan.compute, self.processes)
+        sharded = self.plan.compute.sharding == "full"
         model: PreTrainedModel = self.spec.build()
         if name == "student":  # the other is like it
             self._check_room(model)
         known = None
         if "response" in carriers(terms):
             known, vocabulary = self._knowledge(model, units)
-        if vocabulary is not None:
-            students.cut_vocabulary(model, vocabulary)
-        rank, bits = self.plan.student.lora_rank, self.plan.student.frozen_bits
-        adapted = Adapted(model, rank, self.plan.compute.seed, bits=bits) if rank else None
-        nn.Module.to(model, device)
+        adapted = self._shaped(model, vocabulary)
+        if not sharded:
+            nn.Module.to(model, device)
         lesson = self._lesson(name, terms, units, known)
         filling = self.labels.filling if name == "student" else None
         queue = None if filling is None else filling.figures
         with watched(self.folder, name, f"train the {name}", self.report, queue) as watch:
-            fitted = self._fit(name, model, units, lesson, precision, watch)
+            fitted = self._fit(name, model, units, lesson, precision, device if sharded else None, watch)
+        if not self.processes.first:
+            return
+        if sharded:  # what was cut into shards stays so
+            model = self.spec.build()
+            adapted = self._shaped(model, vocabulary)
         model.load_state_dict(fitted.weights)
         facts = fitted.facts()
         if name == "student":
             facts |= {"practice": self._practised(model, units, fitted.precision)}
         if adapted is not None:
             model = adapted.merged()
-        if not self.processes.first:
-            return
         students.save(students.Student(model.cpu(), {}), self.folder / name, self.tokenizer)
         facts |= {"vocabulary": model.config.vocab_size, "left_out": units.left_out}
         facts["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         write_file(self.folder / f"{name}.json", canonical_json(facts))
         shutil.rmtree(self._training(name), ignore_errors=True)
+
+    def _shaped(self, model: PreTrainedModel, vocabulary: int | None) -> Adapted | None:
+        """Cut its head and put adapters into it, in place; the adapters, where the plan has any."""
+        if vocabulary is not None:
+            students.cut_vocabulary(model, vocabulary)
+        rank, bits = self.plan.student.lora_rank, self.plan.student.frozen_bits
+        return Adapted(model, rank, self.plan.compute.seed, bits=bits) if rank else None
 
     def _check_room(self, model: PreTrainedModel) -> None:
         """The student has room for its tokens, its samples and its answers, before anybody waits for it.
@@ -197,6 +207,7 @@ class _Pair:
         units: Coming,
         lesson: SequenceLesson | OnPolicyLesson,
         precision: Wanted | Precision,
+        shard_on: torch.device | None,
         watch: Watch,
     ) -> Fitted:
         recipe, capacity = self.plan.recipe, self.plan.text.capacity
@@ -219,6 +230,7 @@ class _Pair:
             report=functools.partial(self.report, f"train the {name}"),
             precision=precision,
             processes=self.processes,
+            shard_on=shard_on,
             watch=watch,
         )
 
