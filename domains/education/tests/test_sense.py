@@ -128,11 +128,11 @@ def test_writing_out_a_converted_row_gives_its_own_marks_back() -> None:
 
 
 def test_a_copy_is_no_draft() -> None:
-    known = Known([converted(GOOD).text])
-    assert known.copied(GOOD.partition("\n")[0].replace("24", "36")) == "it copies a problem of the bank"
-    assert Known([]).copied(GOOD.partition("\n")[0]) == ""
-    of_template = draw(models("two_step_problems", 2, "en", "art")[0], 1).problem
-    assert Known([]).copied(of_template) == "it is of a template of the curriculum"
+    good, of_template = GOOD.partition("\n")[0], draw(models("two_step_problems", 2, "en", "art")[0], 1).problem
+    copied = Known([converted(GOOD).text]).copied([good.replace("24", "36"), of_template, "How many whales sing?"])
+    assert copied == ["it copies a problem of the bank", "it is of a template of the curriculum", ""]
+    assert Known([]).copied([good]) == [""]
+    assert Known([good]).copied([]) == []
 
 
 # --- solving -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ exchange, with signs in the place of the words that they are about.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from toolkit_education.drafting import skeleton
@@ -23,19 +24,22 @@ _SIGN = re.compile(rf"(?:{SIGN.pattern})(?: (?:{SIGN.pattern}))*")
 Runs = frozenset[tuple[str, ...]]
 
 
+@dataclass(frozen=True)
 class Known:
-    """The problems that a draft may not be a copy of."""
+    """The problems that a draft may not be a copy of. They are read anew each time: a bank may be large."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._runs = [_runs(skeleton(text)) for text in texts]
+    texts: Sequence[str]
 
-    def copied(self, text: str) -> str:
-        """What a draft copies; empty where it is new."""
-        plain = _runs(skeleton(text))
-        if any(_alike(plain, other) >= NEAR for other in self._runs):
-            return "it copies a problem of the bank"
-        form = _form(text)
-        return "it is of a template of the curriculum" if any(_alike(form, one) >= NEAR for one in _templates()) else ""
+    def copied(self, drafts: Sequence[str]) -> list[str]:
+        """What each draft copies; empty where it is new."""
+        found = ["it is of a template of the curriculum" if _of_template(draft) else "" for draft in drafts]
+        ours = [_runs(skeleton(draft)) for draft in drafts]
+        for text in self.texts if drafts else ():
+            other = _runs(skeleton(text))
+            for place, runs in enumerate(ours):
+                if not found[place] and _alike(runs, other) >= NEAR:
+                    found[place] = "it copies a problem of the bank"
+        return found
 
 
 def _runs(text: str) -> Runs:
@@ -47,8 +51,9 @@ def _alike(one: Runs, other: Runs) -> float:
     return len(one & other) / len(one | other) if one or other else 1.0
 
 
-def _form(text: str) -> Runs:
-    return _runs(skeleton(_SIGN.sub("□", signed(text, "en")[0])))
+def _of_template(text: str) -> bool:
+    form = _runs(skeleton(_SIGN.sub("□", signed(text, "en")[0])))
+    return any(_alike(form, one) >= NEAR for one in _templates())
 
 
 @lru_cache(maxsize=1)

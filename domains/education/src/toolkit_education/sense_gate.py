@@ -109,23 +109,23 @@ def teacher_prompts(many: int, seed: int) -> Sequence[Prompt]:
 def judged(texts: Sequence[str], known: Known, solver: Solver) -> Sequence[Drafted]:
     """Each draft: converted, new, sound, and solved by somebody else, in this order; the first that fails says why."""
     found: dict[int, Drafted] = {}
-    open_models: dict[str, tuple[int, str]] = {}
-    models: list[ItemModel] = []
+    models: dict[int, ItemModel] = {}
     for place, text in enumerate(texts):
         try:
-            model = converted(text)
+            models[place] = converted(text)
         except LeftOut as reason:
             found[place] = Drafted(text, None, Verdict(DISAGREES, str(reason)))
-            continue
-        because = known.copied(problem_of(model)) or ("it was drafted before" if model.id in open_models else "")
+    copies = known.copied([problem_of(model) for model in models.values()])
+    asked: dict[str, int] = {}
+    for (place, model), copied in zip(models.items(), copies, strict=True):
+        because = copied or ("it was drafted before" if model.id in asked else "")
         if because:
-            found[place] = Drafted(text, model, Verdict(DISAGREES, because))
+            found[place] = Drafted(texts[place], model, Verdict(DISAGREES, because))
         else:
-            open_models[model.id] = (place, text)
-            models.append(model)
-    for model, verdict in checked(models, solver):
-        place, text = open_models[model.id]
-        found[place] = Drafted(text, model, verdict)
+            asked[model.id] = place
+    for model, verdict in checked([models[place] for place in asked.values()], solver):
+        place = asked[model.id]
+        found[place] = Drafted(texts[place], model, verdict)
     return [found[place] for place in range(len(texts))]
 
 
@@ -142,7 +142,7 @@ def measured(
     sane = [verdict for _, verdict in checked(ours, solver)]
     spoilt = list(planted(ours, many, seed))
     kept = [verdict for _, verdict in checked([one.model for one in spoilt], solver)]
-    known = Known(model.text for model in bank if model.language == "en")
+    known = Known([model.text for model in bank if model.language == "en"])
     drafts = judged(texts, known, solver)
     shares = {
         HUMAN: [one.outcome == AGREES for one in sane],
