@@ -102,6 +102,8 @@ def test_a_draft_becomes_an_item_model_of_which_other_items_are_drawn() -> None:
         (GOOD.replace("<<24-15=9>>", "").replace("<<9+8=17>>", "<<9**9**9=17>>"), ""),
         (GOOD.replace("8 more", "80 more"), ""),
         (GOOD.replace("24 muffins", "{q0} muffins"), "braces in the text"),
+        (GOOD.replace("#### 17", "#### 1e999999999"), "no final number"),
+        (GOOD.replace("<<9+8=17>>", "<<9+8=17e99999999>>"), "a mark cannot be read"),
         ("How many \x00?\n<<" + "(" * 900 + "=1>>\n#### 1", ""),
     ],
 )
