@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean \
-	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor
+	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -31,7 +31,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor
+bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
@@ -54,6 +54,9 @@ bench-copy: .venv/.smollm2
 
 bench-solving: .venv/.smollm2
 	$(BIN)/python tests/bench/solving.py
+
+bench-sense: .venv/.installed
+	$(BIN)/python tests/bench/sense.py
 
 bench-distil: .venv/.smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl

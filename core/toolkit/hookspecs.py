@@ -37,7 +37,7 @@ from toolkit.protocols import (
     TensorPredictor,
 )
 from toolkit.text import ServedText, TextPredictor
-from toolkit.text_teachers import AnyTeacher
+from toolkit.text_teachers import AnyTeacher, Ask
 
 PROJECT = "toolkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -112,8 +112,9 @@ def label(
 
 
 @hookspec(firstresult=True)
-def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor | TextPredictor) -> Evaluation | None:
-    """EVALUATION. Score a model on the test rows: teacher, student, compiled or installed alike."""
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor | TextPredictor, ask: Ask) -> Evaluation | None:
+    """EVALUATION. Score a model on the test rows: teacher, student, compiled or installed alike; `ask` finds another
+    teacher by its name, where an answer is to be checked by one."""
 
 
 @hookspec(firstresult=True)
@@ -122,9 +123,10 @@ def require_hardware(plan: Plan, dataset: Dataset) -> HardwareBudget | None:
 
 
 @hookspec(firstresult=True)
-def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText) -> Service | None:
+def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | ServedText, ask: Ask) -> Service | None:
     """The routes of an installed student. `bundle` holds its id, plan, classes, thresholds, the `metrics` that it was
-    measured at, and the `files` that `package` gave it, decrypted in RAM."""
+    measured at, and the `files` that `package` gave it, decrypted in RAM; `ask` finds a teacher that is installed on
+    the site."""
 
 
 # --- collected ---------------------------------------------------------------------------------------------------

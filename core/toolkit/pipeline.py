@@ -90,6 +90,9 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
             f"the recipe {recipe.name} needs {', '.join(sorted(missing))}, which {teacher.name} does not give",
             hint="Use --set recipe.name=soft-labels, or another teacher.",
         )
+    for other in plugins.named_teachers(plan):
+        if plan.task not in other.tasks:
+            raise PlanError(f"the teacher {other.name} does not know {plan.task}", hint="See `toolkit teachers`.")
     plugins.executors()[plan.compute.executor].check(plan)
     check_sharding(plan)
     label.check_licence(plan, teacher)

@@ -17,7 +17,7 @@ from typing import Any
 import pluggy
 
 from toolkit import hookspecs
-from toolkit.errors import PluginError, UsageError
+from toolkit.errors import PluginError, UsageError, unknown_name
 from toolkit.plan import Plan, Section
 from toolkit.protocols import Executor, HardwareProfile, Recipe, Settings, Target
 from toolkit.text_teachers import AnyTeacher
@@ -135,7 +135,23 @@ class Plugins:
             table = getattr(plan, name).model_dump(mode="json")
             keys = table if settings.read_by is None else settings.read_by.get(stage, ())
             values |= {f"{name}.{key}": table[key] for key in keys}
+            for key in settings.teachers:
+                if key in keys and table[key]:
+                    values[f"{name}.{key}"] = self.teacher_named(table[key]).fingerprint(plan)
         return values
+
+    def teacher_named(self, name: str) -> AnyTeacher:
+        """Raises PlanError, naming those that are offered."""
+        offered = self.teachers()
+        if name not in offered:
+            raise unknown_name("teacher", name, offered)
+        return offered[name]
+
+    def named_teachers(self, plan: Plan) -> Iterator[AnyTeacher]:
+        """The teachers that tables of plugins name, beside the plan's own. Raises PlanError where one is none."""
+        for name, settings in self._settings().items():
+            table = getattr(plan, name)
+            yield from (self.teacher_named(getattr(table, key)) for key in settings.teachers if getattr(table, key))
 
     def code_version(self, *modules: str) -> str:
         """A digest of the sources of these modules or packages: it changes when their code does."""

@@ -259,12 +259,13 @@ class Settings:
     """A plugin's own table in toolkit.toml.
 
     `read_by` says which keys each stage reads, so that a changed key re-runs that stage and those after it; a table
-    that does not say is read by every stage.
+    that does not say is read by every stage. `teachers` are keys that name a teacher, or none: who it is counts too.
     """
 
     section: str
     model: type[Section]
     read_by: Mapping[str, tuple[str, ...]] | None = None
+    teachers: tuple[str, ...] = ()
 
 
 # --- what a domain answers ---------------------------------------------------------------------------------------

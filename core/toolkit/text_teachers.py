@@ -5,9 +5,10 @@ Records and types only. It knows neither how an answer is fetched nor what a goo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from toolkit.plan import Plan
 from toolkit.protocols import Teacher, TeacherRecord
@@ -118,6 +119,28 @@ class ExactTeacher(TextTeacher, Protocol):
     def verifier(self, plan: Plan) -> Callable[[Prompt, str], Verdict]:
         """What checks somebody's answer to one of its questions, and raises DataError where the question is none of
         them. An answer is never run as code."""
+        ...
+
+
+@dataclass(frozen=True)
+class AskedTeacher:
+    """An installed teacher as a hook may ask it: `id` is its record's, `fingerprint` tells it from others. `answers`
+    gives one answer a prompt, in any order, and raises as `TextTeacher.answers` does."""
+
+    id: str
+    fingerprint: str
+    answers: Callable[[Sequence[Prompt]], Iterator[Completion]]
+
+
+class Ask(Protocol):
+    """How a hook finds a teacher beside the plan's own."""
+
+    def __call__(self, name: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> AskedTeacher:
+        """The installed teacher of that name, by the plan, in which `tables` replaces values; nothing is asked yet.
+
+        Raises:
+            PlanError: no teacher of text has this name here, or a value is none of the plan.
+        """
         ...
 
 

@@ -10,7 +10,8 @@ What was fixed when: the families were not changed after a result was seen. The 
 on other seeds (7 and 8) of the same families, and then left alone. The budget, 320 items or 40 a skill, was chosen
 after it was seen that an earlier version of the policy was behind a fixed order after 160: a tutor that brings skills
 to mastery one by one pays off late, so the table "after n items" shows the shorter budgets too. `--sweep` learners show
-what other targets of success would have given.
+what other targets of success would have given. The target was 0.75 until its sweep on seed 0 was seen to be behind
+0.65; 0.6 was then chosen on seeds 7 and 8, and tried on seed 21, which nothing was chosen on.
 
 Writes tests/bench/results/adaptation.json = {machine, versions, rows, ratios} and prints tables. Intervals are 95%, by
 the paired bootstrap over sites. Needs domains/education.
@@ -34,7 +35,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "adaptation.json"
-TARGETS = (0.65, 0.85)
+TARGETS = (0.5, 0.75)
 """Of the sweep, beside the default's."""
 
 

@@ -42,6 +42,7 @@ from toolkit.protocols import (
 from toolkit.resolve import parse_assignments, plan_model, resolve
 from toolkit.testing.domains import Stub, alone
 from toolkit.testing.images import image_folder
+from toolkit.text_teachers import AskedTeacher
 
 CLASSES = ("good", "pit")
 ENOUGH = DataPlan(minimum_per_class=8)
@@ -49,6 +50,10 @@ ENOUGH = DataPlan(minimum_per_class=8)
 
 def silent(what: str, done: int, total: int) -> None:
     """A report that nobody reads."""
+
+
+def nobody(name: str, tables: Mapping[str, Mapping[str, Any]] | None = None) -> AskedTeacher:
+    raise AssertionError(f"{name} is asked")
 
 
 @pytest.fixture
@@ -247,8 +252,8 @@ def test_hook_evaluate(dataset: Dataset) -> None:
 
     hook, plan = alone("mine", Mine()).hook, Plan(domain="mine")
     teacher = Stub(CLASSES, facts=PredictorFacts("teacher", "stub", ""))
-    assert hook.evaluate(plan=plan, dataset=dataset, predictor=teacher).metrics["accuracy"].value == 1.0
-    clueless = hook.evaluate(plan=plan, dataset=dataset, predictor=Stub(CLASSES)).metrics["accuracy"]
+    assert hook.evaluate(plan=plan, dataset=dataset, predictor=teacher, ask=nobody).metrics["accuracy"].value == 1.0
+    clueless = hook.evaluate(plan=plan, dataset=dataset, predictor=Stub(CLASSES), ask=nobody).metrics["accuracy"]
     assert (clueless.value, clueless.n) == (0.5, 6), "core's metrics: always the first of two classes, three rows each"
 
 
@@ -284,8 +289,8 @@ def test_hook_serve(tmp_path: Path) -> None:
     bundle = {"id": "b", "product": "mine", "plan": {"task": "image_classification"}, "classes": list(CLASSES),
               "thresholds": {}, "good_class": "good", "channels": 1}  # fmt: skip
     hook = alone("mine", Mine()).hook
-    assert hook.serve(site=tmp_path, bundle=bundle, predictor=Served()).routes is routes
-    core = hook.serve(site=tmp_path, bundle=bundle | {"product": "other"}, predictor=Served())
+    assert hook.serve(site=tmp_path, bundle=bundle, predictor=Served(), ask=nobody).routes is routes
+    core = hook.serve(site=tmp_path, bundle=bundle | {"product": "other"}, predictor=Served(), ask=nobody)
     assert [route.path for route in core.routes.routes] == ["/v1/inspect"]
     image = np.zeros((1, 8, 8, 1), np.uint8)
     assert asyncio.run(Served().predict({"image": image}))["probabilities"].tolist() == [[0.5, 0.5]]

@@ -66,7 +66,7 @@ def _predictors(
     if planned is None:
         return
     from toolkit.artifacts import TeacherLabels
-    from toolkit.stages.context import journal_of
+    from toolkit.distil.journal import journal_of
     from toolkit.tasks.base import task_of
 
     plan, offered = planned.resolved.plan, planned.plugins.teachers()

@@ -17,6 +17,7 @@ from toolkit.cli.places import SiteOption, site_folder
 from toolkit.cli.planning import SetOption, TeacherOption
 from toolkit.cli.progress import ProgressReporter
 from toolkit.errors import UsageError
+from toolkit.plan import toolkit_home
 from toolkit.report.wording import figure, interval
 
 
@@ -53,6 +54,7 @@ def evaluate(
 
 def _record(data: Path, site: Path) -> dict[str, Any]:
     from toolkit.stages.prepare import check_folder
+    from toolkit.tasks.asking import ask_by
     from toolkit.tasks.base import task_of
 
     check_folder(data)
@@ -69,7 +71,8 @@ def _record(data: Path, site: Path) -> dict[str, Any]:
         )
         as_the_model_sees = {key: classes[key] for key in ("channels", "good_class")}
         dataset = task_of(plan).open_dataset(prepared.path, "", {**prepared.facts, **as_the_model_sees})
-        found = hook.evaluate(plan=plan, dataset=dataset, predictor=installed.predictor)
+        ask = ask_by(installed.plugins, plan, toolkit_home())
+        found = hook.evaluate(plan=plan, dataset=dataset, predictor=installed.predictor, ask=ask)
     return {
         "bundle_id": installed.bundle_id,
         "data": str(data.absolute()),

@@ -42,9 +42,11 @@ def serve(
         ) from error
     from toolkit import defaults
     from toolkit.plugins import load_plugins
+    from toolkit.resolve import thaw
     from toolkit.seal.memory import harden_process
     from toolkit.site.current import open_current
     from toolkit.site.verify import verify_site
+    from toolkit.tasks.asking import ask_by
     from toolkit.tasks.base import task_named
 
     harden_process()
@@ -65,9 +67,12 @@ def serve(
                 domain=manifest.domain.name,
                 development_keys=manifest.development_keys,
             )
+            others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
             app = assemble(
                 bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
-                ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
+                ask=lambda known, predictor: plugins.hook.serve(
+                    site=folder, bundle=known, predictor=predictor, ask=others
+                ),
             )  # fmt: skip
         _announce(facts, url_of(listener), as_json=as_json)
         _warn(folder, host)

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import DataError, EnvironmentUnfit, IntegrityError
+from toolkit.plan import Plan
 from toolkit.text import Completion, Prompt
+from toolkit.text_teachers import AnyTeacher
 from toolkit.workspace import digest_of, flush_folder, folder_lock
 
 JOURNAL = "answers.jsonl"
@@ -30,6 +32,11 @@ FLUSH_LINES, FLUSH_S = 64, 1.0
 
 _HEAD = re.compile(rb'\{"key":"([0-9a-f]{64})","cost":([0-9.e+-]+),')
 _SUM = re.compile(rb',"sum":"([0-9a-f]{16})"\}\n$')
+
+
+def journal_of(home: Path, teacher: AnyTeacher, plan: Plan) -> Path:
+    """Where a home keeps what a teacher writes."""
+    return home / "answers" / teacher.fingerprint(plan)[:32]
 
 
 def answer_key(fingerprint: str, sampling: Mapping[str, Any], prompt: Prompt) -> str:

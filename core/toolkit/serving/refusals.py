@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from toolkit.errors import DataError, EnvironmentUnfit, ToolkitError, UsageError
+from toolkit.errors import DataError, EnvironmentUnfit, Refused, ToolkitError, UsageError
 
 
 class Overloaded(EnvironmentUnfit):
@@ -52,6 +52,7 @@ _STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
     (TooLarge, 413),
     (DataError, 422),
     (UsageError, 422),
+    (Refused, 409),
     (Overloaded, 503),
     (EnvironmentUnfit, 503),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from toolkit.artifacts import Artifact, Dataset, Facts, StudentSpec, TeacherLabels
+from toolkit.distil.journal import journal_of
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
@@ -53,11 +54,6 @@ class Context:
     @property
     def profile(self) -> tuple[HardwareProfile, Target]:
         return self.plugins.profiles()[self.plan.target.profile]
-
-
-def journal_of(home: Path, teacher: AnyTeacher, plan: Plan) -> Path:
-    """Where a home keeps what a teacher writes."""
-    return home / "answers" / teacher.fingerprint(plan)[:32]
 
 
 Upstream = Mapping[str, Artifact]

@@ -8,13 +8,16 @@ from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, Metric
 from toolkit.stages.context import Context
+from toolkit.tasks.asking import ask_by
 from toolkit.tasks.base import AnyPredictor
 from toolkit.workspace import canonical_json, write_file
 
 
 def score(context: Context, dataset: Dataset, predictor: AnyPredictor, folder: Path) -> Evaluation:
     """Ask the domain's `evaluate`, and keep the answer under the predictor's form."""
-    found: Evaluation = context.plugins.hook.evaluate(plan=context.plan, dataset=dataset, predictor=predictor)
+    ask = ask_by(context.plugins, context.plan, context.workspace.home)
+    hook = context.plugins.hook
+    found: Evaluation = hook.evaluate(plan=context.plan, dataset=dataset, predictor=predictor, ask=ask)
     write_file(folder / f"{predictor.facts.form}.json", canonical_json(as_record(found)))
     return found
 

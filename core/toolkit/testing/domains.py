@@ -36,6 +36,7 @@ from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.protocols import PredictorFacts, Tensors
 from toolkit.resolve import Layer, draft_layer, resolve
+from toolkit.tasks.asking import ask_by
 from toolkit.tasks.base import TASKS
 from toolkit.testing.images import image_folder
 
@@ -199,7 +200,7 @@ def _check_answers(plugins: Plugins, plan: Plan, dataset: Dataset) -> None:
     """Score one predictor that knows nothing and one that knows every test row, and ask what stands in the way."""
     known = {row.inputs["image"].tobytes(): str(row.label) for row in dataset.split("test")}
     clueless, perfect = (
-        plugins.hook.evaluate(plan=plan, dataset=dataset, predictor=predictor)
+        plugins.hook.evaluate(plan=plan, dataset=dataset, predictor=predictor, ask=ask_by(plugins, plan))
         for predictor in (Stub(dataset.classes), Stub(dataset.classes, known))
     )
     for evaluation in (clueless, perfect):

@@ -21,6 +21,7 @@ from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import PredictorFacts, Service
 from toolkit.seal.manifest import check_role
+from toolkit.tasks.asking import ask_by
 from toolkit.tasks.base import task_of
 from toolkit.testing.domains import NEEDED, alone, check_drafts, check_light, check_metric
 from toolkit.text import GenerationRequest, Logprobs, Message, TextDelta
@@ -120,7 +121,8 @@ def _check_scores(plugins: Plugins, plan: Plan, dataset: Dataset) -> Evaluation:
     """Score a model that says nothing and one that says what the rows say; the latter's evaluation."""
     book = {row.inputs["messages"]: str(row.label) for row in dataset.split("test")}
     silent, knowing = (
-        plugins.hook.evaluate(plan=plan, dataset=dataset, predictor=speaker) for speaker in (Speaker(), Speaker(book))
+        plugins.hook.evaluate(plan=plan, dataset=dataset, predictor=speaker, ask=ask_by(plugins, plan))
+        for speaker in (Speaker(), Speaker(book))
     )
     for evaluation in (silent, knowing):
         _check_evaluation(plan, evaluation, dataset)
@@ -174,7 +176,8 @@ def _check_service(
         "plan": frozen, "classes": (), "good_class": None, "channels": None, "sample": True, "thresholds": {},
         "metrics": {name: metric.as_record() for name, metric in evaluation.metrics.items()}, "files": files,
     }  # fmt: skip
-    service = plugins.hook.serve(site=site, bundle=bundle, predictor=Served(Speaker()))
+    ask = ask_by(plugins, plan)
+    service = plugins.hook.serve(site=site, bundle=bundle, predictor=Served(Speaker()), ask=ask)
     assert isinstance(service, Service), f"serve gives {type(service).__name__}, not a Service"
     app = FastAPI()
     app.include_router(service.routes)

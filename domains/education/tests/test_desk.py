@@ -66,6 +66,10 @@ def request(messages: Sequence[Message], **how: Any) -> GenerationRequest:
     return GenerationRequest("r", tuple(messages), **how)
 
 
+def nobody(name: str, tables: Any = None) -> Any:
+    raise AssertionError(f"{name} is asked")
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> LearnerRecords:
     return LearnerRecords(sqlite(tmp_path / "state.db"))
@@ -161,7 +165,7 @@ def test_a_student_whose_themes_make_no_sense_is_not_asked(tmp_path: Path) -> No
         metrics = {"sense": {"value": sense}} if sense is not None else {}
         bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": packed}, "metrics": metrics}
         (tmp_path / str(sense)).mkdir()
-        desk = desk_of(tmp_path / str(sense), bundle, student)
+        desk, _ = desk_of(tmp_path / str(sense), bundle, student, nobody)
         found = of_bank(desk, words=DRAGONS)
         assert {one.theming for one in found} == by
         assert bool(student.asked) is (by == {"student"})
@@ -263,7 +267,7 @@ def app_of(site: Path) -> Any:
     plan["education"] = EducationPlan().model_dump(mode="json")
     app = FastAPI()
     bundle = {"id": "b-1", "product": "tutor", "plan": plan, "files": {"bank": b""}, "metrics": {}}
-    app.include_router(education_service(site, bundle, Student()).routes)
+    app.include_router(education_service(site, bundle, Student(), nobody).routes)
     _add_errors(app)
     return app
 

@@ -56,6 +56,10 @@ class Saying:
         raise AssertionError("a draft is read, not looked into")
 
 
+def nobody(name: str, tables: Any = None) -> Any:
+    raise AssertionError(f"{name} is asked")
+
+
 def test_importing_it_brings_nothing_that_only_training_needs() -> None:
     heavy = ("torch", "transformers", "onnx", "sympy", "fastapi", "fsrs")
     code = f"import sys, toolkit_education.domain; print(*sorted(set(sys.modules) & set({heavy!r})))"
@@ -69,7 +73,7 @@ def test_the_exercises_are_rows_and_the_teacher_knows_them_all(tmp_path: Path) -
     assert dataset.facts["sample"]
     assert set(dataset.facts["counts"]) == {"train", "validation", "test"}
     known = practised(plan)
-    (teacher,) = domain.register_teachers()
+    teacher, _ = domain.register_teachers()
     prompts = [Prompt.of(one.id, one.prompt) for one in known.values()]
     answers = list(teacher.answers(plan, [*prompts, Prompt.of("odd", "never heard")]))
     assert [answer.text for answer in answers[:-1]] == [one.draft for one in known.values()]
@@ -81,12 +85,12 @@ def test_the_exercises_are_rows_and_the_teacher_knows_them_all(tmp_path: Path) -
 def test_gold_drafts_score_well_and_copies_and_nonsense_score_nothing(tmp_path: Path) -> None:
     plan = plan_of()
     dataset, known = prepared(plan, None, tmp_path / "dataset"), practised(plan)
-    gold = domain.evaluate(plan, dataset, Saying({one.prompt: one.draft for one in known.values()}))
+    gold = domain.evaluate(plan, dataset, Saying({one.prompt: one.draft for one in known.values()}), nobody)
     assert gold.metrics["accuracy"].value > 0.97
     assert gold.metrics["sense"].value == gold.metrics["accuracy"].value
     copied = {one.prompt: one.prompt.partition(": ")[2] for one in known.values()}
-    assert domain.evaluate(plan, dataset, Saying(copied)).metrics["accuracy"].value == 0.0
-    nonsense = domain.evaluate(plan, dataset, Saying({}))
+    assert domain.evaluate(plan, dataset, Saying(copied), nobody).metrics["accuracy"].value == 0.0
+    nonsense = domain.evaluate(plan, dataset, Saying({}), nobody)
     assert nonsense.metrics["accuracy"].value == 0.0
     assert nonsense.facts["rejected"]
     assert set(gold.slices) == {"en", "zh"}

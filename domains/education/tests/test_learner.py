@@ -216,11 +216,20 @@ def test_what_comes_next_needs_its_prerequisites() -> None:
 
 
 def test_the_level_is_the_one_whose_success_is_nearest_to_the_target() -> None:
-    for mean, level in ((-2.0, 1), (-0.4, 1), (0.6, 2), (1.7, 3)):
-        choice = choose(State({"a": knowing(mean, answers=3)}), Plan(("a",)), NOON)
-        assert (choice.skill, choice.level) == ("a", level), mean
-    harder = Settings(target=0.5)
-    assert choose(State({"a": knowing(0.6, answers=3)}), Plan(("a",)), NOON, settings=harder).level == 3
+    for target, means in ((0.6, (-2.7, -1.1, -0.1, 1.0)), (0.75, (-2.0, -0.4, 0.6, 1.7))):
+        for mean, level in zip(means, (1, 1, 2, 3), strict=True):
+            settings = Settings(target=target)
+            choice = choose(State({"a": knowing(mean, answers=3)}), Plan(("a",)), NOON, settings=settings)
+            assert (choice.skill, choice.level) == ("a", level), (target, mean)
+    assert choose(State({"a": knowing(0.6, answers=3)}), Plan(("a",)), NOON).level == 3
+    assert Settings().target == 0.6
+
+
+def test_what_is_learnt_is_reviewed_at_its_top_level_where_it_succeeds() -> None:
+    due = State({"a": knowing(2.5, due=NOON - timedelta(days=1))})
+    found = choose(due, Plan(("a",)), NOON)
+    assert (found.level, "review is due" in found.because) == (3, True)
+    assert expected(due, "a", 3) > 0.75
 
 
 def test_a_due_review_comes_first_and_never_two_in_a_row() -> None:

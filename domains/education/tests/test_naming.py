@@ -160,5 +160,8 @@ def test_a_teacher_is_scored_as_it_is_asked_in_words(tmp_path: Path) -> None:
             for request in requests:
                 yield TextDelta(request.id, in_words(known[request.id]), "stop")
 
-    found = domain.evaluate(plan, dataset, Speaking())  # type: ignore[arg-type]
+    def nobody(name: str, tables: object = None) -> object:
+        raise AssertionError(f"{name} is asked")
+
+    found = domain.evaluate(plan, dataset, Speaking(), nobody)  # type: ignore[arg-type]
     assert found.metrics["accuracy"].value > 0.95

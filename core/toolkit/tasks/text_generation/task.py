@@ -212,8 +212,9 @@ def measure(
 
 
 def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
-    """What it wrote to the first rows, beside what was given there; the wrong ones first. And the `samples` that a
-    domain's evaluation has among its facts: of what, the text, and what stands beside it."""
+    """What it wrote to the first rows, beside what was given there; the wrong ones first. And what a domain's
+    evaluation has among its facts: `samples`, of what, the text, and what stands beside it; and `tables`, each with its
+    title, what explains it, its columns, and rows of text."""
     written = [row for row in evaluation.per_row if row["text"] is not None]
     written = sorted(written, key=lambda row: row["right"] is not False)[:READ]
     rows = {row.id: row for row in dataset.split("test")}
@@ -229,6 +230,7 @@ def shown(dataset: Dataset, evaluation: Evaluation) -> Mapping[str, Any]:
             for row in written
         ],
         "samples": evaluation.facts.get("samples", []),
+        "tables": evaluation.facts.get("tables", []),
     }
 
 

@@ -95,6 +95,7 @@ class Desk:
         request: makes a request of messages.
         mistrust: why the student's themes are not used; empty where they are.
         tries: draws of an item's numbers, before another model is taken.
+        free: the free drafts that may be served, by place.
     """
 
     predictor: ServedText
@@ -103,6 +104,7 @@ class Desk:
     bank: Mapping[tuple[str, int, str], Sequence[ItemModel]]
     mistrust: str = ""
     tries: int = 8
+    free: Callable[[tuple[str, int, str]], Sequence[ItemModel]] = lambda place: ()
     drafts: dict[str, str] = field(default_factory=dict)
     nobodys: OrderedDict[str, Item] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -116,7 +118,7 @@ class Desk:
         now = datetime.now(UTC)
         choice = await asyncio.to_thread(self._choice, learner, wanted, now)
         rng = Random(secrets.randbits(64) if wanted.seed is None else wanted.seed)
-        for model in self._models(choice, wanted, rng):
+        for model in await asyncio.to_thread(self._models, choice, wanted, rng):
             dressed, by, because = await self._themed(model, wanted)
             found = await asyncio.to_thread(self._drawn, learner, dressed, choice, rng, now)
             if found is not None:
@@ -181,12 +183,14 @@ class Desk:
         state, recent = self.records.state(learner), self.records.recent(learner)
         return choose(state, CurriculumSkills(), now, recent, seed=wanted.seed or 0)
 
-    def _models(self, choice: Choice, wanted: Wanted, rng: Random) -> Iterator[ItemModel]:
-        """Item models to try, in an order by chance: the bank's, and the generators' in the theme that is wanted."""
+    def _models(self, choice: Choice, wanted: Wanted, rng: Random) -> Sequence[ItemModel]:
+        """Item models to try, in an order by chance: the bank's, drafts that may be served, and the generators' in the
+        theme that is wanted."""
         theme = theme_named(wanted.theme).id if wanted.theme else rng.choice(list(themes()))
-        found = [*self.bank.get((choice.skill, choice.level, wanted.language), ())]
+        place = choice.skill, choice.level, wanted.language
+        found = [*self.bank.get(place, ()), *self.free(place)]
         found += generated(choice.skill, choice.level, wanted.language, theme)
-        yield from rng.sample(found, len(found))
+        return rng.sample(found, len(found))
 
     async def _themed(self, model: ItemModel, wanted: Wanted) -> tuple[ItemModel, str, str]:
         """The model in the theme that is wanted, by whom, and why not where it is not."""

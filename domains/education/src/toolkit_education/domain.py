@@ -9,20 +9,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from toolkit.artifacts import BundleFile, Dataset, Evaluation, TeacherLabels, Violation
+from toolkit.artifacts import BundleFile, Dataset, Evaluation, Metric, TeacherLabels, Violation
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
 from toolkit.protocols import Executor, Report, Service, Settings
 from toolkit.tasks.base import task_of
 from toolkit.text import ServedText, TextPredictor
-from toolkit.text_teachers import AnyTeacher, LocalTeacher, TextTeacher
+from toolkit.text_teachers import AnyTeacher, Ask, LocalTeacher, TextTeacher
 from toolkit.workspace import write_file
+from toolkit_education.drafting import lessons
+from toolkit_education.exact_solver import CurriculumSolver
 from toolkit_education.items import ItemModel, as_record
 from toolkit_education.practising import Exercise, exercises
 from toolkit_education.records import model_from_record
 from toolkit_education.retheming import prompt_of
+from toolkit_education.sense_gate import BOUNDS, WORDY
 from toolkit_education.teaching import NAME, CurriculumTeacher
 
 SECTION = "education"
@@ -44,6 +47,26 @@ class EducationPlan(Section):
         description="Sense at which the student re-themes the problems of a bank; below it they stay as they are.",
     )  # fmt: skip
     most_tries: int = Field(8, ge=1, le=100, description="Draws of an item's numbers, before another model is taken.")
+    free_drafting: bool = Field(False, description="Whether new problems may be drafted, behind the sense gate.")
+    drafter: str = Field("", description="The teacher that drafts new problems; empty: the student itself.")
+    solver: str = Field("", description="The teacher that solves drafts from their text alone: another than drafted.")
+    redrawn: int = Field(3, ge=0, le=20, description="Sets of numbers that a solver is asked about, beside a draft's.")
+    solvings: int = Field(1, ge=1, le=16, description="Answers of the solver to each, of which most must agree.")
+    judged: int = Field(
+        100, ge=1, le=10_000, description="Problems by people, planted ones and drafts, of each, for the sense gate."
+    )
+    drafts_learnt: int = Field(1500, ge=0, le=100_000, description="Problems from which a student learns to draft.")
+    least_human: float = Field(0.8, ge=0, le=1, description="Least share of people's problems that pass, surely.")
+    least_nonsense: float = Field(0.9, ge=0, le=1, description="Least share of planted nonsense kept out, surely.")
+    least_drafts: float = Field(0.5, ge=0, le=1, description="Least share of free drafts that pass, surely.")
+
+    @model_validator(mode="after")
+    def _solved_by_another(self) -> EducationPlan:
+        if self.free_drafting and not self.solver:
+            raise ValueError("free drafting needs education.solver, a teacher that solves what was drafted")
+        if self.free_drafting and self.solver == self.drafter:
+            raise ValueError("who drafted a problem cannot be its independent solver; name another education.solver")
+        return self
 
 
 def settings_of(plan: Plan) -> EducationPlan:
@@ -54,17 +77,21 @@ def settings_of(plan: Plan) -> EducationPlan:
 @hookimpl
 def register_settings() -> Iterable[Settings]:
     """Offer the table [education]."""
+    gate = ("free_drafting", "drafter", "solver", "redrawn", "solvings", "judged")
     read_by = {
-        "prepare": ("dressings", "tested", "asked"), "label": ("dressings", "tested"), "evaluate": ("dressings",
-        "tested"), "gate": ("dressings", "tested", "least_aligned"), "seal": ("least_sense", "most_tries"),
+        "prepare": ("dressings", "tested", "asked", "free_drafting", "drafter", "drafts_learnt"),
+        "label": ("dressings", "tested"), "evaluate": ("dressings", "tested"),
+        "gate": ("dressings", "tested", "least_aligned", *gate),
+        "seal": ("least_sense", "most_tries", *gate, *BOUNDS.values()),
     }  # fmt: skip
-    return [Settings(SECTION, EducationPlan, read_by=read_by)]
+    return [Settings(SECTION, EducationPlan, read_by=read_by, teachers=("drafter", "solver"))]
 
 
 @hookimpl
 def register_teachers() -> Iterable[TextTeacher]:
-    """Offer `curriculum`, which is exact."""
-    return [CurriculumTeacher(lambda plan: {one.prompt: one.draft for one in practised(plan).values()})]
+    """Offer `curriculum`, which is exact, and the solver of its own sentences."""
+    teacher = CurriculumTeacher(lambda plan: {one.prompt: one.draft for one in practised(plan).values()})
+    return [teacher, CurriculumSolver()]
 
 
 @hookimpl
@@ -112,6 +139,8 @@ def prepare_data(
         rows[one.split].append(json.dumps(row, ensure_ascii=False) + "\n")
     report("read problems", 1, 2)
     bank, findings = _bank(source)
+    if purpose == "train":
+        rows["train"] += _lessons(plan, bank)
     if plan.teacher.name != NAME and purpose == "train":
         rows["unlabelled"] = [
             json.dumps({"id": f"bank/{one.id}", "prompt": prompt_of(one), "task": one.language}, ensure_ascii=False)
@@ -131,6 +160,19 @@ def prepare_data(
     facts["findings"] = [*facts["findings"], *findings]
     report("read problems", 2, 2)
     return task.open_dataset(workspace, "", facts)
+
+
+def _lessons(plan: Plan, bank: Sequence[ItemModel]) -> list[str]:
+    """What a student that may draft freely learns it by."""
+    settings = settings_of(plan)
+    if not settings.free_drafting or settings.drafter or not settings.drafts_learnt:
+        return []
+    return [
+        json.dumps({
+            "id": f"draft/{number}", "prompt": asked, "completion": text, "group": f"draft/{model.id}", "task": "draft",
+        }, ensure_ascii=False) + "\n"
+        for number, (model, asked, text) in enumerate(lessons(plan.compute.seed, bank, settings.drafts_learnt))
+    ]  # fmt: skip
 
 
 def _bank(source: Path | None) -> tuple[Sequence[ItemModel], list[dict[str, Any]]]:
@@ -160,18 +202,46 @@ def label(
     assert isinstance(teacher, TextTeacher | LocalTeacher)
     known = practised(plan)
     models = {one.prompt: one.model for one in known.values()}
-    bank = map(model_from_record, map(json.loads, (dataset.path / BANK).read_text(encoding="utf-8").splitlines()))
-    models |= {prompt_of(model).strip(): model for model in bank}
+    models |= {prompt_of(model).strip(): model for model in _read_bank(dataset)}
     namer = naming_teacher(labelling.as_asked(teacher), models, Namer.of(known.values()))
     return labelling.label(plan, dataset, namer, workspace, journal, report, executor)
 
 
 @hookimpl
-def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor) -> Evaluation:
-    """Whether first drafts ask the same as the problems that they re-theme."""
+def evaluate(plan: Plan, dataset: Dataset, predictor: TextPredictor, ask: Ask) -> Evaluation:
+    """Whether first drafts ask the same as the problems that they re-theme; of the compiled student, where it is to
+    draft freely, the sense gate's figures too."""
     from toolkit_education import scoring
 
-    return scoring.evaluate(plan, dataset, predictor, practised(plan))
+    found = scoring.evaluate(plan, dataset, predictor, practised(plan))
+    if predictor.facts.form != "compiled" or not settings_of(plan).free_drafting:
+        return found
+    metrics, facts = _sense(plan, dataset, predictor, ask)
+    tables = facts.pop("tables")
+    return Evaluation.found(
+        {**found.metrics, **metrics}, per_row=found.per_row, slices=found.slices,
+        facts={**found.facts, "sense_gate": facts, "tables": tables},
+    )  # fmt: skip
+
+
+def _sense(
+    plan: Plan, dataset: Dataset, predictor: TextPredictor, ask: Ask
+) -> tuple[dict[str, Metric], dict[str, Any]]:
+    from toolkit_education import sense_gate
+    from toolkit_education.sense import Solver
+
+    settings, seed = settings_of(plan), plan.compute.seed
+    if settings.drafter:
+        texts = sense_gate.drafts_of(ask(settings.drafter, WORDY), settings.judged, seed)
+    else:
+        texts = sense_gate.drafts_by(predictor, settings.judged, seed)
+    solver = Solver(ask(settings.solver, WORDY), settings.redrawn, settings.solvings, seed)
+    return sense_gate.measured(_read_bank(dataset), texts, solver, settings.judged, seed)
+
+
+def _read_bank(dataset: Dataset) -> list[ItemModel]:
+    lines = (dataset.path / BANK).read_text(encoding="utf-8").splitlines()
+    return [model_from_record(json.loads(line)) for line in lines]
 
 
 @hookimpl
@@ -190,8 +260,8 @@ def package(plan: Plan, dataset: Dataset) -> Iterable[BundleFile]:
 
 
 @hookimpl
-def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Service:
+def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> Service:
     """`POST /v1/problem` and what belongs to it."""
     from toolkit_education.service import education_service
 
-    return education_service(site, bundle, predictor)
+    return education_service(site, bundle, predictor, ask)

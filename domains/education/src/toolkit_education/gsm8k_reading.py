@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from toolkit_education.expressions import ExpressionError, Token, evaluate, tokens
+from toolkit_education.numerals import exact
 from toolkit_education.wording import Mention, mentions, read_words
 
 NO_MARKS = "no mark"
@@ -97,7 +98,7 @@ def read_row(question: str, answer: str) -> Row:
         raise LeftOut(BRACES)
     body, found, final = answer.rpartition("####")
     try:
-        wanted = Fraction(final.strip().replace(",", "").replace("$", ""))
+        wanted = exact(final.strip().replace(",", "").replace("$", ""))
     except (ValueError, ZeroDivisionError):
         raise LeftOut(NO_FINAL) from None
     if not found:
@@ -139,7 +140,7 @@ def _line(text: str) -> Line:
 def _mark(expression: str, result: str, end: int) -> Mark:
     try:
         terms, value = tokens(expression), evaluate(expression)
-        wanted = Fraction(result.replace(",", "").strip() or "0")
+        wanted = exact(result.replace(",", "").strip() or "0")
     except (ExpressionError, ValueError, ZeroDivisionError):
         raise LeftOut(UNREADABLE) from None
     if value != wanted:

@@ -54,7 +54,8 @@ class Settings:
         absence: deviation of the change of ability in a day without an answer; it grows with the root of the days.
         first_difficulty, level_step: difficulty of level 1 before any answer, and how much each level adds.
         elo_step, elo_decay: the step of a difficulty after n answers is elo_step / (1 + elo_decay n).
-        target: the success, lapses aside, that the chosen level should have.
+        target: the success, lapses aside, that the chosen level should have: what is learnt is met near the edge of
+            what succeeds. A skill that is learnt succeeds more often at its top level, so its reviews do too.
         tolerance: two choices whose success is this near to each other are equally good, and the seed decides.
         focus: among how many of the skills that can be begun the next one is chosen.
         mastery_success, mastery_confidence, mastery_answers: a skill is mastered when success at its top level, lapses
@@ -77,7 +78,7 @@ class Settings:
     level_step: float = 1.0
     elo_step: float = 0.1
     elo_decay: float = 0.05
-    target: float = 0.75
+    target: float = 0.6
     tolerance: float = 0.03
     focus: int = 3
     mastery_success: float = 0.8

@@ -28,7 +28,7 @@ from toolkit_education import ability
 from toolkit_education.learner import DEFAULTS, Difficulty, Knowledge, Settings, State, answered, difficulty_of
 from toolkit_education.learner_tables import AnswerRow, Base, DifficultyRow, KnowledgeRow, LearnerRow, ServedRow
 
-REVISIONS = ("education_0001",)
+REVISIONS = ("education_0001", "education_0002")
 """Every migration there is."""
 
 HEAD = REVISIONS[-1]

@@ -1,4 +1,4 @@
-"""The tables of learners. A change here needs a migration beside it (`migrations/versions`).
+"""The tables of learners and of free drafts. A change here needs a migration beside it (`migrations/versions`).
 
 A learner is a random number here. No column has room for a name, a class or the school's own id: who a learner is, is
 for the school to know.
@@ -85,3 +85,23 @@ class AnswerRow(Base):
     right: Mapped[bool]
     verdict: Mapped[str] = mapped_column(Text)
     answered: Mapped[datetime]
+
+
+class DraftRow(Base):
+    """A free draft: who drafted it, what was found of it, and what a person said. `model` is the item model that it
+    became, where it became one. Nobody's learner is in it."""
+
+    __tablename__ = "education_draft"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int] = mapped_column(unique=True, autoincrement=False)
+    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    because: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    model: Mapped[dict[str, Any] | None]
+    drafter: Mapped[str] = mapped_column(Text)
+    solver: Mapped[str] = mapped_column(Text)
+    made: Mapped[datetime]
+    reviewer: Mapped[str] = mapped_column(Text)
+    reviewed: Mapped[datetime | None]
+    note: Mapped[str] = mapped_column(Text)

@@ -42,6 +42,18 @@ class Reading:
     lowest: bool = True
 
 
+def exact(text: str) -> Fraction:
+    """A number such as 3, -1.5 or 3/4, as records and data sets write it. No power of ten: 1e999999999 is ten letters,
+    and a number that no memory holds.
+
+    Raises:
+        ValueError: it is none. ZeroDivisionError: a fraction over zero.
+    """
+    if len(text) > MOST_CHARACTERS or "e" in text.lower():
+        raise ValueError(f"no plain number: {text[:40]}")
+    return Fraction(text)
+
+
 def decimal_places(value: Fraction) -> int | None:
     """How many decimals write `value` exactly; None when no number of them does."""
     rest, twos, fives = value.denominator, 0, 0

@@ -17,7 +17,7 @@ from typing import Any
 
 from toolkit_education.generators import templates
 from toolkit_education.generators.template import Template, build
-from toolkit_education.generators.themes import Theme
+from toolkit_education.generators.themes import Theme, themes
 from toolkit_education.items import ItemModel
 from toolkit_education.numerals import LANGUAGES
 from toolkit_education.retheming import draft_of, prompt_of, signs_of
@@ -121,6 +121,36 @@ def _words(language: str, rng: random.Random) -> Mapping[str, str]:
     if language == "zh":
         return plain | {"m": second_form, "om": other_form, "bm": box_form, "group": group[0], "gm": group[1]}
     return plain | {"things": second_form, "others": other_form, "boxes": box_form, "group": group}
+
+
+@lru_cache(maxsize=2)
+def known_words(language: str) -> Mapping[str, frozenset[str]]:
+    """Every word that a slot may be said with, in the themes and in practice."""
+    found: dict[str, set[str]] = {}
+    for theme in themes().values():
+        for slot, word in theme.words[language].items():
+            found.setdefault(slot, set()).add(word)
+    listed = _vocabulary()[language]
+    pairs = {"things": (("thing", "things"), ("other", "others")), "boxes": (("box", "boxes"),)}
+    if language == "zh":
+        pairs = {"things": (("thing", "m"), ("other", "om")), "boxes": (("box", "bm"),), "groups": (("group", "gm"),)}
+    for name, several in pairs.items():
+        for slots in several:
+            for words in listed[name]:
+                for slot, word in zip(slots, words, strict=True):
+                    found.setdefault(slot, set()).add(word)
+    alone = {
+        "people": ("A", "B"),
+        "places": ("place",),
+        "stuff": ("stuff",),
+        "strips": ("strip",),
+        "fields": ("field",),
+    }
+    alone |= {"groups": ("group",)} if language == "en" else {}
+    for name, slots in alone.items():
+        for slot in slots:
+            found.setdefault(slot, set()).update(listed[name])
+    return MappingProxyType({slot: frozenset(words) for slot, words in found.items()})
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from toolkit.errors import DataError
 from toolkit_education.expressions import names_of
 from toolkit_education.items import LEVELS, POSITIVE, WHOLE, Constraint, Item, ItemModel, Quantity, Step, digest
-from toolkit_education.numerals import LANGUAGES
+from toolkit_education.numerals import LANGUAGES, exact
 from toolkit_education.templates import placeholders
 
 T = TypeVar("T")
@@ -203,6 +203,6 @@ class _Reader:
         if not isinstance(value, str) or len(value) > 200:
             raise self.wrong(key, "is not a number written as text")
         try:
-            return Fraction(value)
+            return exact(value)
         except (ValueError, ZeroDivisionError) as error:
             raise self.wrong(key, f"{value!r} is not a number") from error

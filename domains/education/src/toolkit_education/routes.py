@@ -16,6 +16,8 @@ from toolkit.tasks.text_generation.chat import chat_routes
 from toolkit.tasks.text_generation.service import Manner
 from toolkit_education.curriculum import curriculum
 from toolkit_education.desk import CurriculumSkills, Desk, Wanted, checked_words
+from toolkit_education.draft_room import DraftRoom
+from toolkit_education.draft_routes import add_drafts
 from toolkit_education.exports.gift import gift
 from toolkit_education.exports.moodle_xml import moodle_xml
 from toolkit_education.exports.qti import qti_package
@@ -70,13 +72,14 @@ class ExportIn(Body):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def education_routes(desk: Desk, manner: Manner) -> APIRouter:
-    """The routes over one tutor."""
+def education_routes(desk: Desk, manner: Manner, room: DraftRoom) -> APIRouter:
+    """The routes over one tutor, and over the room where new problems are drafted and reviewed."""
     router = APIRouter(tags=["education"])
     router.include_router(chat_routes(manner, desk.predictor))
     _add_practice(router, desk)
     _add_learners(router, desk)
     _add_sheets(router, desk)
+    add_drafts(router, room)
     return router
 
 

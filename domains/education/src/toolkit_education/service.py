@@ -15,7 +15,10 @@ from toolkit.protocols import Service
 from toolkit.registry.database import Database, database, sqlite
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import ServedText
+from toolkit.text_teachers import Ask
 from toolkit_education.desk import Desk, by_place
+from toolkit_education.draft_records import DraftRecords
+from toolkit_education.draft_room import DraftRoom, room_of
 from toolkit_education.learner_records import LearnerRecords
 from toolkit_education.records import model_from_record
 
@@ -24,24 +27,29 @@ URL = "education/database"
 """Of a site: a file with the URL of a PostgreSQL database for learners; without it they are in SITE/state.db."""
 
 
-def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Service:
+def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> Service:
     """The routes of the bundle's student.
 
     Raises:
         IntegrityError: the bundle's bank is none. EnvironmentUnfit: the learners' database cannot be reached.
+        DataError: the site's file about its solver is none.
     """
     from toolkit_education.routes import education_routes  # brings fastapi
 
-    return Service(routes=education_routes(desk_of(site, bundle, predictor), Manner.of(bundle)))
+    desk, room = desk_of(site, bundle, predictor, ask)
+    return Service(routes=education_routes(desk, Manner.of(bundle), room))
 
 
-def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Desk:
-    """The site's tutor. Raises as `education_service` does."""
-    settings = bundle["plan"][SECTION]
-    return Desk(
-        predictor, Manner.of(bundle).request, LearnerRecords(learners_of(site)), by_place(_bank(bundle["files"])),
-        mistrust=_mistrust(bundle["metrics"], settings["least_sense"]), tries=settings["most_tries"],
+def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> tuple[Desk, DraftRoom]:
+    """The site's tutor, and where new problems are drafted. Raises as `education_service` does."""
+    settings, database, bank = bundle["plan"][SECTION], learners_of(site), _bank(bundle["files"])
+    learners = LearnerRecords(database)  # which brings the tables up to date, those of drafts too
+    room = room_of(site, bundle, predictor, ask, DraftRecords(database), bank)
+    desk = Desk(
+        predictor, Manner.of(bundle).request, learners, by_place(bank),
+        mistrust=_mistrust(bundle["metrics"], settings["least_sense"]), tries=settings["most_tries"], free=room.at,
     )  # fmt: skip
+    return desk, room
 
 
 def _mistrust(metrics: Mapping[str, Mapping[str, Any]], least: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.benchmarks.reading import problem_of
 from toolkit.errors import DataError
 from toolkit_education.expressions import ExpressionError, Operation, evaluate, parse
-from toolkit_education.numerals import decimal_places, fixed
+from toolkit_education.numerals import decimal_places, exact, fixed
 
 SOURCE = "svamp"
 KEYS = frozenset({"Body", "Question", "Equation", "Answer"})
@@ -27,7 +27,7 @@ def as_gsm8k(record: Mapping[str, Any]) -> tuple[str, str]:
     """
     try:
         node = parse(str(record["Equation"]))
-        result, answer = evaluate(node), Fraction(str(record["Answer"]))
+        result, answer = evaluate(node), exact(str(record["Answer"]))
     except (ExpressionError, ValueError) as error:
         raise DataError("its equation cannot be computed", hint="Mend the equation.") from error
     if result != answer or not isinstance(node, Operation):
