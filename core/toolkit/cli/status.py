@@ -14,6 +14,7 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """The current version, the versions to roll back to, and what guards the keys. Needs no passphrase."""
     from toolkit.seal.verify import read_head
     from toolkit.site.layout import open_site
+    from toolkit.site.standing import standing_of
     from toolkit.site.state import read_state
 
     opened = open_site(site_folder(site))
@@ -28,6 +29,7 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         record |= {
             "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
             "sealed": manifest.created, "domain": manifest.domain.name,
+            "grant": standing_of(opened, state.current),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
 
@@ -35,6 +37,8 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
         say(console, f"site     {opened.path} ({keys})")
         say(console, f"current  {state.current or 'nothing is installed'}")
+        if state.current:
+            say(console, f"grant    {_granted(record['grant'])}")
         for version in state.kept:
             if version.bundle_id != state.current:
                 say(console, f"kept     {version.bundle_id}")
@@ -42,3 +46,10 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         say(console, f"audit    {record['audit_sequence']} entries")
 
     emit(record, as_json=as_json, text=text)
+
+
+def _granted(grant: dict[str, Any]) -> str:
+    """A line on the grant: how it stands, or what it is limited to."""
+    until = f"until {grant['not_after']}" if grant["not_after"] else "without an end"
+    servers = f", {grant['max_instances']} servers at once" if grant["max_instances"] else ""
+    return f"serial {grant['serial']}, {until}{servers}" + (f" · {grant['message']}" if grant["message"] else "")

@@ -21,27 +21,38 @@ from toolkit.seal.grantfile import (
 from toolkit.seal.keys import KeyRing
 from toolkit.seal.recipient import Recipient
 from toolkit.seal.trust import read_small
+from toolkit.seal.validity import UNLIMITED, Validity
 from toolkit.seal.verify import read_bundle
 from toolkit.workspace import flush_folder, folder_lock, write_file
 
 LOCK_WAIT = 60.0
 
 
-def grant(bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, renew: bool = False) -> Path:
+def grant(
+    bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, renew: bool = False,
+    validity: Validity = UNLIMITED,
+) -> Path:  # fmt: skip
     """Give `recipient` the keys of `bundle`; the grant's path in the bundle.
 
     Args:
         escrow: the home's folder of escrow grants.
         renew: write a new grant with a higher serial where the recipient has one already.
+        validity: from when, until when, and on how many instances it holds; without one, for ever.
 
     Raises:
         IntegrityError: the bundle is not as it was sealed, or was sealed under another root.
-        UsageError: there is no escrow grant for it here.
+        UsageError: there is no escrow grant for it here, or the recipient has a grant on other conditions.
     """
     found = read_bundle(bundle, keys.trust)
     mine = [one for one in found.grants if one.recipient == recipient.fingerprint]
     if mine and not renew:
-        return bundle / max(mine, key=lambda one: one.serial).label
+        newest = max(mine, key=lambda one: one.serial)
+        if newest.validity != validity:
+            raise UsageError(
+                f"{recipient.name or recipient.fingerprint[:16]} has a grant on other conditions",
+                hint="Issue a new one with --renew.",
+            )
+        return bundle / newest.label
     escrowed = read_grant(
         read_small(escrow_path(escrow, found.manifest.bundle_id), MAX_GRANT, what="escrow grant"),
         keys.trust, part="escrow grant",
@@ -54,7 +65,7 @@ def grant(bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, re
         serial = next_serial(escrow, at_least=max([escrowed.serial, *(one.serial for one in found.grants)]) + 1)
         grant_id, data = make_grant(
             bundle_id=found.manifest.bundle_id, manifest_sha256=found.manifest.digest, serial=serial,
-            recipient=recipient, issuer=keys.issuer, content_keys=content_keys,
+            recipient=recipient, issuer=keys.issuer, content_keys=content_keys, validity=validity,
         )  # fmt: skip
         _put_grant(bundle, grant_id, data)
     return bundle / grant_path(grant_id)

@@ -17,6 +17,7 @@ from toolkit.seal.manifest import ENVELOPE, Manifest
 from toolkit.seal.open import open_bundle
 from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import check_files, check_listing, read_bundle, read_envelope
+from toolkit.site.clock import check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.layout import Site
 from toolkit.site.staging import Staging, clear_leftovers, put_version
@@ -51,8 +52,9 @@ def install(
 
     Raises:
         IntegrityError: not as it was sealed, not by whom it should be, or not granted to this site (exit 4).
-        Refused: older than what was installed before, or `check` found a violation (exit 3).
-        EnvironmentUnfit: the domain or the space is missing, or another process holds the site (exit 5).
+        Refused: older than what was installed before, its grant ended, or `check` found a violation (exit 3).
+        EnvironmentUnfit: the domain or the space is missing, the clock was set back, or another process holds the
+            site (exit 5).
     """
     with site.lock("install a bundle"):
         state = settle(site)
@@ -98,6 +100,7 @@ def _install(
         _check_rank(manifest, state)
         grant = choose_grant(check_listing(root, manifest, site.trust), key)
         _check_serial(grant, state)
+        check_time(grant.validity, read_clock(state, manifest, grant))
         _check_space(site, manifest)
         try:
             with Staging(site.staging) as staging:

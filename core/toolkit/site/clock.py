@@ -1,0 +1,76 @@
+"""What time it is on a site, as far as that can be believed, and whether a grant holds now.
+
+The latest of three counts: the wall clock, the time that the site has seen before (in its signed state), and the newest
+time that somebody else signed. A clock that lies behind those by more than a day was set back: whatever depends on the
+time is then refused. An administrator who also puts back the site's state is not stopped by this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.errors import EnvironmentUnfit, Refused
+from toolkit.seal.grantfile import Grant
+from toolkit.seal.manifest import Manifest
+from toolkit.seal.validity import DAY, Standing, Validity, as_text, moment_of, wall_clock
+from toolkit.site.layout import Site
+from toolkit.site.state import State, read_state, write_state
+
+SLACK = DAY
+"""Seconds by which the wall clock may lie behind: the publisher's clock need not agree with the site's."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`wall` is this machine's clock, `known` the latest time that it must have passed. Seconds since 1970, UTC."""
+
+    wall: int
+    known: int
+
+    @property
+    def now(self) -> int:
+        """The time to judge by."""
+        return max(self.wall, self.known)
+
+    @property
+    def set_back(self) -> bool:
+        return self.wall + SLACK < self.known
+
+    def check(self) -> None:
+        """Refuse a clock that was set back.
+
+        Raises:
+            EnvironmentUnfit: it lies more than a day behind what this site has seen.
+        """
+        if self.set_back:
+            raise EnvironmentUnfit(
+                f"the clock says {as_text(self.wall)}, but it has been {as_text(self.known)} already",
+                hint="Set the clock of this machine right; a grant that ends is not judged by a clock set back.",
+            )
+
+
+def read_clock(state: State, manifest: Manifest, grant: Grant) -> Clock:
+    """The time on a site of this state, with a bundle and a grant at hand."""
+    return Clock(wall_clock(), max(state.seen, moment_of(manifest.created), grant.issued))
+
+
+def check_time(validity: Validity, clock: Clock) -> Standing:
+    """How a grant stands now, where it holds.
+
+    Raises:
+        Refused: it ended, its grace included, or is not valid yet (exit 3).
+        EnvironmentUnfit: the clock was set back, and the grant depends on it (exit 5).
+    """
+    if validity.timed:
+        clock.check()
+    standing = validity.standing(clock.now)
+    if not standing.holds:
+        hint = "Ask the issuer for a new grant, and install the bundle with it: toolkit install BUNDLE"
+        raise Refused(standing.message, hint=hint if standing.state == "ended" else "Install it then.")
+    return standing
+
+
+def note_time(site: Site) -> None:
+    """Write down in the site's state what time it is, so that a clock set back later is seen."""
+    with site.lock("note the time"):
+        write_state(site.current, read_state(site.current, site.key_id), site.signer())
