@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
+from toolkit.seal.files import read_small
 from toolkit.seal.grantfile import (
     MAX_GRANT,
     check_grant,
@@ -20,7 +21,6 @@ from toolkit.seal.grantfile import (
 )
 from toolkit.seal.keys import KeyRing
 from toolkit.seal.recipient import Recipient
-from toolkit.seal.trust import read_small
 from toolkit.seal.validity import UNLIMITED, Validity
 from toolkit.seal.verify import read_bundle
 from toolkit.workspace import flush_folder, folder_lock, write_file
@@ -40,9 +40,11 @@ def grant(
         validity: from when, until when, and on how many instances it holds; without one, for ever.
 
     Raises:
-        IntegrityError: the bundle is not as it was sealed, or was sealed under another root.
+        IntegrityError: the bundle is not as it was sealed, or was sealed under another root; it or the recipient was
+            revoked.
         UsageError: there is no escrow grant for it here, or the recipient has a grant on other conditions.
     """
+    keys.trust.check_revoked(recipient.fingerprint, part="recipient.json")
     found = read_bundle(bundle, keys.trust)
     mine = [one for one in found.grants if one.recipient == recipient.fingerprint]
     if mine and not renew:
@@ -55,7 +57,7 @@ def grant(
         return bundle / newest.label
     escrowed = read_grant(
         read_small(escrow_path(escrow, found.manifest.bundle_id), MAX_GRANT, what="escrow grant"),
-        keys.trust, part="escrow grant",
+        keys.trust.unrevoked(), part="escrow grant",
     )  # fmt: skip
     check_grant(escrowed, found.manifest, part="escrow grant")
     if escrowed.recipient != keys.escrow.fingerprint:

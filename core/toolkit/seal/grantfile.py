@@ -52,6 +52,7 @@ class Grant:
     bundle_id: str
     manifest_sha256: str
     recipient: str
+    signer: str
     issued: int
     validity: Validity
     keys: tuple[WrappedKey, ...]
@@ -75,7 +76,9 @@ def read_grant(data: bytes, trust: TrustRoot, *, part: str) -> Grant:
         IntegrityError: not signed by an issuer of the trust root, or not as the format says. Whether its conditions
             are met is another question (`site.clock`).
     """
-    document = open_document(data, kind=KIND, signers=trust.issuers, part=part, limit=MAX_GRANT)
+    document = open_document(
+        data, kind=KIND, signers=trust.issuers, part=part, limit=MAX_GRANT, revoked=trust.revoked_ids
+    )
     fields = document.fields
     fields.header(FORMAT)
     return Grant(
@@ -84,6 +87,7 @@ def read_grant(data: bytes, trust: TrustRoot, *, part: str) -> Grant:
         bundle_id=fields.text("bundle_id", NAME),
         manifest_sha256=fields.text("manifest_sha256", HEX_DIGEST),
         recipient=fields.text("recipient", HEX_DIGEST),
+        signer=document.signer,
         issued=read_time(fields, "issued"),
         validity=read_validity(fields),
         keys=fields.records("keys", _wrapped_key, most=64),
@@ -120,12 +124,13 @@ def check_grant(grant: Grant, manifest: Manifest, *, part: str) -> None:
         raise IntegrityError(f"{part} was issued for another bundle", part=part)
 
 
-def choose_grant(grants: Sequence[Grant], key: RecipientKey) -> Grant:
-    """The newest grant for this recipient."""
-    mine = [grant for grant in grants if grant.recipient == key.fingerprint]
+def choose_grant(grants: Sequence[Grant], *keys: RecipientKey) -> Grant:
+    """The newest grant for this recipient, who may have several keys: those from before a rotation."""
+    fingerprints = [key.fingerprint for key in keys]
+    mine = [grant for grant in grants if grant.recipient in fingerprints]
     if not mine:
         raise IntegrityError(
-            f"the bundle has no grant for this site ({key.fingerprint[:16]}…)", part="grants/",
+            f"the bundle has no grant for this site ({fingerprints[0][:16]}…)", part="grants/",
             hint="Send recipient.json to the issuer, who runs `toolkit grant BUNDLE --to recipient.json`.",
         )  # fmt: skip
     return max(mine, key=lambda grant: grant.serial)

@@ -1,4 +1,5 @@
-"""Key records and the files they lie in: Ed25519 signing keys, and ML-KEM-768 + X25519 key pairs that receive.
+"""Key records and the files they lie in: signing keys (Ed25519, by suite ML-DSA-65 too), and ML-KEM-768 + X25519 key
+pairs that receive.
 
 A file is canonical JSON, mode 0600, never overwritten. `custody` says what guards it: `development` (nothing but the
 file's mode) or `passphrase` (Argon2id and AES-256-GCM). Knows no role's meaning.
@@ -15,6 +16,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -22,11 +24,12 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
-from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode, to_base64
+from toolkit.seal.canonical import Fields, decode, encode, to_base64
+from toolkit.seal.suites import DUAL_SUITE, SIGNER, SUITE
 from toolkit.workspace import write_file
 
 FORMAT = "distil-key/1"
-SIGNING_ROLES = ("root", "publisher", "issuer", "site")
+SIGNING_ROLES = ("root", "publisher", "issuer", "revocation", "site")
 MAX_KEY_FILE = 64 * 1024
 # RFC 9106, second recommended option: 64 MiB, 3 passes, 4 lanes.
 ARGON2 = {"iterations": 3, "lanes": 4, "memory_kib": 65536}
@@ -34,15 +37,23 @@ ARGON2 = {"iterations": 3, "lanes": 4, "memory_kib": 65536}
 
 @dataclass(frozen=True)
 class SigningKey:
-    """An Ed25519 key. `key_id` is the public key in hexadecimal."""
+    """An Ed25519 key, in the dual suite with an ML-DSA-65 key that signs with it. `key_id` is the signer's id."""
 
     role: str
     key_id: str
     custody: str
     private: Ed25519PrivateKey = field(repr=False, compare=False)
+    second: MLDSA65PrivateKey | None = field(default=None, repr=False, compare=False)
 
     def sign(self, message: bytes) -> bytes:
+        """By the Ed25519 key."""
         return self.private.sign(message)
+
+    def signatures(self, message: bytes) -> dict[str, bytes]:
+        """By each of its keys, by the key's id."""
+        first, _, second = self.key_id.partition("+")
+        found = {first: self.sign(message)}
+        return found if self.second is None else found | {second: self.second.sign(message)}
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,13 @@ class RecipientKey:
     private: MLKEM768X25519PrivateKey = field(repr=False, compare=False)
 
 
-def create_signing_key(path: Path, role: str, passphrase: str | None) -> SigningKey:
-    """Make a key and its file. `role` is one of SIGNING_ROLES."""
-    key = _signing_key(role, Ed25519PrivateKey.generate().private_bytes_raw(), _custody(passphrase))
-    _write(path, role, key.key_id, key.private.private_bytes_raw(), passphrase)
+def create_signing_key(path: Path, role: str, passphrase: str | None, suite: str = SUITE) -> SigningKey:
+    """Make a key of a suite and its file. `role` is one of SIGNING_ROLES."""
+    secret = Ed25519PrivateKey.generate().private_bytes_raw()
+    if suite == DUAL_SUITE:
+        secret += MLDSA65PrivateKey.generate().private_bytes_raw()
+    key = _signing_key(role, secret, _custody(passphrase))
+    _write(path, role, key.key_id, secret, passphrase)
     return key
 
 
@@ -81,7 +95,7 @@ def load_signing_key(path: Path, role: str, passphrase: str | None) -> SigningKe
         EnvironmentUnfit: others may read the file.
     """
     secret, custody, public_id = _read(path, role, passphrase)
-    if len(secret) != 32 or (key := _signing_key(role, secret, custody)).key_id != public_id:
+    if len(secret) not in (32, 64) or (key := _signing_key(role, secret, custody)).key_id != public_id:
         raise _damaged(path)
     return key
 
@@ -97,12 +111,14 @@ def load_recipient_key(path: Path, role: str, passphrase: str | None) -> Recipie
 def key_facts(path: Path) -> tuple[str, str, str]:
     """(role, custody, public id) of a key file, without opening the key."""
     fields = _fields(path)
-    return fields.text("role"), fields.text("custody"), fields.text("public_id", HEX_DIGEST)
+    return fields.text("role"), fields.text("custody"), fields.text("public_id", SIGNER)
 
 
 def _signing_key(role: str, secret: bytes, custody: str) -> SigningKey:
-    private = Ed25519PrivateKey.from_private_bytes(secret)
-    return SigningKey(role, private.public_key().public_bytes_raw().hex(), custody, private)
+    private = Ed25519PrivateKey.from_private_bytes(secret[:32])
+    second = MLDSA65PrivateKey.from_seed_bytes(secret[32:]) if len(secret) > 32 else None
+    publics = [key.public_key().public_bytes_raw().hex() for key in (private, second) if key is not None]
+    return SigningKey(role, "+".join(publics), custody, private, second)
 
 
 def _recipient_key(role: str, secret: bytes, custody: str) -> RecipientKey:
@@ -153,7 +169,7 @@ def _fields(path: Path) -> Fields:
 
 def _read(path: Path, role: str, passphrase: str | None) -> tuple[bytes, str, str]:
     fields = _fields(path)
-    custody, public_id = fields.text("custody"), fields.text("public_id", HEX_DIGEST)
+    custody, public_id = fields.text("custody"), fields.text("public_id", SIGNER)
     if fields.text("role") != role:
         raise IntegrityError(f"{path} is a {fields.text('role')} key, not a {role} key", part=path.name)
     if custody == "development":

@@ -131,8 +131,8 @@ class OpenedBundle:
         return data
 
 
-def open_bundle(path: Path, trust: TrustRoot, key: RecipientKey, *, variant: str | None = None) -> OpenedBundle:
-    """Open the bundle in the folder `path` with the grant for `key`.
+def open_bundle(path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str | None = None) -> OpenedBundle:
+    """Open the bundle in the folder `path` with the newest grant for one of `keys`.
 
     Args:
         variant: which form of the model; the first one the grant opens where not given.
@@ -142,7 +142,9 @@ def open_bundle(path: Path, trust: TrustRoot, key: RecipientKey, *, variant: str
             is read.
     """
     found = read_head(path, trust)
-    grant = choose_grant(found.grants, key)
+    grant = choose_grant(found.grants, *keys)
+    trust.check_revoked(grant.recipient, part=grant.label)
+    key = next(key for key in keys if key.fingerprint == grant.recipient)
     content_keys = unwrap_content_keys(grant, key)
     for candidate in found.manifest.variants:
         if candidate.name in content_keys and variant in (None, candidate.name):

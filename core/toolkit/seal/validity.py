@@ -22,7 +22,7 @@ MAX_GRACE_DAYS = 3_660
 MAX_INSTANCES = 1_000_000
 FIELDS = ("not_before", "not_after", "grace_days", "max_instances")
 
-State = Literal["unlimited", "valid", "ending", "grace", "ended", "early"]
+State = Literal["unlimited", "valid", "ending", "grace", "ended", "early", "revoked"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Standing:
 
     @property
     def holds(self) -> bool:
-        return self.state not in ("early", "ended")
+        return self.state not in ("early", "ended", "revoked")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from toolkit.errors import EnvironmentUnfit, Refused
 from toolkit.seal.grantfile import Grant
 from toolkit.seal.manifest import Manifest
+from toolkit.seal.revocation import RevokedList
+from toolkit.seal.trust import TrustRoot
 from toolkit.seal.validity import DAY, Standing, Validity, as_text, moment_of, wall_clock
 from toolkit.site.layout import Site
 from toolkit.site.state import State, read_state, write_state
@@ -49,9 +51,10 @@ class Clock:
             )
 
 
-def read_clock(state: State, manifest: Manifest, grant: Grant) -> Clock:
+def read_clock(state: State, trust: TrustRoot, manifest: Manifest, grant: Grant) -> Clock:
     """The time on a site of this state, with a bundle and a grant at hand."""
-    return Clock(wall_clock(), max(state.seen, moment_of(manifest.created), grant.issued))
+    listed = trust.revoked.issued if trust.revoked else 0
+    return Clock(wall_clock(), max(state.seen, moment_of(manifest.created), grant.issued, listed))
 
 
 def check_time(validity: Validity, clock: Clock) -> Standing:
@@ -68,6 +71,26 @@ def check_time(validity: Validity, clock: Clock) -> Standing:
         hint = "Ask the issuer for a new grant, and install the bundle with it: toolkit install BUNDLE"
         raise Refused(standing.message, hint=hint if standing.state == "ended" else "Install it then.")
     return standing
+
+
+def check_list(revoked: RevokedList | None, clock: Clock) -> None:
+    """Refuse to take anything new on the word of a list that has ended: what was revoked since is not known.
+
+    Raises:
+        Refused: it has ended. EnvironmentUnfit: the clock was set back.
+    """
+    if revoked is None:
+        return
+    clock.check()
+    if message := stale(revoked, clock.now):
+        raise Refused(message, hint="Bring the publisher's newest: toolkit site revoke SITE --list revoked.json")
+
+
+def stale(revoked: RevokedList | None, now: int) -> str:
+    """What is said of a list that has ended; '' of one that holds, and where there is none."""
+    if revoked is None or now <= revoked.expires:
+        return ""
+    return f"the revocation list ended at {as_text(revoked.expires)}"
 
 
 def note_time(site: Site) -> None:

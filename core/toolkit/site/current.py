@@ -31,14 +31,14 @@ def open_served(site: Site) -> OpenedBundle:
     version = state.find(state.current)
     if version is None:
         raise UsageError(f"nothing is installed on {site.path}", hint="Install a bundle: `toolkit install BUNDLE`.")
-    opened = open_bundle(site.versions / version.bundle_id, site.trust, site.recipient_key())
+    opened = open_bundle(site.versions / version.bundle_id, site.trust, *site.recipient_keys())
     try:
         if opened.manifest.digest != version.manifest_sha256:
             raise IntegrityError(
                 f"versions/{version.bundle_id} is not the version that was installed", part="bundle.dsse",
                 hint="Install the bundle again from its source.",
             )  # fmt: skip
-        check_time(opened.grant.validity, read_clock(state, opened.manifest, opened.grant))
+        check_time(opened.grant.validity, read_clock(state, site.trust, opened.manifest, opened.grant))
     except BaseException:
         opened.close()
         raise
@@ -46,12 +46,12 @@ def open_served(site: Site) -> OpenedBundle:
 
 
 def installed_grant(site: Site, bundle_id: str) -> Grant:
-    """The grant by which an installed version is opened; needs no key.
+    """The grant by which an installed version is opened, whatever was revoked since; needs no key.
 
     Raises:
         IntegrityError: the version is not as it was installed, or has no grant.
     """
-    grants = read_head(site.versions / bundle_id, site.trust).grants
+    grants = read_head(site.versions / bundle_id, site.trust.unrevoked()).grants
     if not grants:
         raise IntegrityError(f"versions/{bundle_id} has no grant", part="grants/", hint="Install the bundle again.")
     return grants[-1]

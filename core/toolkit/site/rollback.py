@@ -32,12 +32,12 @@ def rollback(site: Site, to: str | None = None) -> InstalledVersion:
         version = _choose(state, to)
         path = site.versions / version.bundle_id
         manifest = verify_bundle(path, site.trust)
-        with open_bundle(path, site.trust, site.recipient_key()) as opened:
+        with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
             for role in opened.roles:
                 opened.view(role)
                 opened.forget(role)
             grant_id = opened.grant_id
-            check_time(opened.grant.validity, read_clock(state, manifest, opened.grant))
+            check_time(opened.grant.validity, read_clock(state, site.trust, manifest, opened.grant))
         changed = version.bundle_id != state.current
         if changed:
             facts = {"bundle_id": version.bundle_id, "from": state.current}

@@ -1,7 +1,7 @@
-"""What is served, watched: whether its grant still holds, looked at again and again while a server runs.
+"""What is served, watched: that its grant holds and nothing was revoked, again and again while a server runs.
 
-Once a minute the site is read anew, so that a renewed grant is taken up without a restart; once an hour the time is
-written down. Between, the time goes on by a clock that nobody can set.
+Once a minute the site is read anew, so that a renewed grant or a revocation is taken up without a restart; once an hour
+the time is written down. Between, the time goes on by a clock that nobody can set.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from toolkit.errors import ToolkitError
+from toolkit.seal.grantfile import Grant
+from toolkit.seal.manifest import Manifest
 from toolkit.seal.open import OpenedBundle
-from toolkit.seal.validity import Standing, Validity, wall_clock
+from toolkit.seal.validity import Standing, wall_clock
 from toolkit.site.clock import note_time, read_clock
 from toolkit.site.current import installed_grant
 from toolkit.site.layout import Site, open_site
+from toolkit.site.standing import judge
 from toolkit.site.state import read_state
 
 LOOK_SECONDS = 60.0
@@ -27,11 +30,11 @@ NOTE_SECONDS = 3600.0
 
 @dataclass
 class Watch:
-    """The grant of a served bundle. `now()` starts at the time the site believed in and never goes back."""
+    """A served bundle. `now()` starts at the time the site believed in and never goes back."""
 
     site: Site
-    bundle_id: str
-    validity: Validity
+    manifest: Manifest
+    grant: Grant
     started: int
     _base: float = field(default_factory=lambda: _elapsed())
 
@@ -40,14 +43,15 @@ class Watch:
         return max(wall_clock(), self.started + int(_elapsed() - self._base))
 
     def standing(self) -> Standing:
-        """How the grant stands now; cheap enough to ask before each answer."""
-        return self.validity.standing(self.now())
+        """How the bundle stands now; cheap enough to ask before each answer."""
+        return judge(self.site.trust, self.manifest.signer, self.manifest.bundle_id, self.grant, self.now())
 
     def look(self) -> None:
-        """Take up a grant that was installed since. A version that the site no longer keeps is judged as before."""
-        site = open_site(self.site.path)
-        if read_state(site.current, site.key_id).find(self.bundle_id) is not None:
-            self.validity = installed_grant(site, self.bundle_id).validity
+        """Take up what came to the site since: another grant, root or revocation list. A version that the site no
+        longer keeps is judged by the grant that it had."""
+        self.site = site = open_site(self.site.path, self.site.passphrase)
+        if read_state(site.current, site.key_id).find(self.manifest.bundle_id) is not None:
+            self.grant = installed_grant(site, self.manifest.bundle_id)
 
 
 @contextlib.contextmanager
@@ -57,9 +61,9 @@ def watched(site: Site, bundle: OpenedBundle) -> Iterator[Watch]:
     Raises:
         EnvironmentUnfit: the grant has an end, and the time cannot be written down.
     """
-    clock = read_clock(read_state(site.current, site.key_id), bundle.manifest, bundle.grant)
-    watch = Watch(site, bundle.manifest.bundle_id, bundle.grant.validity, clock.now)
-    if watch.validity.timed:
+    clock = read_clock(read_state(site.current, site.key_id), site.trust, bundle.manifest, bundle.grant)
+    watch = Watch(site, bundle.manifest, bundle.grant, clock.now)
+    if watch.grant.validity.timed:
         note_time(site)
     end = threading.Event()
     thread = threading.Thread(target=_keep, args=(watch, end), name="licence", daemon=True)
@@ -76,7 +80,7 @@ def _keep(watch: Watch, end: threading.Event) -> None:
     while not end.wait(LOOK_SECONDS):
         try:
             watch.look()
-            if watch.validity.timed and _elapsed() - noted >= NOTE_SECONDS:
+            if watch.grant.validity.timed and _elapsed() - noted >= NOTE_SECONDS:
                 noted = _elapsed()
                 note_time(watch.site)
         except ToolkitError as error:
