@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, bundle_folder, say
+from toolkit.cli.places import BundleArgument, bundle_folder, say, unlock
 from toolkit.errors import Refused, UsageError
-from toolkit.plan import passphrase_from_environment, toolkit_home
+from toolkit.plan import toolkit_home
 from toolkit.workspace import write_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def grant(
 
     validity = _validity(start, until, grace, instances)
     home, recipient, folder = toolkit_home(), load_recipient(to), bundle_folder(bundle)
-    keys = load_keys(home / "keys", passphrase_from_environment())
+    keys = load_keys(home / "keys", unlock())
     _check_data_licence(verify_bundle(folder, keys.trust), override, home / "escrow")
     path = give(folder, recipient, keys, home / "escrow", renew=renew, validity=validity)
     record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name, **validity.as_record()}

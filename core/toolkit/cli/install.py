@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder
-from toolkit.plan import passphrase_from_environment
+from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder, unlock
 
 
 def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
@@ -22,7 +21,7 @@ def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag =
     from toolkit.site.standing import standing_of
 
     folder: Path = site_folder(site)
-    opened = open_site(folder, passphrase_from_environment())
+    opened = open_site(folder, unlock())
     check = plugin_check(lambda domain: load_plugins(domain, defaults), folder)
     done = put(bundle_folder(bundle), opened, check=check)
     record: dict[str, Any] = {

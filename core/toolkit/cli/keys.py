@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,9 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import new_passphrase, say
+from toolkit.cli.places import CustodyOption, new_passphrase, say, unlock
 from toolkit.errors import UsageError
-from toolkit.plan import passphrase_from_environment, toolkit_home
+from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
     from toolkit.seal.revocation import Revocation
@@ -30,13 +31,15 @@ def init(
     suite: SuiteOption = None,
     root_keys: Annotated[int, typer.Option("--root-keys", help="Root keys to make.")] = 1,
     threshold: Annotated[int, typer.Option("--threshold", help="Root keys that must sign a new root.")] = 1,
+    custody: CustodyOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Make production keys in the toolkit home, locked by a passphrase."""
+    """Make production keys in the toolkit home, locked by a passphrase, or in a token by its PIN."""
     from toolkit.seal.keys import init_keys
     from toolkit.seal.suites import SUITE
 
-    init_keys(_folder(), new_passphrase(), suite=suite or SUITE, root_keys=root_keys, threshold=threshold)
+    by = replace(unlock(custody), passphrase=new_passphrase())
+    init_keys(_folder(), by, suite=suite or SUITE, root_keys=root_keys, threshold=threshold)
     _show(as_json)
 
 
@@ -55,7 +58,7 @@ def rotate(
     """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid."""
     from toolkit.seal.rotation import rotate as turn
 
-    _tell(turn(_existing(), role, passphrase_from_environment(), suite=suite), as_json)
+    _tell(turn(_existing(), role, unlock(), suite=suite), as_json)
 
 
 @app.command("sign")
@@ -66,7 +69,7 @@ def sign(
     """Add the signatures of this home's root keys to a new root.json."""
     from toolkit.seal.rotation import sign_draft
 
-    _tell(sign_draft(_folder(), root, passphrase_from_environment()), as_json)
+    _tell(sign_draft(_folder(), root, unlock()), as_json)
 
 
 @app.command("revoke")
@@ -85,7 +88,7 @@ def revoke(
     from toolkit.seal.validity import as_text
 
     entries = [_revocation(one, reason) for one in ids or ()]
-    made = withdraw(_existing(), entries, passphrase_from_environment(), days=days)
+    made = withdraw(_existing(), entries, unlock(), days=days)
     record = {
         "list": str(_folder() / LIST), "version": made.version, "expires": as_text(made.expires),
         "revoked": [{"id": one.id, "reason": one.reason} for one in made.entries],

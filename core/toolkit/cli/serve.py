@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, site_folder
+from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.errors import EnvironmentUnfit
-from toolkit.plan import passphrase_from_environment
 
 if TYPE_CHECKING:
     from toolkit.serving.assembly import BundleFacts
@@ -57,7 +56,7 @@ def serve(
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
-    opened = open_site(folder, passphrase_from_environment())
+    opened = open_site(folder, unlock())
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with open_served(opened) as bundle:
             kept.enter_context(instance(folder, bundle.grant.validity.max_instances))

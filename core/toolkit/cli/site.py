@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import say
-from toolkit.plan import passphrase_from_environment
+from toolkit.cli.places import CustodyOption, say, unlock
 
 if TYPE_CHECKING:
     from toolkit.site.layout import Site
@@ -26,13 +25,14 @@ def init(
     site: Annotated[Path, typer.Argument(help="The site's folder; it is made.")],
     trust: Annotated[Path, typer.Option("--trust", help="The root.json that this site shall trust from now on.")],
     name: Annotated[str, typer.Option("--name", help="What the issuer shall call this site.")] = "",
+    custody: CustodyOption = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Make a site with keys of its own; with TOOLKIT_PASSPHRASE_FILE they are locked by that passphrase."""
     from toolkit.seal.trust import load_trust
     from toolkit.site.layout import init_site
 
-    made = init_site(site, load_trust(trust), passphrase=passphrase_from_environment(), name=name)
+    made = init_site(site, load_trust(trust), passphrase=unlock(custody), name=name)
     record = {
         "site": str(made.path), "root": made.trust.fingerprint, "custody": made.custody,
         "recipient": str(made.recipient_json), "audit_key": made.key_id,
@@ -96,7 +96,7 @@ def rotate(site: SiteArgument, as_json: JsonFlag = False) -> None:
 def _open(site: Path) -> Site:
     from toolkit.site.layout import open_site
 
-    return open_site(site, passphrase_from_environment())
+    return open_site(site, unlock())
 
 
 def _accepted(what: str, done: Accepted, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolkit.errors import UsageError, unknown_name
+from toolkit.seal.custody import Unlock, access
 from toolkit.seal.keyfile import (
     RecipientKey,
     SigningKey,
@@ -49,7 +50,7 @@ def key_path(folder: Path, role: str) -> Path:
     return folder / f"{role}.key.json"
 
 
-def ensure_development_keys(folder: Path, passphrase: str | None = None) -> KeyRing:
+def ensure_development_keys(folder: Path, passphrase: Unlock = None) -> KeyRing:
     """The keys in `folder`; where there are none, they are made without a passphrase, marked `custody: development`.
 
     Safe to call from several processes at once. `passphrase` only opens keys that `init_keys` made before.
@@ -58,7 +59,7 @@ def ensure_development_keys(folder: Path, passphrase: str | None = None) -> KeyR
 
 
 def init_keys(
-    folder: Path, passphrase: str, *, suite: str = SUITE, root_keys: int = 1, threshold: int = 1
+    folder: Path, passphrase: Unlock, *, suite: str = SUITE, root_keys: int = 1, threshold: int = 1
 ) -> KeyRing:  # fmt: skip
     """Make production keys, locked by a passphrase.
 
@@ -80,12 +81,12 @@ def init_keys(
             f"there are keys in {folder} already",
             hint="Keep them, or move the whole folder away; bundles sealed with them stay tied to them.",
         )
-    if not passphrase:
+    if not access(passphrase).passphrase:
         raise UsageError("the passphrase is empty", hint="Write one line into the passphrase file.")
     return _create(folder, passphrase, suite, root_keys, threshold)
 
 
-def load_keys(folder: Path, passphrase: str | None) -> KeyRing:
+def load_keys(folder: Path, passphrase: Unlock) -> KeyRing:
     """Open the keys of a home."""
     if not (folder / ROOT).exists():
         raise UsageError(f"there are no keys in {folder}", hint="Make them with `toolkit keys init`.")
@@ -115,7 +116,7 @@ def root_paths(folder: Path) -> list[Path]:
 
 
 def _create(
-    folder: Path, passphrase: str | None, suite: str = SUITE, root_keys: int = 1, threshold: int = 1
+    folder: Path, passphrase: Unlock, suite: str = SUITE, root_keys: int = 1, threshold: int = 1
 ) -> KeyRing:  # fmt: skip
     """Make what is missing, root.json last: a creation that was cut short is taken up, and no key is overwritten."""
     with folder_lock(folder, purpose="make keys", wait=LOCK_WAIT):
@@ -133,14 +134,15 @@ def _create(
         escrow = make_or_load(path, "escrow", passphrase)
         payload = root_payload(
             version=1, roots=[root.key_id for root in roots], threshold=threshold, publishers=[publisher.key_id],
-            issuers=[issuer.key_id], revokers=[revocation.key_id], development=passphrase is None,
+            issuers=[issuer.key_id], revokers=[revocation.key_id],
+            development=access(passphrase).makes == "development",
         )  # fmt: skip
         data = sign_root(payload, roots)
         write_file(folder / ROOT, data)
         return KeyRing(parse_trust(data), publisher, issuer, escrow)
 
 
-def _signing_key(path: Path, role: str, passphrase: str | None, suite: str) -> SigningKey:
+def _signing_key(path: Path, role: str, passphrase: Unlock, suite: str) -> SigningKey:
     if path.exists():
         return load_signing_key(path, role, passphrase)
     return create_signing_key(path, role, passphrase, suite)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UsageError, unknown_name
+from toolkit.seal.custody import Unlock, alike
 from toolkit.seal.files import read_small
 from toolkit.seal.keyfile import SigningKey, create_signing_key, key_facts, load_signing_key
 from toolkit.seal.keys import LOCK_WAIT, ROOT, home_trust, key_path, root_paths
@@ -44,7 +45,7 @@ class NewRoot:
     missing: int
 
 
-def rotate(folder: Path, role: str, passphrase: str | None, *, suite: str | None = None) -> NewRoot:
+def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = None) -> NewRoot:
     """A new key for a role, and a root.json of the next version that names it.
 
     Args:
@@ -66,7 +67,7 @@ def rotate(folder: Path, role: str, passphrase: str | None, *, suite: str | None
         old = key_facts(old_path)[2]
         new_path = folder / "next" / old_path.name
         new_path.unlink(missing_ok=True)  # of a rotation that never came to its root.json
-        new = create_signing_key(new_path, role, passphrase, suite or suite_of(old))
+        new = create_signing_key(new_path, role, alike(passphrase, key_facts(old_path)[1]), suite or suite_of(old))
         payload = _payload(trust, role, old, new.key_id)
         signers = [*_root_keys(folder, passphrase), *([new] if role == "root" else [])]
         if not signers:
@@ -74,7 +75,7 @@ def rotate(folder: Path, role: str, passphrase: str | None, *, suite: str | None
         return _settle(folder, trust, sign_root(payload, signers))
 
 
-def sign_draft(folder: Path, draft: Path, passphrase: str | None) -> NewRoot:
+def sign_draft(folder: Path, draft: Path, passphrase: Unlock) -> NewRoot:
     """Add the signatures of the root keys in `folder` to a root.json that waits for them, in its place.
 
     Where it is this home's own and nothing is missing, it becomes the home's root.
@@ -100,7 +101,7 @@ def sign_draft(folder: Path, draft: Path, passphrase: str | None) -> NewRoot:
 
 
 def revoke(
-    folder: Path, entries: Sequence[Revocation], passphrase: str | None, *, days: int = 90
+    folder: Path, entries: Sequence[Revocation], passphrase: Unlock, *, days: int = 90
 ) -> RevokedList:  # fmt: skip
     """Add to the home's revocation list and sign it for `days` more; without `entries` it is only renewed.
 
@@ -136,7 +137,7 @@ def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, objec
     )  # fmt: skip
 
 
-def _root_keys(folder: Path, passphrase: str | None) -> list[SigningKey]:
+def _root_keys(folder: Path, passphrase: Unlock) -> list[SigningKey]:
     paths = [*root_paths(folder), *(folder / "next").glob("root*.key.json")]
     return [load_signing_key(path, "root", passphrase) for path in paths]
 

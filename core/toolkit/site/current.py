@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.custody import Unlock
 from toolkit.seal.grantfile import Grant
 from toolkit.seal.open import OpenedBundle, open_bundle
 from toolkit.seal.verify import read_head
@@ -13,7 +14,7 @@ from toolkit.site.layout import Site, open_site
 from toolkit.site.state import read_state
 
 
-def open_current(path: Path, passphrase: str | None = None) -> OpenedBundle:
+def open_current(path: Path, passphrase: Unlock = None) -> OpenedBundle:
     """The current version of the site in `path`, its files to be read by role.
 
     Raises:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.custody import Unlock
 from toolkit.seal.keyfile import (
     RecipientKey,
     SigningKey,
@@ -42,7 +43,7 @@ class Site:
     trust: TrustRoot
     key_id: str
     custody: str
-    passphrase: str | None = field(default=None, repr=False, compare=False)
+    passphrase: Unlock = field(default=None, repr=False, compare=False)
 
     @property
     def current(self) -> Path:
@@ -92,7 +93,7 @@ class Site:
             yield
 
 
-def init_site(path: Path, trust: TrustRoot, *, passphrase: str | None = None, name: str = "") -> Site:
+def init_site(path: Path, trust: TrustRoot, *, passphrase: Unlock = None, name: str = "") -> Site:
     """Make a site that trusts `trust`, with keys of its own; an existing site of the same root is returned as it is.
 
     Raises:
@@ -110,7 +111,7 @@ def init_site(path: Path, trust: TrustRoot, *, passphrase: str | None = None, na
     return site
 
 
-def open_site(path: Path, passphrase: str | None = None) -> Site:
+def open_site(path: Path, passphrase: Unlock = None) -> Site:
     """Open a site that `init_site` made. Without the passphrase of locked keys it can be read, not changed or served.
 
     Raises:
@@ -146,7 +147,7 @@ def is_site(path: Path) -> bool:
     return (path / "current").exists() and (path / "trust" / "root.json").exists()
 
 
-def _create(path: Path, trust: TrustRoot, passphrase: str | None, name: str) -> None:
+def _create(path: Path, trust: TrustRoot, passphrase: Unlock, name: str) -> None:
     """`current` is written last: until then the folder is no site, and a creation cut short is taken up again."""
     if _signing_path(path).exists():
         signer = load_signing_key(_signing_path(path), "site", passphrase)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from toolkit.errors import IntegrityError, Refused
+from toolkit.seal.custody import alike
 from toolkit.seal.keyfile import create_recipient_key
 from toolkit.seal.recipient import Recipient, load_recipient
 from toolkit.seal.revocation import LIST, RevokedList, parse_list
@@ -71,7 +72,7 @@ def rotate_recipient(site: Site) -> Recipient:
     with site.lock("rotate the recipient key"):
         old, new = recipient_path(site.path), recipient_path(site.path, "new")
         if not new.exists() and (old.exists() or not recipient_path(site.path, "old").exists()):
-            create_recipient_key(new, "recipient", site.passphrase)
+            create_recipient_key(new, "recipient", alike(site.passphrase, site.custody))
         if new.exists():
             if old.exists():
                 old.replace(recipient_path(site.path, "old"))
