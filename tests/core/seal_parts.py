@@ -22,7 +22,7 @@ from toolkit.seal.keyfile import SigningKey
 from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord, Manifest
 from toolkit.seal.recipient import load_recipient
-from toolkit.seal.validity import UNLIMITED, Validity
+from toolkit.seal.validity import Validity
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import InstalledVersion, install
 from toolkit.site.layout import Site, init_site
@@ -60,7 +60,7 @@ class Home:
     def site(self, name: str = "site") -> Site:
         return init_site(self.path / name, self.keys.trust)
 
-    def grant(self, bundle: Path, site: Site, *, renew: bool = False, validity: Validity = UNLIMITED) -> Path:
+    def grant(self, bundle: Path, site: Site, *, renew: bool = False, validity: Validity | None = None) -> Path:
         recipient = load_recipient(site.recipient_json)
         return grant(bundle, recipient, self.keys, self.escrow, renew=renew, validity=validity)
 

@@ -187,6 +187,8 @@ def test_another_end_needs_a_new_grant(home: Home, site: Site) -> None:
     with pytest.raises(UsageError, match="other conditions") as error:
         home.grant(sealed.path, site, validity=Validity(not_after=NOW + DAY))
     assert "--renew" in error.value.hint
+    renewed = home.grant(sealed.path, site, renew=True, validity=Validity(not_after=NOW + DAY))
+    assert home.grant(sealed.path, site) == renewed, "who asks for nothing in particular gets what there is"
 
 
 def test_a_renewed_grant_is_taken_up_by_what_serves(home: Home, site: Site) -> None:

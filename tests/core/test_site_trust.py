@@ -367,6 +367,19 @@ def test_case_19_a_list_by_another_role_is_refused(home: Home, site: Site) -> No
         data = sign_list(key, version=1, issued=1, expires=2**32, entries=())
         with pytest.raises(IntegrityError, match="whom the trust root does not name for a revoked"):
             accept_list(site, data)
+    with pytest.raises(IntegrityError):
+        accept_list(site, b"")
+    assert [entry.event for entry in site.audit.entries()].count("revoked.refused") == 3
+
+
+def test_a_root_that_a_killed_call_left_is_no_link_of_the_chain(home: Home, site: Site) -> None:
+    copy_of(keys_folder(home), home.path / "twin")
+    left = rotate(home.path / "twin", "root", None)
+    (site.path / "trust" / "root-2.json").write_bytes(left.trust.data)
+    rotate(keys_folder(home), "publisher", None)
+    accept_root(site, rotate(keys_folder(home), "issuer", None).trust.data)
+    assert not (site.path / "trust" / "root-2.json").exists()
+    assert verify_site(site.path).site.trust.version == 3
 
 
 def test_a_list_outlives_the_key_that_signed_it(home: Home, site: Site) -> None:

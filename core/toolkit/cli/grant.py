@@ -52,13 +52,15 @@ def grant(
     keys = load_keys(home / "keys", unlock())
     _check_data_licence(verify_bundle(folder, keys.trust), override, home / "escrow")
     path = give(folder, recipient, keys, home / "escrow", renew=renew, validity=validity)
-    record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name, **validity.as_record()}
+    record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name}
     emit(record, as_json=as_json, text=lambda console: say(console, f"granted to {recipient.name}: {path}"))
 
 
-def _validity(start: str, until: str, grace: int | None, instances: int | None) -> Validity:
+def _validity(start: str, until: str, grace: int | None, instances: int | None) -> Validity | None:
     from toolkit.seal.validity import Validity, check_validity, parse_moment, wall_clock
 
+    if not start and not until and grace is None and instances is None:
+        return None
     validity = Validity(
         not_before=parse_moment(start) if start else None,
         not_after=parse_moment(until, end=True) if until else None,

@@ -30,14 +30,14 @@ LOCK_WAIT = 60.0
 
 def grant(
     bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, renew: bool = False,
-    validity: Validity = UNLIMITED,
+    validity: Validity | None = None,
 ) -> Path:  # fmt: skip
     """Give `recipient` the keys of `bundle`; the grant's path in the bundle.
 
     Args:
         escrow: the home's folder of escrow grants.
         renew: write a new grant with a higher serial where the recipient has one already.
-        validity: from when, until when, and on how many instances it holds; without one, for ever.
+        validity: from when, until when, and on how many instances it holds; None for ever, or as the recipient has it.
 
     Raises:
         IntegrityError: the bundle is not as it was sealed, or was sealed under another root; it or the recipient was
@@ -49,7 +49,7 @@ def grant(
     mine = [one for one in found.grants if one.recipient == recipient.fingerprint]
     if mine and not renew:
         newest = max(mine, key=lambda one: one.serial)
-        if newest.validity != validity:
+        if validity not in (None, newest.validity):
             raise UsageError(
                 f"{recipient.name or recipient.fingerprint[:16]} has a grant on other conditions",
                 hint="Issue a new one with --renew.",
@@ -67,7 +67,7 @@ def grant(
         serial = next_serial(escrow, at_least=max([escrowed.serial, *(one.serial for one in found.grants)]) + 1)
         grant_id, data = make_grant(
             bundle_id=found.manifest.bundle_id, manifest_sha256=found.manifest.digest, serial=serial,
-            recipient=recipient, issuer=keys.issuer, content_keys=content_keys, validity=validity,
+            recipient=recipient, issuer=keys.issuer, content_keys=content_keys, validity=validity or UNLIMITED,
         )  # fmt: skip
         _put_grant(bundle, grant_id, data)
     return bundle / grant_path(grant_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from toolkit.errors import IntegrityError
@@ -46,12 +47,14 @@ class RevokedList:
     def digest(self) -> str:
         return hashlib.sha256(self.data).hexdigest()
 
-    @property
+    @cached_property
     def ids(self) -> frozenset[str]:
         return frozenset(entry.id for entry in self.entries)
 
     def why(self, identity: str) -> str:
         """The reason for which something was revoked; '' where it was not."""
+        if identity not in self.ids:
+            return ""
         return next((entry.reason or "no reason given" for entry in self.entries if entry.id == identity), "")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from toolkit.errors import IntegrityError, Refused
+from toolkit.errors import IntegrityError, Refused, ToolkitError
 from toolkit.seal.custody import alike
 from toolkit.seal.keyfile import create_recipient_key
 from toolkit.seal.recipient import Recipient, load_recipient
@@ -18,7 +18,7 @@ from toolkit.seal.trust import TrustRoot, parse_trust
 from toolkit.seal.validity import wall_clock
 from toolkit.site.clock import Clock, check_list
 from toolkit.site.layout import Site, open_site, recipient_path
-from toolkit.site.state import Pin, State, read_state, write_state
+from toolkit.site.state import Pin, read_state, write_state
 from toolkit.workspace import flush_folder, write_file
 
 
@@ -38,12 +38,14 @@ def accept_root(site: Site, data: bytes) -> Accepted:
         IntegrityError: not signed by a threshold of the old root's keys and of its own.
         Refused: its version is lower than that of the root trusted now.
     """
-    new = parse_trust(data)
 
-    def check(now: Site) -> None:
-        now.trust.check_successor(new)
+    def read(now: Site) -> Pin:
+        new = parse_trust(data)
+        if new.digest != now.trust.digest:
+            now.trust.check_successor(new)
+        return Pin(new.version, new.digest)
 
-    return _accept(site, "root", data, Pin(new.version, new.digest), check)
+    return _accept(site, "root", data, read)
 
 
 def accept_list(site: Site, data: bytes) -> Accepted:
@@ -53,15 +55,17 @@ def accept_list(site: Site, data: bytes) -> Accepted:
         IntegrityError: not signed by the revocation role of the root trusted now.
         Refused: its version is lower than that of the list known already, or its end has passed.
     """
-    new = parse_list(data, site.trust.revokers)
 
-    def check(now: Site) -> None:
-        parse_list(data, now.trust.revokers)
-        _check_newer(new, now.trust.revoked)
-        state = read_state(now.current, now.key_id)
-        check_list(new, Clock(wall_clock(), max(state.seen, new.issued)))
+    def read(now: Site) -> Pin:
+        known = now.trust.revoked
+        if known is not None and known.data == data:
+            return Pin(known.version, known.digest)
+        new = parse_list(data, now.trust.revokers)
+        _check_newer(new, known)
+        check_list(new, Clock(wall_clock(), max(read_state(now.current, now.key_id).seen, new.issued)))
+        return Pin(new.version, new.digest)
 
-    return _accept(site, "revoked", data, Pin(new.version, new.digest), check)
+    return _accept(site, "revoked", data, read)
 
 
 def rotate_recipient(site: Site) -> Recipient:
@@ -116,18 +120,20 @@ def _check_newer(new: RevokedList, known: RevokedList | None) -> None:
         raise IntegrityError(f"{LIST} has version {new.version} as the one known here, and other content", part=LIST)
 
 
-def _accept(site: Site, what: str, data: bytes, pin: Pin, check: Callable[[Site], None]) -> Accepted:
+def _accept(site: Site, what: str, data: bytes, read: Callable[[Site], Pin]) -> Accepted:
     with site.lock(f"trust another {what}"):
         now, state = open_site(site.path, site.passphrase), read_state(site.current, site.key_id)
-        if _pin(state, what) == pin:
+        try:
+            pin = read(now)
+        except ToolkitError as error:
+            site.audit.append(f"{what}.refused", {"code": error.code, "message": str(error)[:500]})
+            raise
+        known = state.root if what == "root" else state.revoked
+        if pin == known:
             return Accepted(pin.version, pin.sha256, changed=False)
         facts = {"version": pin.version, "sha256": pin.sha256}
-        try:
-            check(now)
-        except (IntegrityError, Refused) as error:
-            site.audit.append(f"{what}.refused", facts | {"code": error.code, "message": str(error)[:500]})
-            raise
         site.audit.append(f"{what}.begin", facts)
+        _clear_newer(site, what, known)
         write_file(site.path / "trust" / f"{what}-{pin.version}.json", data)
         new = replace(state, root=pin) if what == "root" else replace(state, revoked=pin)
         write_state(site.current, new, site.signer())
@@ -135,5 +141,9 @@ def _accept(site: Site, what: str, data: bytes, pin: Pin, check: Callable[[Site]
     return Accepted(pin.version, pin.sha256, changed=True)
 
 
-def _pin(state: State, what: str) -> Pin:
-    return state.root if what == "root" else state.revoked
+def _clear_newer(site: Site, what: str, known: Pin) -> None:
+    """Remove what a killed call wrote and the state never named: it must not become a link of the chain."""
+    for path in (site.path / "trust").glob(f"{what}-*.json"):
+        number = path.stem.rpartition("-")[2]
+        if not number.isdecimal() or int(number) > known.version:
+            path.unlink()

@@ -83,9 +83,9 @@ def _keep(watch: Watch, end: threading.Event) -> None:
             if watch.grant.validity.timed and _elapsed() - noted >= NOTE_SECONDS:
                 noted = _elapsed()
                 note_time(watch.site)
-        except ToolkitError as error:
+        except (ToolkitError, OSError) as error:
             # What was known stays in force, and that ends no later than it did; the operator is told why.
-            sys.stderr.write(f"warning: {error.message}\n")
+            sys.stderr.write(f"warning: {error}\n")
 
 
 def _elapsed() -> float:
