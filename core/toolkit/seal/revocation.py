@@ -83,7 +83,9 @@ def parse_list(data: bytes, signers: Collection[str] | None) -> RevokedList:
         data=data,
     )
     if found.expires <= found.issued or len(found.ids) != len(found.entries):
-        raise IntegrityError(f"{LIST} ends before it was issued, or revokes something twice", part=LIST)
+        raise IntegrityError(
+            f"{LIST} ends before it was issued, or revokes something twice", part=LIST, hint="Ask for another."
+        )
     return found
 
 

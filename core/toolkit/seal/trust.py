@@ -64,13 +64,19 @@ class TrustRoot:
         """Refuse a suite that the root does not allow, this version does not know, or that is not its signer's: a
         bundle negotiates nothing."""
         if suite not in self.suites or suite not in SUITES or suite != suite_of(signer):
-            raise IntegrityError(f"{part} uses the suite {suite!r}, which the trust root does not allow", part=part)
+            raise IntegrityError(
+                f"{part} uses the suite {suite[:60]!r}, which the trust root does not allow", part=part,
+                hint="Ask the publisher for a bundle in a suite of the root; a newer toolkit may know it.",
+            )  # fmt: skip
 
     def check_revoked(self, *identities: str, part: str) -> None:
         """Refuse what the list revokes, be it a key's name, a fingerprint or a bundle's id."""
         for identity in identities:
             if self.revoked and (why := self.revoked.why(name_of(identity))):
-                raise IntegrityError(f"{part}: {name_of(identity)[:40]} was revoked: {why}", part=part)
+                raise IntegrityError(
+                    f"{part}: {name_of(identity)[:40]} was revoked: {why}", part=part,
+                    hint="Use what took its place: ask the publisher for a bundle and a grant made since.",
+                )  # fmt: skip
 
     def check_successor(self, new: TrustRoot) -> None:
         """Refuse a root that may not follow this one.
@@ -86,8 +92,9 @@ class TrustRoot:
             )
         if new.version == self.version:
             raise IntegrityError(
-                f"{PART} has version {new.version} as the one trusted here, and other content", part=PART
-            )
+                f"{PART} has version {new.version} as the one trusted here, and other content", part=PART,
+                hint="Two roots must not share a version: ask the publisher which one is real.",
+            )  # fmt: skip
         count = _signed_by(self.roots, new.keys)
         if count < self.threshold:
             raise IntegrityError(
@@ -150,7 +157,7 @@ def parse_trust(data: bytes, *, complete: bool = True) -> TrustRoot:
     )
     _check_signers(root)
     if complete and _signed_by(roots, document.keys) < threshold:
-        raise IntegrityError(f"{PART} is not signed by {threshold} of the root keys that it names", part=PART)
+        raise _unfit(f"is not signed by {threshold} of the root keys that it names")
     return root
 
 
@@ -179,13 +186,17 @@ def _check_signers(root: TrustRoot) -> None:
     signers = [*root.roots, *root.publishers, *root.issuers, *root.revokers]
     keys = [key for signer in signers for key in keys_of(signer)]
     if len(set(keys)) != len(keys):
-        raise IntegrityError(f"{PART} names a key twice", part=PART)
+        raise _unfit("names a key twice")
     if root.threshold > len(root.roots):
-        raise IntegrityError(f"{PART} demands more root signatures than it has root keys", part=PART)
+        raise _unfit("demands more root signatures than it has root keys")
     if set(map(suite_of, signers)) != set(root.suites):
-        raise IntegrityError(f"{PART} allows other suites than its signers have", part=PART)
+        raise _unfit("allows other suites than its signers have")
 
 
 def _signed_by(signers: Sequence[str], keys: frozenset[str]) -> int:
     """How many of `signers` signed with all of their keys. A key counts once: it is in one signer only."""
     return sum(keys_of(signer) <= keys for signer in signers)
+
+
+def _unfit(problem: str) -> IntegrityError:
+    return IntegrityError(f"{PART} {problem}", part=PART, hint="Ask the publisher for a complete root.json.")

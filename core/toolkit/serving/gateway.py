@@ -158,6 +158,8 @@ class Licence:
             standing = self._standing()
             if not standing.holds:
                 hint = "Install a new grant on the site; the server takes it up by itself."
+                if standing.state == "revoked":
+                    hint = "Install what took its place on the site, and start the server anew."
                 await error_response(NotLicensed(standing.message, hint=hint))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

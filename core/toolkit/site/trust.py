@@ -117,7 +117,10 @@ def _check_newer(new: RevokedList, known: RevokedList | None) -> None:
             hint="Ask the publisher for the newest one.",
         )
     if known is not None and new.version == known.version:
-        raise IntegrityError(f"{LIST} has version {new.version} as the one known here, and other content", part=LIST)
+        raise IntegrityError(
+            f"{LIST} has version {new.version} as the one known here, and other content", part=LIST,
+            hint="Two lists must not share a version: ask the publisher which one is real.",
+        )  # fmt: skip
 
 
 def _accept(site: Site, what: str, data: bytes, read: Callable[[Site], Pin]) -> Accepted:

@@ -1,7 +1,7 @@
 """What is served, watched: that its grant holds and nothing was revoked, again and again while a server runs.
 
-Once a minute the site is read anew, so that a renewed grant or a revocation is taken up without a restart; once an hour
-the time is written down. Between, the time goes on by a clock that nobody can set.
+Every ten seconds the site is read anew, so that a renewed grant or a revocation is taken up without a restart; once an
+hour the time is written down. Between, the time goes on by a clock that nobody can set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from toolkit.site.layout import Site, open_site
 from toolkit.site.standing import judge
 from toolkit.site.state import read_state
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 10.0
 NOTE_SECONDS = 3600.0
 
 
