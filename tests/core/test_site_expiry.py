@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from seal_parts import Home, make_home, put
 
 from toolkit.errors import EnvironmentUnfit, Refused, UsageError
 from toolkit.seal.validity import DAY, Validity, as_text, check_validity, moment_of, parse_moment
+from toolkit.site.clock import note_time
 from toolkit.site.current import open_current, open_served
 from toolkit.site.instances import instance
 from toolkit.site.layout import Site
@@ -129,6 +131,18 @@ def test_a_wrong_clock_does_not_matter_to_a_grant_without_an_end(
     open_current(site.path).close()
 
 
+@pytest.mark.parametrize("moment", [-(10**6), 10**12, 10**15])
+def test_case_17_a_clock_beyond_all_calendars_is_no_traceback(
+    moment: int, home: Home, site: Site, at: Callable[[int], None]
+) -> None:
+    bundle = bundle_until(home, site, Validity(not_after=moment_of("9999-12-31T00:00:00Z"), grace_days=3660))
+    at(moment)
+    with contextlib.suppress(EnvironmentUnfit):
+        put(bundle, site)
+        open_current(site.path).close()
+        assert standing_of(site, read_state(site.current, site.key_id).current)["state"] == "grace"
+
+
 def test_case_17_year_2100(home: Home, site: Site, at: Callable[[int], None]) -> None:
     bundle = bundle_until(home, site, Validity(not_before=NOW - 10, not_after=YEAR_2100))
     put(bundle, site)
@@ -213,6 +227,11 @@ def test_a_clock_set_back_while_serving_does_not_stop_the_time(
     with open_served(site) as opened, watched(site, opened) as watch:
         at(0)
         assert watch.now() >= NOW
+        watch.started += 5 * DAY  # as if five days had gone by
+        note_time(site, watch.now())
+    at(NOW + 3 * DAY)
+    with pytest.raises(EnvironmentUnfit, match="the clock says"):
+        open_current(site.path)
 
 
 def test_servers_are_counted(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from toolkit.seal.canonical import TIME, Fields
 DAY = 86_400
 WARN_DAYS = 30
 """Days before the end from which a site warns."""
+LAST = 253_402_300_799
+"""9999-12-31T23:59:59Z."""
 MAX_GRACE_DAYS = 3_660
 MAX_INSTANCES = 1_000_000
 FIELDS = ("not_before", "not_after", "grace_days", "max_instances")
@@ -140,8 +142,8 @@ def moment_of(text: str) -> int:
 
 
 def wall_clock() -> int:
-    """This machine's clock."""
-    return int(time.time())
+    """This machine's clock, as far as documents can write it."""
+    return min(max(0, int(time.time())), LAST)
 
 
 def parse_moment(text: str, *, end: bool = False) -> int:

@@ -7,7 +7,7 @@ time is then refused. An administrator who also puts back the site's state is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.errors import EnvironmentUnfit, Refused
 from toolkit.seal.grantfile import Grant
@@ -93,7 +93,8 @@ def stale(revoked: RevokedList | None, now: int) -> str:
     return f"the revocation list ended at {as_text(revoked.expires)}"
 
 
-def note_time(site: Site) -> None:
-    """Write down in the site's state what time it is, so that a clock set back later is seen."""
+def note_time(site: Site, now: int) -> None:
+    """Write down in the site's state that it is `now`, so that a clock set back later is seen."""
     with site.lock("note the time"):
-        write_state(site.current, read_state(site.current, site.key_id), site.signer())
+        state = read_state(site.current, site.key_id)
+        write_state(site.current, replace(state, seen=max(state.seen, now)), site.signer())

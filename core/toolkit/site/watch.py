@@ -64,7 +64,7 @@ def watched(site: Site, bundle: OpenedBundle) -> Iterator[Watch]:
     clock = read_clock(read_state(site.current, site.key_id), site.trust, bundle.manifest, bundle.grant)
     watch = Watch(site, bundle.manifest, bundle.grant, clock.now)
     if watch.grant.validity.timed:
-        note_time(site)
+        note_time(site, watch.now())
     end = threading.Event()
     thread = threading.Thread(target=_keep, args=(watch, end), name="licence", daemon=True)
     thread.start()
@@ -82,7 +82,7 @@ def _keep(watch: Watch, end: threading.Event) -> None:
             watch.look()
             if watch.grant.validity.timed and _elapsed() - noted >= NOTE_SECONDS:
                 noted = _elapsed()
-                note_time(watch.site)
+                note_time(watch.site, watch.now())
         except (ToolkitError, OSError) as error:
             # What was known stays in force, and that ends no later than it did; the operator is told why.
             sys.stderr.write(f"warning: {error}\n")
