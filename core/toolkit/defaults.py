@@ -12,7 +12,8 @@ from toolkit.errors import DataError
 from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
-from toolkit.protocols import Executor, Recipe, Report, ServedPredictor, Service, TensorPredictor
+from toolkit.protocols import Executor, KeyProvider, Recipe, Report, ServedPredictor, Service, TensorPredictor
+from toolkit.seal.custody import OWN
 from toolkit.tasks.base import task_named, task_of
 from toolkit.text import ServedText, TextPredictor
 from toolkit.text_teachers import AnyTeacher
@@ -28,6 +29,12 @@ def register_recipes() -> Iterable[Recipe]:
 def register_executors() -> Iterable[Executor]:
     """Offer `local`."""
     return [LocalExecutor()]
+
+
+@hookimpl
+def register_key_providers() -> Iterable[KeyProvider]:
+    """Offer `development` and `passphrase`."""
+    return OWN.values()
 
 
 @hookimpl(trylast=True)

@@ -27,6 +27,7 @@ from toolkit.plan import Options, Plan
 from toolkit.protocols import (
     Executor,
     Host,
+    KeyProvider,
     Recipe,
     Report,
     RunRecord,
@@ -65,6 +66,11 @@ def register_targets() -> Iterable[Target]:
 @hookspec
 def register_executors() -> Iterable[Executor]:
     """Offer places to work in; `compute.executor` picks one."""
+
+
+@hookspec
+def register_key_providers() -> Iterable[KeyProvider]:
+    """ENCRYPTED ON-PREM PACKAGING. Offer what guards keys at rest; `--custody` picks one for keys that are made."""
 
 
 @hookspec

@@ -19,7 +19,7 @@ import pluggy
 from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError, unknown_name
 from toolkit.plan import Plan, Section
-from toolkit.protocols import Executor, HardwareProfile, Recipe, Settings, Target
+from toolkit.protocols import Executor, HardwareProfile, KeyProvider, Recipe, Settings, Target
 from toolkit.text_teachers import AnyTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
@@ -81,6 +81,9 @@ class Plugins:
     def executors(self) -> dict[str, Executor]:
         return self.offered("register_executors", "executor")
 
+    def key_providers(self) -> dict[str, KeyProvider]:
+        return self.offered("register_key_providers", "key provider")
+
     def targets(self) -> dict[str, Target]:
         return self.offered("register_targets", "target")
 
@@ -119,6 +122,7 @@ class Plugins:
             "recipe": self.recipes(),
             "target": self.targets(),
             "executor": self.executors(),
+            "key provider": self.key_providers(),
         }
         package = info.module.partition(".")[0]
         return [

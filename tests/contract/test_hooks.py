@@ -156,6 +156,35 @@ def test_hook_register_executors() -> None:
         assert list(workers.map(lambda: lambda row: row + 1, [1, 2])) == [2, 3]
 
 
+def test_hook_register_key_providers(tmp_path: Path) -> None:
+    from toolkit.seal.custody import Access
+    from toolkit.seal.keyfile import create_signing_key, load_signing_key
+
+    @dataclass(frozen=True)
+    class Backwards:
+        """Guards nothing: it writes a secret backwards."""
+
+        name: str = "backwards"
+
+        def wrap(self, secret: bytes, header: Mapping[str, Any], passphrase: str | None) -> Mapping[str, Any]:
+            return {"sealed": secret[::-1].hex()}
+
+        def unwrap(self, record: Mapping[str, Any], passphrase: str | None) -> bytes:
+            return bytes.fromhex(record["sealed"])[::-1]
+
+    class Mine:
+        @hookimpl
+        def register_key_providers(self) -> Iterable[Backwards]:
+            return [Backwards()]
+
+    plugins = alone("mine", Mine())
+    assert {"backwards", "development", "passphrase"} <= set(plugins.key_providers())
+    by = Access(None, plugins.key_providers, "backwards")
+    made = create_signing_key(tmp_path / "key.json", "site", by)
+    assert made.custody == "backwards"
+    assert load_signing_key(tmp_path / "key.json", "site", Access(None, plugins.key_providers)) == made
+
+
 class MinePlan(Section):
     """The table [mine]."""
 

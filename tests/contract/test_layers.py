@@ -11,9 +11,9 @@ import pytest
 
 LINE = [
     "pipeline", "stages", "defaults", "tasks", "registry", "plugins", "hookspecs", "text_teachers", "text",
-    "executors", "protocols", "workspace", "resolve", "plan", "artifacts", "errors",
+    "executors", "protocols", "key_providers", "workspace", "resolve", "plan", "artifacts", "errors",
 ]  # fmt: skip
-"""The layers that stand alone, as the design lists them (and ADR 12 and 17); siblings share the other three."""
+"""The layers that stand alone, as the design lists them (and ADR 12, 17 and 32); siblings share the other three."""
 
 LIGHT = [
     "toolkit.cli.main",

@@ -22,6 +22,7 @@ from toolkit.seal.keyfile import SigningKey
 from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord, Manifest
 from toolkit.seal.recipient import load_recipient
+from toolkit.seal.validity import Validity
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import InstalledVersion, install
 from toolkit.site.layout import Site, init_site
@@ -59,8 +60,9 @@ class Home:
     def site(self, name: str = "site") -> Site:
         return init_site(self.path / name, self.keys.trust)
 
-    def grant(self, bundle: Path, site: Site, *, renew: bool = False) -> Path:
-        return grant(bundle, load_recipient(site.recipient_json), self.keys, self.escrow, renew=renew)
+    def grant(self, bundle: Path, site: Site, *, renew: bool = False, validity: Validity | None = None) -> Path:
+        recipient = load_recipient(site.recipient_json)
+        return grant(bundle, recipient, self.keys, self.escrow, renew=renew, validity=validity)
 
     def granted(self, site: Site, model: bytes = b"the weights", **more: bytes) -> SealedBundle:
         sealed = self.seal(model, **more)

@@ -18,7 +18,7 @@ from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.keyfile import create_recipient_key, create_signing_key, load_recipient_key, load_signing_key
 from toolkit.seal.keys import ensure_development_keys, init_keys, key_path, load_keys
 from toolkit.seal.recipient import Recipient, load_recipient, unwrap
-from toolkit.seal.trust import load_trust, parse_trust, sign_root
+from toolkit.seal.trust import load_trust, parse_trust, root_payload
 
 PASSPHRASE = "a long enough passphrase"
 
@@ -29,7 +29,7 @@ def test_development_keys_are_made_once_and_say_so(tmp_path: Path) -> None:
     assert first.development
     assert first.trust.publishers == (first.publisher.key_id,)
     assert first.trust.issuers == (first.issuer.key_id,)
-    assert len({first.publisher.key_id, first.issuer.key_id, first.trust.fingerprint}) == 3
+    assert len({first.publisher.key_id, first.issuer.key_id, *first.trust.roots, *first.trust.revokers}) == 4
 
 
 def test_key_files_are_for_their_owner_alone(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_creation_cut_short_is_taken_up_and_overwrites_no_key(tmp_path: Path) 
     root = create_signing_key(key_path(tmp_path, "root"), "root", None)
     publisher = create_signing_key(key_path(tmp_path, "publisher"), "publisher", None)
     ring = ensure_development_keys(tmp_path)
-    assert (ring.trust.fingerprint, ring.publisher.key_id) == (root.key_id, publisher.key_id)
+    assert (ring.trust.roots, ring.publisher.key_id) == ((root.key_id,), publisher.key_id)
     with pytest.raises(UsageError, match="never overwritten"):
         create_signing_key(key_path(tmp_path, "root"), "root", None)
 
@@ -132,9 +132,11 @@ def test_no_secret_in_a_repr(tmp_path: Path) -> None:
 def test_a_root_signed_by_another_key_is_refused(tmp_path: Path) -> None:
     root = create_signing_key(tmp_path / "a", "root", None)
     other = create_signing_key(tmp_path / "b", "root", None)
-    body = json.loads(base64.b64decode(json.loads(
-        sign_root(root, publishers=[root.key_id], issuers=[root.key_id], development=True))["payload"]))  # fmt: skip
-    with pytest.raises(IntegrityError, match="not signed by the root key"):
+    body = root_payload(
+        version=1, roots=[root.key_id], threshold=1, publishers=[], issuers=[], revokers=[], development=True
+    )
+    parse_trust(forge(canonical(body), "root", root))
+    with pytest.raises(IntegrityError, match="not signed by 1 of the root keys"):
         parse_trust(forge(canonical(body), "root", other))
 
 

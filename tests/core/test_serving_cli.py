@@ -24,10 +24,16 @@ from toolkit.artifacts import BundleFile
 from toolkit.cli.main import main
 from toolkit.seal.bundle import seal_bundle
 from toolkit.seal.manifest import DomainRef
+from toolkit.seal.revocation import Revocation
+from toolkit.seal.rotation import revoke
+from toolkit.seal.validity import Validity
 from toolkit.serving.access import Access, Identity, add_key
 from toolkit.serving.runner import listen
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import install
+from toolkit.site.layout import open_site
+from toolkit.site.trust import accept_list
+from toolkit.site.watch import LOOK_SECONDS
 
 DOMAIN = """
 import asyncio
@@ -178,3 +184,55 @@ def test_a_flipped_bit_is_told(tmp_path: Path, domain: Path) -> None:
     blob.write_bytes(data)
     code, _out, err = finished("serve", "--site", str(site), "--port", "0", packages=domain)
     assert (code, blob.name[:12] in err) == (4, True)
+
+
+def test_case_17_a_server_stops_answering_when_its_grant_ends(tmp_path: Path, domain: Path) -> None:
+    site = make_site(tmp_path)
+    home = make_home(tmp_path / "home")
+    bundle = next(path for path in home.bundles.iterdir() if (path / "bundle.dsse").exists())
+    opened = open_site(site)
+    ends = int(time.time()) + 8
+    home.grant(bundle, opened, renew=True, validity=Validity(not_after=ends, max_instances=1))
+    install(bundle, opened, check=lambda manifest: (), domains={"tiny": InstalledDomain("0.1.0")})
+    key = add_key(site, "line-1", "operate")
+    headers = {"X-API-Key": key, "Content-Type": "image/png"}
+
+    def ask(url: str) -> httpx.Response:
+        return httpx.post(url + "/v1/inspect", content=picture((230, 20, 20)), headers=headers)
+
+    with serving(site, domain) as (_process, told):
+        assert ask(told["url"]).status_code == 200
+        ready = httpx.get(told["url"] + "/readyz", headers=headers).json()
+        assert (ready["status"], ready["grant"]["state"]) == ("ready", "ending")
+        code, _out, err = finished("serve", "--site", str(site), "--port", "0", packages=domain)
+        assert (code, "1 server at once" in err) == (3, True)
+        time.sleep(max(0.0, ends + 1.1 - time.time()))
+        refused = ask(told["url"])
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "licence")
+        assert "ended at" in refused.json()["error"]["message"]
+        assert httpx.get(told["url"] + "/readyz", headers=headers).json()["status"] == "refused"
+        figures = httpx.get(told["url"] + "/metrics", headers=headers).text
+        assert 'state="ended",version="1.1"} 1.0' in figures
+        assert httpx.get(told["url"] + "/healthz").status_code == 200
+    code, _out, err = finished("serve", "--site", str(site), "--port", "0", packages=domain)
+    assert (code, "ended at" in err, err.count("\n")) == (3, True, 2)
+
+
+def test_case_19_a_server_stops_answering_with_what_was_revoked(tmp_path: Path, domain: Path) -> None:
+    site = make_site(tmp_path)
+    headers = {"X-API-Key": add_key(site, "line-1", "infer"), "Content-Type": "image/png"}
+
+    def ask(url: str) -> httpx.Response:
+        return httpx.post(url + "/v1/inspect", content=picture((230, 20, 20)), headers=headers)
+
+    with serving(site, domain) as (_process, told):
+        assert ask(told["url"]).status_code == 200
+        revoked = revoke(tmp_path / "home" / "keys", [Revocation(told["bundle"], "miscounts cracks")], None)
+        accept_list(open_site(site), revoked.data)
+        deadline = time.monotonic() + 3 * LOOK_SECONDS
+        while (answer := ask(told["url"])).status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "licence")
+        assert "revoked: miscounts cracks" in answer.json()["error"]["message"]
+    code, _out, err = finished("serve", "--site", str(site), "--port", "0", packages=domain)
+    assert (code, "miscounts cracks" in err, err.count("\n")) == (4, True, 2)

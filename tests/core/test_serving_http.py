@@ -149,6 +149,7 @@ def test_a_bearer_token_opens_as_well(server: Running) -> None:
     assert answer.json() == {
         "status": "ready", "product": "tiny", "version": "1.7", "bundle": "b-123", "form": "installed",
         "provider": "CPUExecutionProvider", "keys": "development keys", "sample": False,
+        "grant": {"state": "unlimited", "message": "", "seconds_left": None},
     }  # fmt: skip
 
 

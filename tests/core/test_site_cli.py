@@ -15,7 +15,10 @@ from typer.testing import CliRunner
 
 from toolkit.cli import audit, bundle, grant, install, keys, rollback, site, status, verify
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
+from toolkit.seal.keys import load_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord
+from toolkit.seal.suites import DUAL_SUITE
+from toolkit.site.layout import open_site
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def test_the_way_of_a_production_bundle(home: Home, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("TOOLKIT_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
     made = record("keys", "init")
     assert made["custody"] == "passphrase"
-    assert record("keys", "show") == made
+    assert record("keys", "list") == made
     plant = record("site", "init", tmp_path / "plant", "--trust", made["trust"], "--name", "plant 7")
     assert (plant["root"], plant["custody"]) == (made["root"], "passphrase")
     with pytest.raises(UsageError, match="already"):
@@ -173,3 +176,48 @@ def test_a_path_that_leads_nowhere_is_bad_usage(
         run(*arguments)
     assert error.value.exit_code == 2
     assert error.value.hint
+
+
+def test_rotating_trusting_and_revoking_as_typed(home: Home, tmp_path: Path) -> None:
+    plant = home.site()
+    made = record("keys", "rotate", "publisher")
+    assert (made["version"], made["missing_signatures"]) == (2, 0)
+    with pytest.raises(UsageError, match="no role is named"):
+        run("keys", "rotate", "escrow")
+    run("keys", "export", "--to", tmp_path / "usb")
+    assert record("site", "trust", plant.path, "--root", tmp_path / "usb" / "root.json")["changed"]
+    assert "trusted already" in run("site", "trust", plant.path, "--root", tmp_path / "usb" / "root.json")
+    with pytest.raises(UsageError, match="no trust root"):
+        run("site", "trust", plant.path, "--root", tmp_path / "none.json")
+    sealed = Home(home.path, load_keys(home.path / "keys", None)).granted(plant)
+    put(sealed.path, open_site(plant.path))
+    revoked = record("keys", "revoke", sealed.manifest.bundle_id, plant.recipient_json, "--reason", "a test")
+    assert [one["reason"] for one in revoked["revoked"]] == ["a test", "a test"]
+    with pytest.raises(UsageError, match="neither a key"):
+        run("keys", "revoke", "../x")
+    run("keys", "export", "--to", tmp_path / "usb")
+    assert record("site", "revoke", plant.path, "--list", tmp_path / "usb" / "revoked.json")["version"] == 1
+    shown = record("status")
+    assert (shown["root_version"], shown["revoked_version"], shown["grant"]["state"]) == (2, 1, "revoked")
+    assert "was revoked: a test" in run("status")
+    listed = record("keys", "list")
+    assert (len(listed["roles"]["publisher"]), len(listed["revoked"])) == (2, 2)
+    assert "root.json" in run("keys", "list")
+    before = plant.recipient_key().fingerprint
+    assert record("site", "rotate", plant.path)["fingerprint"] == plant.recipient_key().fingerprint != before
+    with pytest.raises(UsageError, match="no new root"):
+        run("keys", "sign", tmp_path / "nothing.json")
+    with pytest.raises(IntegrityError):
+        run("site", "revoke", plant.path, "--list", tmp_path / "usb" / "root.json")
+
+
+def test_dual_production_keys_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    (tmp_path / "passphrase").write_text("a long enough passphrase")
+    monkeypatch.setenv("TOOLKIT_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
+    for words in (("--suite", "rsa"), ("--threshold", 2), ("--root-keys", 0), ("--root-keys", 99)):
+        with pytest.raises(UsageError):
+            run("keys", "init", *words)
+    made = record("keys", "init", "--suite", DUAL_SUITE, "--root-keys", 2, "--threshold", 2)
+    assert (made["suites"], made["threshold"], len(made["roles"]["root"])) == ([DUAL_SUITE], 2, 2)
+    assert len(made["roles"]["publisher"][0]["key"]) == 64

@@ -32,7 +32,10 @@ def show(
     found = _read(bundle_folder(bundle), trust)
     manifest = found.manifest
     record: dict[str, Any] = asdict(manifest) | {
-        "grants": [{"id": one.grant_id, "serial": one.serial, "recipient": one.recipient} for one in found.grants]
+        "grants": [
+            {"id": one.grant_id, "serial": one.serial, "recipient": one.recipient, **one.validity.as_record()}
+            for one in found.grants
+        ]
     }
 
     def text(console: Console) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, open_registry, site_folder
+from toolkit.cli.places import SiteOption, open_registry, site_folder, unlock
 from toolkit.cli.planning import (
     ConfigOption,
     DataOption,
@@ -26,7 +26,7 @@ from toolkit.cli.planning import (
 )
 from toolkit.cli.progress import ProgressReporter
 from toolkit.cli.torchrun import join
-from toolkit.plan import STAGES, Options, passphrase_from_environment, toolkit_home
+from toolkit.plan import STAGES, Options, toolkit_home
 from toolkit.workspace import CURVES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _context(planned: Planned, site: Path, report: Report, processes: Processes,
         run=RunRecord(run_id, plan, workspace.runs / run_id),
         report=report,
         site=site.absolute(),
-        passphrase=passphrase_from_environment(),
+        passphrase=unlock(),
         override=override,
         processes=processes,
     )

@@ -82,7 +82,7 @@ def _keys() -> Check:
     custody = custody_of(toolkit_home() / "keys")
     if custody == "development":
         return Check("keys", "note", "development keys", "For production: toolkit keys init")
-    return Check("keys", "ok" if custody == "passphrase" else "note", custody, "The first deploy makes them.")
+    return Check("keys", "note" if custody == "none" else "ok", custody, "The first deploy makes them.")
 
 
 def _show(console: Console, checks: list[Check]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder
-from toolkit.plan import passphrase_from_environment
+from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder, unlock
 
 
 def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
@@ -16,14 +18,22 @@ def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag =
     from toolkit.site.fit import plugin_check
     from toolkit.site.install import install as put
     from toolkit.site.layout import open_site
+    from toolkit.site.standing import standing_of
 
     folder: Path = site_folder(site)
-    opened = open_site(folder, passphrase_from_environment())
+    opened = open_site(folder, unlock())
     check = plugin_check(lambda domain: load_plugins(domain, defaults), folder)
     done = put(bundle_folder(bundle), opened, check=check)
-    record = {
+    record: dict[str, Any] = {
         "bundle_id": done.bundle_id, "site": str(folder), "path": str(done.path), "changed": done.changed,
         "custody": opened.custody, "development_keys": done.manifest.development_keys,
     }  # fmt: skip
-    state = "installed" if done.changed else "was installed already"
-    emit(record, as_json=as_json, text=lambda console: say(console, f"{done.bundle_id} {state} on {folder}"))
+    standing = standing_of(opened, done.bundle_id)
+    record["grant"] = standing
+
+    def text(console: Console) -> None:
+        say(console, f"{done.bundle_id} {'installed' if done.changed else 'was installed already'} on {folder}")
+        if standing["message"]:
+            say(console, f"note: {standing['message']}")
+
+    emit(record, as_json=as_json, text=text)

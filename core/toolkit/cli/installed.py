@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from toolkit.plan import Plan, passphrase_from_environment
+from toolkit.cli.places import unlock
+from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.resolve import thaw
 
@@ -35,7 +36,7 @@ def open_installed(site: Path) -> Installed:
     from toolkit.site.current import open_current
     from toolkit.tasks.base import task_of
 
-    with open_current(site, passphrase_from_environment()) as bundle:
+    with open_current(site, unlock()) as bundle:
         plugins = load_plugins(bundle.manifest.domain.name, defaults)
         plan = thaw(json.loads(bundle.read("plan")), plugins.settings())
         facts = PredictorFacts("installed", "", bundle.manifest.bundle_id)

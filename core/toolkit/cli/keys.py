@@ -2,53 +2,194 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import new_passphrase, say
+from toolkit.cli.places import CustodyOption, new_passphrase, say, unlock
+from toolkit.errors import UsageError
 from toolkit.plan import toolkit_home
 
-app = typer.Typer(help="Root, publisher and issuer keys.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from toolkit.seal.revocation import Revocation
+    from toolkit.seal.rotation import NewRoot
+
+app = typer.Typer(help="Root, publisher, issuer and revocation keys.", no_args_is_help=True)
+
+SuiteOption = Annotated[
+    str | None, typer.Option("--suite", help="cob256+xwing+ed25519, or with ML-DSA-65 beside it: ...+mldsa65.")
+]
 
 
 @app.command("init")
-def init(as_json: JsonFlag = False) -> None:
-    """Make production keys in the toolkit home, locked by a passphrase."""
+def init(
+    suite: SuiteOption = None,
+    root_keys: Annotated[int, typer.Option("--root-keys", help="Root keys to make.")] = 1,
+    threshold: Annotated[int, typer.Option("--threshold", help="Root keys that must sign a new root.")] = 1,
+    custody: CustodyOption = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Make production keys in the toolkit home, locked by a passphrase, or in a token by its PIN."""
     from toolkit.seal.keys import init_keys
+    from toolkit.seal.suites import SUITE
 
-    folder = toolkit_home() / "keys"
-    init_keys(folder, new_passphrase())
+    by = replace(unlock(custody), passphrase=new_passphrase())
+    init_keys(_folder(), by, suite=suite or SUITE, root_keys=root_keys, threshold=threshold)
     _show(as_json)
 
 
-@app.command("show")
-def show(as_json: JsonFlag = False) -> None:
-    """The home's keys: what guards them, and the fingerprint to compare with a site's."""
+@app.command("list")
+def listing(as_json: JsonFlag = False) -> None:
+    """The home's keys: what guards them, who the root names, what was revoked."""
     _show(as_json)
 
 
-def _show(as_json: bool) -> None:
-    from toolkit.errors import UsageError
-    from toolkit.seal.keys import ROOT, custody_of
-    from toolkit.seal.trust import load_trust
+@app.command("rotate")
+def rotate(
+    role: Annotated[str, typer.Argument(help="root, publisher, issuer or revocation.")],
+    suite: SuiteOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid."""
+    from toolkit.seal.rotation import rotate as turn
 
-    folder = toolkit_home() / "keys"
-    if not (folder / ROOT).exists():
-        raise UsageError(f"there are no keys in {folder}", hint="Make them with `toolkit keys init`.")
-    trust = load_trust(folder / ROOT)
-    record: dict[str, Any] = {
-        "folder": str(folder), "custody": custody_of(folder), "trust": str(folder / ROOT), "root": trust.fingerprint,
-        "publishers": list(trust.publishers), "issuers": list(trust.issuers), "suites": list(trust.suites),
+    _tell(turn(_existing(), role, unlock(), suite=suite), as_json)
+
+
+@app.command("sign")
+def sign(
+    root: Annotated[Path, typer.Argument(metavar="ROOT.json", help="A new root that waits for signatures.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Add the signatures of this home's root keys to a new root.json."""
+    from toolkit.seal.rotation import sign_draft
+
+    _tell(sign_draft(_folder(), root, unlock()), as_json)
+
+
+@app.command("revoke")
+def revoke(
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Key, recipient's fingerprint or recipient.json, bundle id."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it travels in the list.")] = "",
+    days: Annotated[int, typer.Option("--days", help="Days for which the list holds.")] = 90,
+    as_json: JsonFlag = False,
+) -> None:
+    """Revoke keys, recipients or bundles in the home's revoked.json; without an id, renew the list."""
+    from toolkit.seal.revocation import LIST
+    from toolkit.seal.rotation import revoke as withdraw
+    from toolkit.seal.validity import as_text
+
+    entries = [_revocation(one, reason) for one in ids or ()]
+    made = withdraw(_existing(), entries, unlock(), days=days)
+    record = {
+        "list": str(_folder() / LIST), "version": made.version, "expires": as_text(made.expires),
+        "revoked": [{"id": one.id, "reason": one.reason} for one in made.entries],
     }  # fmt: skip
 
     def text(console: Console) -> None:
-        say(console, f"keys      {folder} ({record['custody']})")
-        say(console, f"root      {trust.fingerprint}")
-        say(console, f"publisher {', '.join(trust.publishers)}")
-        say(console, f"issuer    {', '.join(trust.issuers)}")
+        say(console, f"{record['list']}: version {made.version}, until {record['expires']}")
+        say(console, "Carry it to each site: toolkit site revoke SITE --list revoked.json")
+
+    emit(record, as_json=as_json, text=text)
+
+
+@app.command("export")
+def export(
+    to: Annotated[Path, typer.Option("--to", help="A folder; it is made.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy what sites need and nobody must hide: root.json, and revoked.json where there is one."""
+    from toolkit.seal.keys import ROOT, home_trust
+    from toolkit.seal.revocation import LIST
+    from toolkit.workspace import write_file
+
+    trust = home_trust(_existing())
+    files = {ROOT: trust.data} | ({LIST: trust.revoked.data} if trust.revoked else {})
+    for name, data in files.items():
+        write_file(to / name, data)
+    written = [str(to / name) for name in files]
+    record = {"files": written, "root": trust.fingerprint, "version": trust.version}
+    emit(record, as_json=as_json, text=lambda console: say(console, "\n".join(written)))
+
+
+def _revocation(what: str, reason: str) -> Revocation:
+    from toolkit.seal.canonical import HEX_DIGEST, NAME
+    from toolkit.seal.recipient import load_recipient
+    from toolkit.seal.revocation import Revocation
+
+    identity = load_recipient(Path(what)).fingerprint if what.endswith(".json") else what
+    if re.fullmatch(f"{HEX_DIGEST}|{NAME}", identity) is None:
+        raise UsageError(
+            f"{what[:60]!r} is neither a key, nor a recipient, nor a bundle", hint="`toolkit keys list` shows the keys."
+        )
+    return Revocation(identity, reason)
+
+
+def _folder() -> Path:
+    return toolkit_home() / "keys"
+
+
+def _existing() -> Path:
+    from toolkit.seal.keys import ROOT
+
+    if not (_folder() / ROOT).exists():
+        raise UsageError(f"there are no keys in {_folder()}", hint="Make them with `toolkit keys init`.")
+    return _folder()
+
+
+def _tell(new: NewRoot, as_json: bool) -> None:
+    record = {
+        "root": str(new.path), "version": new.trust.version, "missing_signatures": new.missing,
+        "fingerprint": new.trust.fingerprint,
+    }  # fmt: skip
+
+    def text(console: Console) -> None:
+        say(console, f"{new.path}: version {new.trust.version}")
+        if new.missing:
+            say(console, f"{new.missing} more root keys must sign it: toolkit keys sign {new.path}")
+        else:
+            say(console, "Carry it to each site: toolkit site trust SITE --root root.json")
+
+    emit(record, as_json=as_json, text=text)
+
+
+def _show(as_json: bool) -> None:
+    from toolkit.seal.keyfile import key_facts
+    from toolkit.seal.keys import ROOT, custody_of, home_trust
+    from toolkit.seal.suites import name_of, suite_of
+
+    folder = _existing()
+    trust = home_trust(folder)
+    roles = {"root": trust.roots, "publisher": trust.publishers, "issuer": trust.issuers, "revocation": trust.revokers}
+    record: dict[str, Any] = {
+        "folder": str(folder), "custody": custody_of(folder), "trust": str(folder / ROOT), "root": trust.fingerprint,
+        "version": trust.version, "threshold": trust.threshold, "suites": list(trust.suites),
+        "roles": {
+            role: [{"key": name_of(one), "suite": suite_of(one)} for one in found] for role, found in roles.items()
+        },
+        "files": {
+            path.name: dict(zip(("role", "custody", "key"), key_facts(path), strict=True))
+            for path in sorted(folder.glob("*.key.json"))
+        },
+        "revoked": [{"id": one.id, "reason": one.reason} for one in trust.revoked.entries] if trust.revoked else [],
+    }  # fmt: skip
+
+    def text(console: Console) -> None:
+        say(console, f"keys       {folder} ({record['custody']})")
+        say(console, f"root.json  version {trust.version}, {trust.threshold} of {len(trust.roots)} root keys change it")
+        say(console, f"digest     {trust.fingerprint}")
+        for role, found in roles.items():
+            for one in found:
+                say(console, f"{role:<10} {name_of(one)}{' revoked' if name_of(one) in trust.revoked_ids else ''}")
+        say(console, f"suites     {', '.join(trust.suites)}")
         say(console, f"A site trusts them by {folder / ROOT}: toolkit site init SITE --trust {ROOT}")
 
     emit(record, as_json=as_json, text=text)

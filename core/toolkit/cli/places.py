@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,9 @@ from toolkit.errors import UsageError
 from toolkit.plan import database_url, passphrase_from_environment, toolkit_home
 
 if TYPE_CHECKING:
+    from toolkit.protocols import KeyProvider
     from toolkit.registry.store import Registry
+    from toolkit.seal.custody import Access
 
 SiteOption = Annotated[Path | None, typer.Option("--site", help="The site's folder; `site` in the toolkit home else.")]
 BundleArgument = Annotated[str, typer.Argument(help="A bundle's folder, or the id of one in the toolkit home.")]
@@ -37,6 +40,25 @@ def bundle_folder(bundle: str) -> Path:
     """A bundle by its folder or by its id."""
     named = toolkit_home() / "bundles" / bundle
     return named if "/" not in bundle and named.is_dir() and not Path(bundle).exists() else Path(bundle)
+
+
+CustodyOption = Annotated[
+    str, typer.Option("--custody", metavar="NAME", help="What guards the new keys: a key provider's name.")
+]
+
+
+def unlock(custody: str = "") -> Access:
+    """How key files are opened: by TOOLKIT_PASSPHRASE_FILE, and by plugins where a file names one."""
+    from toolkit.seal.custody import Access
+
+    return Access(passphrase_from_environment(), _key_providers, custody)
+
+
+def _key_providers() -> Mapping[str, KeyProvider]:
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+
+    return load_plugins(None, defaults).key_providers()
 
 
 def new_passphrase() -> str:

@@ -81,8 +81,8 @@ def _show(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     estimate = record["estimate"]
     console.print(f"\nstages: {' > '.join(record['stages'])}", markup=False)
-    keys = {"passphrase": "keys guarded by a passphrase", "none": "development keys, made by the first deploy"}
-    console.print(f"keys: {keys.get(record['keys'], 'development keys')}")
+    keys = {"development": "development keys", "none": "development keys, made by the first deploy"}
+    console.print(f"keys: {keys.get(record['keys'], 'keys guarded by ' + record['keys'])}", markup=False)
     console.print(
         f"time: about {estimate['total_seconds'] / 60:.0f} min, memory about {estimate['memory_mb'] / 1000:.1f} GB, "
         f"cost {estimate['cost']:.3f} {estimate['currency']} ({estimate['basis']}; what was finished before is kept)"

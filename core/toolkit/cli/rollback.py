@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, say, site_folder
-from toolkit.plan import passphrase_from_environment
+from toolkit.cli.places import SiteOption, say, site_folder, unlock
 
 
 def rollback(
@@ -20,7 +19,7 @@ def rollback(
     from toolkit.site.layout import open_site
     from toolkit.site.rollback import rollback as back
 
-    done = back(open_site(site_folder(site), passphrase_from_environment()), to)
+    done = back(open_site(site_folder(site), unlock()), to)
     record = {"bundle_id": done.bundle_id, "site": str(site_folder(site)), "changed": done.changed}
     state = "is current again" if done.changed else "was current already"
     emit(record, as_json=as_json, text=lambda console: say(console, f"{done.bundle_id} {state}"))

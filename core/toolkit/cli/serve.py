@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,8 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, site_folder
+from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.errors import EnvironmentUnfit
-from toolkit.plan import passphrase_from_environment
 
 if TYPE_CHECKING:
     from toolkit.serving.assembly import BundleFacts
@@ -44,9 +44,15 @@ def serve(
     from toolkit.plugins import load_plugins
     from toolkit.resolve import thaw
     from toolkit.seal.memory import harden_process
-    from toolkit.site.current import open_current
+    from toolkit.site.current import open_served
+    from toolkit.site.instances import instance
+    from toolkit.site.layout import open_site
     from toolkit.site.verify import verify_site
+<<<<<<< HEAD
     from toolkit.tasks.asking import ask_by
+=======
+    from toolkit.site.watch import watched
+>>>>>>> keys
     from toolkit.tasks.base import task_named
 
     harden_process()
@@ -55,8 +61,11 @@ def serve(
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
-    with listen(host, port) as listener:
-        with open_current(folder, passphrase_from_environment()) as bundle:
+    opened = open_site(folder, unlock())
+    with listen(host, port) as listener, contextlib.ExitStack() as kept:
+        with open_served(opened) as bundle:
+            kept.enter_context(instance(folder, bundle.grant.validity.max_instances))
+            watch = kept.enter_context(watched(opened, bundle))
             manifest = bundle.manifest
             plugins = load_plugins(manifest.domain.name, defaults)
             facts = read_facts(
@@ -70,12 +79,17 @@ def serve(
             others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
             app = assemble(
                 bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
+<<<<<<< HEAD
                 ask=lambda known, predictor: plugins.hook.serve(
                     site=folder, bundle=known, predictor=predictor, ask=others
                 ),
+=======
+                standing=watch.standing,
+                ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
+>>>>>>> keys
             )  # fmt: skip
         _announce(facts, url_of(listener), as_json=as_json)
-        _warn(folder, host)
+        _warn(folder, host, watch.standing().message)
         run(app, listener, limits)
 
 
@@ -91,11 +105,13 @@ def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _warn(site: Path, host: str) -> None:
+def _warn(site: Path, host: str, standing: str) -> None:
     from toolkit.serving.access import list_keys
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not list_keys(site):
         console.print(f"No API key yet: toolkit access add NAME --role infer --site {site}", markup=False)
+    if standing:
+        console.print(f"Note: {standing}", markup=False)
     if host not in LOOPBACK:
         console.print("Keys and pictures travel unencrypted: put a TLS proxy in front of it.", markup=False)

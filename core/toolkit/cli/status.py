@@ -12,22 +12,24 @@ from toolkit.cli.places import SiteOption, say, site_folder
 
 def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """The current version, the versions to roll back to, and what guards the keys. Needs no passphrase."""
-    from toolkit.seal.verify import read_head
     from toolkit.site.layout import open_site
+    from toolkit.site.standing import installed_manifest, standing_of
     from toolkit.site.state import read_state
 
     opened = open_site(site_folder(site))
     state = read_state(opened.current, opened.key_id)
     record: dict[str, Any] = {
         "site": str(opened.path), "current": state.current, "kept": [version.bundle_id for version in state.kept],
-        "custody": opened.custody, "root": opened.trust.fingerprint, "audit_sequence": opened.audit.head().sequence,
+        "custody": opened.custody, "root": opened.trust.fingerprint, "root_version": opened.trust.version,
+        "revoked_version": state.revoked.version, "audit_sequence": opened.audit.head().sequence,
         "development_keys": opened.trust.development or opened.custody == "development",
     }  # fmt: skip
     if state.current:
-        manifest = read_head(opened.versions / state.current, opened.trust).manifest
+        manifest = installed_manifest(opened, state.current)
         record |= {
             "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
             "sealed": manifest.created, "domain": manifest.domain.name,
+            "grant": standing_of(opened, state.current),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
 
@@ -35,10 +37,19 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
         say(console, f"site     {opened.path} ({keys})")
         say(console, f"current  {state.current or 'nothing is installed'}")
+        if state.current:
+            say(console, f"grant    {_granted(record['grant'])}")
         for version in state.kept:
             if version.bundle_id != state.current:
                 say(console, f"kept     {version.bundle_id}")
-        say(console, f"root     {opened.trust.fingerprint}")
+        say(console, f"root     version {opened.trust.version}, {opened.trust.fingerprint}")
         say(console, f"audit    {record['audit_sequence']} entries")
 
     emit(record, as_json=as_json, text=text)
+
+
+def _granted(grant: dict[str, Any]) -> str:
+    """A line on the grant: how it stands, or what it is limited to."""
+    until = f"until {grant['not_after']}" if grant["not_after"] else "without an end"
+    servers = f", {grant['max_instances']} servers at once" if grant["max_instances"] else ""
+    return f"serial {grant['serial']}, {until}{servers}" + (f" · {grant['message']}" if grant["message"] else "")

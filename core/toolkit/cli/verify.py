@@ -27,11 +27,11 @@ def verify(
 
 
 def _bundle(path: Path, trust: Path | None) -> dict[str, Any]:
-    from toolkit.seal.keys import ROOT
+    from toolkit.seal.keys import home_trust
     from toolkit.seal.trust import load_trust
     from toolkit.seal.verify import read_bundle
 
-    found = read_bundle(path, load_trust(trust or toolkit_home() / "keys" / ROOT))
+    found = read_bundle(path, load_trust(trust) if trust else home_trust(toolkit_home() / "keys"))
     return {
         "kind": "bundle", "ok": True, "bundle_id": found.manifest.bundle_id, "manifest_sha256": found.manifest.digest,
         "publisher": found.manifest.signer, "grants": len(found.grants), "files": len(list(found.manifest.listed())),

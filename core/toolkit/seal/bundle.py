@@ -47,7 +47,7 @@ from toolkit.seal.manifest import (
     read_manifest,
 )
 from toolkit.seal.recipient import Recipient
-from toolkit.seal.trust import SUITE
+from toolkit.seal.suites import suite_of
 from toolkit.seal.verify import verify_bundle
 from toolkit.workspace import flush_folder, folder_lock, write_file
 
@@ -140,8 +140,9 @@ def _build(
         header.variant, header.profile, header.runtime, header.opset, header.ir, header.rung, secret
     )  # fmt: skip
     manifest = Manifest(
-        bundle_id=bundle_id, product=header.product, epoch=header.epoch, counter=counter, suite=SUITE,
-        min_tool=header.min_tool, created=utc_now(), development_keys=keys.development, domain=header.domain,
+        bundle_id=bundle_id, product=header.product, epoch=header.epoch, counter=counter,
+        suite=suite_of(keys.publisher.key_id), min_tool=header.min_tool, created=utc_now(),
+        development_keys=keys.development, domain=header.domain,
         variants=(variant,), files=plain, report_sha256=header.report_sha256, teacher=header.teacher,
         data=header.data, plugins=header.plugins, overrides=header.overrides,
     )  # fmt: skip

@@ -1,94 +1,143 @@
-"""Signed documents: DSSE envelopes with one Ed25519 signature (github.com/secure-systems-lab/dsse, protocol v1).
+"""Signed documents: DSSE envelopes (github.com/secure-systems-lab/dsse, protocol v1) of Ed25519 and ML-DSA-65.
 
-The payload is parsed only after the signature over its exact bytes held. The key id of an Ed25519 key is its public
-key in hexadecimal, so nothing has to be looked up before the signature is checked. Knows no payload's meaning.
+The payload is parsed only after every signature over its exact bytes held. A key's id is its public key in
+hexadecimal, so nothing has to be looked up before a signature is checked. Knows no payload's meaning.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from toolkit.errors import IntegrityError
-from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode, from_base64, to_base64
+from toolkit.seal.canonical import Fields, decode, encode, to_base64
+from toolkit.seal.suites import KEY_ID, keys_of, name_of, verify_signature
+
+MAX_SIGNATURES = 64
+
+
+class RevokedSigner(IntegrityError):
+    """A signature that holds, by a key that was revoked."""
 
 
 class Signer(Protocol):
-    """What signs: a key file's key, or a token that never gives its key away."""
+    """What signs: a key file's keys, or a token that never gives its key away. `key_id` is the signer's id."""
 
     @property
     def key_id(self) -> str: ...
-    def sign(self, message: bytes) -> bytes: ...
+    def signatures(self, message: bytes) -> Mapping[str, bytes]:
+        """A signature of each of its keys, by the key's id."""
+        ...
 
 
 @dataclass(frozen=True)
 class Document:
-    """A payload whose signature held: `fields` to read, `signer` the key id, `digest` SHA-256 of the payload."""
+    """A payload whose signatures held: `fields` to read, `signer` who signed it ('' where anybody may), `keys` the ids
+    of all keys that did, `digest` SHA-256 of the payload."""
 
     fields: Fields
     signer: str
     digest: str
+    keys: frozenset[str] = frozenset()
 
 
 def sign_document(payload: Any, *, kind: str, signer: Signer) -> bytes:
     """The canonical envelope over the canonical JSON of `payload`. `kind` becomes part of the payload type."""
     body = encode(payload)
-    signature = signer.sign(_signed_bytes(_payload_type(kind), body))
-    return encode(
-        {
-            "payload": to_base64(body),
-            "payloadType": _payload_type(kind),
-            "signatures": [{"keyid": signer.key_id, "sig": to_base64(signature)}],
-        }
-    )
+    return _envelope(body, kind, signer.signatures(_signed_bytes(_payload_type(kind), body)))
 
 
-def open_document(data: bytes, *, kind: str, signers: Container[str] | None, part: str, limit: int) -> Document:
+def add_signatures(data: bytes, *, kind: str, signer: Signer, part: str, limit: int) -> bytes:
+    """The same document, signed by one more; a signature that is there already is made anew."""
+    body, found = _read(data, kind, part, limit)
+    return _envelope(body, kind, found | dict(signer.signatures(_signed_bytes(_payload_type(kind), body))))
+
+
+def open_document(
+    data: bytes, *, kind: str, signers: Collection[str] | None, part: str, limit: int, revoked: Container[str] = ()
+) -> Document:  # fmt: skip
     """Check an envelope and read its payload.
 
     Args:
-        signers: key ids that may sign; None for a document that brings its own key (a trust root), whose reader must
-            then check `signer` against the payload.
+        signers: who may sign, as the trust root names them; all keys of one of them must have signed, and no other.
+            None for a document that brings its own keys (a trust root), whose reader must then check `keys`.
         limit: the longest envelope accepted, in bytes.
+        revoked: names of signers that may no longer sign.
 
     Raises:
-        IntegrityError: not canonical, another kind, not exactly one signature, an unknown signer, a wrong signature.
+        RevokedSigner: signed by one of `revoked`.
+        IntegrityError: not canonical, another kind, no signature or one too few or too many, an unknown signer, a wrong
+            signature.
     """
+    body, found = _read(data, kind, part, limit)
+    signer = "" if signers is None else _signer(frozenset(found), signers, kind, part)
+    for key_id, signature in found.items():
+        _verify(key_id, signature, _signed_bytes(_payload_type(kind), body), part)
+    if signer and name_of(signer) in revoked:
+        raise RevokedSigner(
+            f"{part} is signed by {name_of(signer)[:16]}…, whose key was revoked", part=part,
+            hint="Ask the publisher for one that is signed anew.",
+        )  # fmt: skip
+    digest = hashlib.sha256(body).hexdigest()
+    return Document(Fields(decode(body, part=part, limit=limit), part), signer, digest, frozenset(found))
+
+
+def _signer(keys: frozenset[str], signers: Collection[str], kind: str, part: str) -> str:
+    """Who of `signers` has signed with all of its keys and no other."""
+    signer = next((one for one in signers if keys_of(one) == keys), None)
+    if signer is not None:
+        return signer
+    if any(keys_of(one) & keys for one in signers):
+        raise IntegrityError(
+            f"{part} does not bear the signatures of both keys that the trust root demands for a {kind}", part=part,
+            hint="Fetch it again from whoever made it; a signature may have been stripped.",
+        )  # fmt: skip
+    raise IntegrityError(
+        f"{part} is signed by {min(keys)[:16]}…, whom the trust root does not name for a {kind}",
+        part=part, hint="Ask the publisher for its root.json, or for a bundle signed with the right key.",
+    )  # fmt: skip
+
+
+def _read(data: bytes, kind: str, part: str, limit: int) -> tuple[bytes, dict[str, bytes]]:
+    """The payload's bytes and the signatures by key id, none of them checked yet."""
     envelope = Fields(decode(data, part=part, limit=limit), part)
     if set(envelope.values) != {"payload", "payloadType", "signatures"}:
         raise IntegrityError(f"{part} is not a DSSE envelope", part=part)
     if envelope.values["payloadType"] != _payload_type(kind):
         raise IntegrityError(f"{part} does not hold a {kind}", part=part)
     body = envelope.base64("payload")
-    signatures = envelope.records("signatures", _signature, most=1)
-    if len(signatures) != 1:
+    signatures = envelope.records("signatures", _signature, most=MAX_SIGNATURES)
+    ids = [key_id for key_id, _ in signatures]
+    if not ids:
         raise IntegrityError(f"{part} carries no signature", part=part)
-    key_id, signature = signatures[0]
-    if signers is not None and key_id not in signers:
-        raise IntegrityError(
-            f"{part} is signed by {key_id[:16]}…, whom the trust root does not name for a {kind}",
-            part=part, hint="Ask the publisher for its root.json, or for a bundle signed with the right key.",
-        )  # fmt: skip
+    if ids != sorted(set(ids)):
+        raise IntegrityError(f"{part} carries a key's signature twice, or out of order", part=part)
+    return body, dict(signatures)
+
+
+def _verify(key_id: str, signature: bytes, message: bytes, part: str) -> None:
     try:
-        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key_id))
-        public.verify(signature, _signed_bytes(_payload_type(kind), body))
+        verify_signature(key_id, signature, message)
     except (InvalidSignature, ValueError) as error:
         raise IntegrityError(
             f"the signature of {part} does not hold: it was altered after it was signed", part=part,
             hint="Fetch it again from whoever made it.",
         ) from error  # fmt: skip
-    return Document(Fields(decode(body, part=part, limit=limit), part), key_id, hashlib.sha256(body).hexdigest())
+
+
+def _envelope(body: bytes, kind: str, signatures: Mapping[str, bytes]) -> bytes:
+    ordered = [{"keyid": key_id, "sig": to_base64(signatures[key_id])} for key_id in sorted(signatures)]
+    return encode({"payload": to_base64(body), "payloadType": _payload_type(kind), "signatures": ordered})
 
 
 def _signature(fields: Fields) -> tuple[str, bytes]:
     if set(fields.values) != {"keyid", "sig"}:
         raise fields.wrong("signatures")
-    return fields.text("keyid", HEX_DIGEST), from_base64(fields.text("sig"), part=fields.part)
+    return fields.text("keyid", KEY_ID), fields.base64("sig")
 
 
 def _payload_type(kind: str) -> str:

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
+from toolkit.seal.files import read_small
 from toolkit.seal.grantfile import (
     MAX_GRANT,
     check_grant,
@@ -20,31 +21,43 @@ from toolkit.seal.grantfile import (
 )
 from toolkit.seal.keys import KeyRing
 from toolkit.seal.recipient import Recipient
-from toolkit.seal.trust import read_small
+from toolkit.seal.validity import UNLIMITED, Validity
 from toolkit.seal.verify import read_bundle
 from toolkit.workspace import flush_folder, folder_lock, write_file
 
 LOCK_WAIT = 60.0
 
 
-def grant(bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, renew: bool = False) -> Path:
+def grant(
+    bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, renew: bool = False,
+    validity: Validity | None = None,
+) -> Path:  # fmt: skip
     """Give `recipient` the keys of `bundle`; the grant's path in the bundle.
 
     Args:
         escrow: the home's folder of escrow grants.
         renew: write a new grant with a higher serial where the recipient has one already.
+        validity: from when, until when, and on how many instances it holds; None for ever, or as the recipient has it.
 
     Raises:
-        IntegrityError: the bundle is not as it was sealed, or was sealed under another root.
-        UsageError: there is no escrow grant for it here.
+        IntegrityError: the bundle is not as it was sealed, or was sealed under another root; it or the recipient was
+            revoked.
+        UsageError: there is no escrow grant for it here, or the recipient has a grant on other conditions.
     """
+    keys.trust.check_revoked(recipient.fingerprint, part="recipient.json")
     found = read_bundle(bundle, keys.trust)
     mine = [one for one in found.grants if one.recipient == recipient.fingerprint]
     if mine and not renew:
-        return bundle / max(mine, key=lambda one: one.serial).label
+        newest = max(mine, key=lambda one: one.serial)
+        if validity not in (None, newest.validity):
+            raise UsageError(
+                f"{recipient.name or recipient.fingerprint[:16]} has a grant on other conditions",
+                hint="Issue a new one with --renew.",
+            )
+        return bundle / newest.label
     escrowed = read_grant(
         read_small(escrow_path(escrow, found.manifest.bundle_id), MAX_GRANT, what="escrow grant"),
-        keys.trust, part="escrow grant",
+        keys.trust.unrevoked(), part="escrow grant",
     )  # fmt: skip
     check_grant(escrowed, found.manifest, part="escrow grant")
     if escrowed.recipient != keys.escrow.fingerprint:
@@ -54,7 +67,7 @@ def grant(bundle: Path, recipient: Recipient, keys: KeyRing, escrow: Path, *, re
         serial = next_serial(escrow, at_least=max([escrowed.serial, *(one.serial for one in found.grants)]) + 1)
         grant_id, data = make_grant(
             bundle_id=found.manifest.bundle_id, manifest_sha256=found.manifest.digest, serial=serial,
-            recipient=recipient, issuer=keys.issuer, content_keys=content_keys,
+            recipient=recipient, issuer=keys.issuer, content_keys=content_keys, validity=validity or UNLIMITED,
         )  # fmt: skip
         _put_grant(bundle, grant_id, data)
     return bundle / grant_path(grant_id)

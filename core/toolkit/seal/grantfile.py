@@ -14,7 +14,6 @@ from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import (
     HEX_DIGEST,
     NAME,
-    TIME,
     Fields,
     encode,
     from_base64,
@@ -28,12 +27,11 @@ from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.manifest import Manifest
 from toolkit.seal.recipient import Recipient, unwrap
 from toolkit.seal.trust import TrustRoot
+from toolkit.seal.validity import UNLIMITED, Validity, check_validity, read_time, read_validity
 
 FORMAT = "distil-grant/1"
 KIND = "grant"
 MAX_GRANT = 256 * 1024
-# Fields the format has and this version cannot police; a grant that sets one must not open as if it had not.
-UNPOLICED = ("not_before", "not_after", "grace_days", "max_instances")
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,9 @@ class Grant:
     bundle_id: str
     manifest_sha256: str
     recipient: str
+    signer: str
+    issued: int
+    validity: Validity
     keys: tuple[WrappedKey, ...]
     terms: Mapping[str, Any]
     data: bytes
@@ -72,24 +73,23 @@ def read_grant(data: bytes, trust: TrustRoot, *, part: str) -> Grant:
     """Check the bytes of a grant.
 
     Raises:
-        IntegrityError: not signed by an issuer of the trust root, not as the format says, or with conditions that
-            this version cannot hold anybody to.
+        IntegrityError: not signed by an issuer of the trust root, or not as the format says. Whether its conditions
+            are met is another question (`site.clock`).
     """
-    document = open_document(data, kind=KIND, signers=trust.issuers, part=part, limit=MAX_GRANT)
+    document = open_document(
+        data, kind=KIND, signers=trust.issuers, part=part, limit=MAX_GRANT, revoked=trust.revoked_ids
+    )
     fields = document.fields
     fields.header(FORMAT)
-    for name in UNPOLICED:
-        if fields.values.get(name, 0) is not None:
-            raise IntegrityError(
-                f"{part} sets {name}, which this version cannot police", part=part, hint="Install a newer toolkit."
-            )
-    fields.text("issued", TIME)
     return Grant(
         grant_id=fields.text("grant_id", r"[0-9a-f]{32}"),
         serial=fields.integer("serial", low=1),
         bundle_id=fields.text("bundle_id", NAME),
         manifest_sha256=fields.text("manifest_sha256", HEX_DIGEST),
         recipient=fields.text("recipient", HEX_DIGEST),
+        signer=document.signer,
+        issued=read_time(fields, "issued"),
+        validity=read_validity(fields),
         keys=fields.records("keys", _wrapped_key, most=64),
         terms={name: value for name, value in fields.values.items() if name != "keys"},
         data=data,
@@ -98,14 +98,15 @@ def read_grant(data: bytes, trust: TrustRoot, *, part: str) -> Grant:
 
 def make_grant(
     *, bundle_id: str, manifest_sha256: str, serial: int, recipient: Recipient, issuer: Signer,
-    content_keys: Mapping[str, bytes],
+    content_keys: Mapping[str, bytes], validity: Validity = UNLIMITED,
 ) -> tuple[str, bytes]:  # fmt: skip
-    """(grant id, its bytes): `content_keys` by variant, wrapped to `recipient`."""
+    """(grant id, its bytes): `content_keys` by variant, wrapped to `recipient`, as long as `validity` says."""
+    check_validity(validity)
     grant_id = secrets.token_hex(16)
     terms: dict[str, Any] = {
         "format": FORMAT, "critical": [], "grant_id": grant_id, "serial": serial, "issued": utc_now(),
         "bundle_id": bundle_id, "manifest_sha256": manifest_sha256, "recipient": recipient.fingerprint,
-        **dict.fromkeys(UNPOLICED),
+        **validity.as_record(),
     }  # fmt: skip
     keys = [
         {
@@ -123,12 +124,13 @@ def check_grant(grant: Grant, manifest: Manifest, *, part: str) -> None:
         raise IntegrityError(f"{part} was issued for another bundle", part=part)
 
 
-def choose_grant(grants: Sequence[Grant], key: RecipientKey) -> Grant:
-    """The newest grant for this recipient."""
-    mine = [grant for grant in grants if grant.recipient == key.fingerprint]
+def choose_grant(grants: Sequence[Grant], *keys: RecipientKey) -> Grant:
+    """The newest grant for this recipient, who may have several keys: those from before a rotation."""
+    fingerprints = [key.fingerprint for key in keys]
+    mine = [grant for grant in grants if grant.recipient in fingerprints]
     if not mine:
         raise IntegrityError(
-            f"the bundle has no grant for this site ({key.fingerprint[:16]}…)", part="grants/",
+            f"the bundle has no grant for this site ({fingerprints[0][:16]}…)", part="grants/",
             hint="Send recipient.json to the issuer, who runs `toolkit grant BUNDLE --to recipient.json`.",
         )  # fmt: skip
     return max(mine, key=lambda grant: grant.serial)

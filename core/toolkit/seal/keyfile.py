@@ -1,7 +1,8 @@
-"""Key records and the files they lie in: Ed25519 signing keys, and ML-KEM-768 + X25519 key pairs that receive.
+"""Key records and the files they lie in: signing keys (Ed25519, by suite ML-DSA-65 too), and ML-KEM-768 + X25519 key
+pairs that receive.
 
-A file is canonical JSON, mode 0600, never overwritten. `custody` says what guards it: `development` (nothing but the
-file's mode) or `passphrase` (Argon2id and AES-256-GCM). Knows no role's meaning.
+A file is canonical JSON, mode 0600, never overwritten. `custody` says what guards it, a `KeyProvider` of that name:
+core's own (`seal.custody`) or a plugin's, whose token may hold the Ed25519 key itself. Knows no role's meaning.
 """
 
 from __future__ import annotations
@@ -9,40 +10,65 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
-from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
-from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode, to_base64
+from toolkit.protocols import SigningProvider
+from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode
+from toolkit.seal.custody import Access, Unlock, access
+from toolkit.seal.suites import DUAL_SUITE, SIGNER, SUITE
 from toolkit.workspace import write_file
 
 FORMAT = "distil-key/1"
-SIGNING_ROLES = ("root", "publisher", "issuer", "site")
+SIGNING_ROLES = ("root", "publisher", "issuer", "revocation", "site")
 MAX_KEY_FILE = 64 * 1024
-# RFC 9106, second recommended option: 64 MiB, 3 passes, 4 lanes.
-ARGON2 = {"iterations": 3, "lanes": 4, "memory_kib": 65536}
+Made = TypeVar("Made")
+
+
+class CanSign(Protocol):
+    """A private Ed25519 key, here or in a token."""
+
+    def sign(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class HeldKey:
+    """A private key that only its provider can use."""
+
+    by: Callable[[bytes], bytes] = field(repr=False)
+
+    def sign(self, data: bytes, /) -> bytes:
+        return self.by(data)
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """An Ed25519 key. `key_id` is the public key in hexadecimal."""
+    """An Ed25519 key, in the dual suite with an ML-DSA-65 key that signs with it. `key_id` is the signer's id."""
 
     role: str
     key_id: str
     custody: str
-    private: Ed25519PrivateKey = field(repr=False, compare=False)
+    private: CanSign = field(repr=False, compare=False)
+    second: MLDSA65PrivateKey | None = field(default=None, repr=False, compare=False)
 
     def sign(self, message: bytes) -> bytes:
+        """By the Ed25519 key."""
         return self.private.sign(message)
+
+    def signatures(self, message: bytes) -> dict[str, bytes]:
+        """By each of its keys, by the key's id."""
+        first, _, second = self.key_id.partition("+")
+        found = {first: self.sign(message)}
+        return found if self.second is None else found | {second: self.second.sign(message)}
 
 
 @dataclass(frozen=True)
@@ -57,52 +83,84 @@ class RecipientKey:
     private: MLKEM768X25519PrivateKey = field(repr=False, compare=False)
 
 
-def create_signing_key(path: Path, role: str, passphrase: str | None) -> SigningKey:
-    """Make a key and its file. `role` is one of SIGNING_ROLES."""
-    key = _signing_key(role, Ed25519PrivateKey.generate().private_bytes_raw(), _custody(passphrase))
-    _write(path, role, key.key_id, key.private.private_bytes_raw(), passphrase)
+def create_signing_key(path: Path, role: str, unlock: Unlock, suite: str = SUITE) -> SigningKey:
+    """Make a key of a suite and its file. `role` is one of SIGNING_ROLES. Where the provider can, it holds the
+    Ed25519 key itself, and nobody ever sees that."""
+    _check_new(path)
+    by = access(unlock)
+    provider = by.provider(by.makes)
+    second = MLDSA65PrivateKey.generate() if suite == DUAL_SUITE else None
+    seed = b"" if second is None else second.private_bytes_raw()
+    if isinstance(provider, SigningProvider):
+        public, reference = provider.make_signing_key(f"toolkit {role}", by.passphrase)
+        first: CanSign = HeldKey(provider.signer(reference, by.passphrase))
+        held = dict(reference)
+    else:
+        own = Ed25519PrivateKey.generate()
+        public, first, held = own.public_key().public_bytes_raw(), own, {}
+        seed = own.private_bytes_raw() + seed
+    key = SigningKey(role, _signer_id(public, second), by.makes, first, second)
+    _write(path, role, key.key_id, seed, by, held)
     return key
 
 
-def create_recipient_key(path: Path, role: str, passphrase: str | None) -> RecipientKey:
+def create_recipient_key(path: Path, role: str, unlock: Unlock) -> RecipientKey:
     """Make a key pair and its file."""
+    _check_new(path)
+    by = access(unlock)
     secret = MLKEM768PrivateKey.generate().private_bytes_raw() + X25519PrivateKey.generate().private_bytes_raw()
-    key = _recipient_key(role, secret, _custody(passphrase))
-    _write(path, role, key.fingerprint, secret, passphrase)
+    key = _recipient_key(role, secret, by.makes)
+    _write(path, role, key.fingerprint, secret, by, {})
     return key
 
 
-def load_signing_key(path: Path, role: str, passphrase: str | None) -> SigningKey:
+def load_signing_key(path: Path, role: str, unlock: Unlock) -> SigningKey:
     """Read a signing key.
 
     Raises:
-        UsageError: the file is missing, or needs a passphrase and none was given.
+        UsageError: the file is missing, or needs a passphrase and none was given, or a plugin that is not here.
         IntegrityError: wrong passphrase, another role, a damaged file.
-        EnvironmentUnfit: others may read the file.
+        EnvironmentUnfit: others may read the file, or its token is not here.
     """
-    secret, custody, public_id = _read(path, role, passphrase)
-    if len(secret) != 32 or (key := _signing_key(role, secret, custody)).key_id != public_id:
-        raise _damaged(path)
+    by = access(unlock)
+    fields, secret = _read(path, role, by)
+    custody, public_id = fields.text("custody"), fields.text("public_id", SIGNER)
+    provider = by.provider(custody)
+    if isinstance(provider, SigningProvider):
+        public, first = bytes.fromhex(public_id[:64]), HeldKey(provider.signer(fields.values, by.passphrase))
+        key = _damaged_unless(len(secret) in (0, 32), path, lambda: _held(role, public, first, secret, custody))
+    else:
+        key = _damaged_unless(len(secret) in (32, 64), path, lambda: _signing_key(role, secret, custody))
+    _damaged_unless(key.key_id == public_id, path, lambda: None)
     return key
 
 
-def load_recipient_key(path: Path, role: str, passphrase: str | None) -> RecipientKey:
+def load_recipient_key(path: Path, role: str, unlock: Unlock) -> RecipientKey:
     """Read a key pair that receives; errors as in `load_signing_key`."""
-    secret, custody, public_id = _read(path, role, passphrase)
-    if len(secret) != 96 or (key := _recipient_key(role, secret, custody)).fingerprint != public_id:
-        raise _damaged(path)
+    fields, secret = _read(path, role, access(unlock))
+    key = _damaged_unless(len(secret) == 96, path, lambda: _recipient_key(role, secret, fields.text("custody")))
+    _damaged_unless(key.fingerprint == fields.text("public_id", HEX_DIGEST), path, lambda: None)
     return key
 
 
 def key_facts(path: Path) -> tuple[str, str, str]:
     """(role, custody, public id) of a key file, without opening the key."""
     fields = _fields(path)
-    return fields.text("role"), fields.text("custody"), fields.text("public_id", HEX_DIGEST)
+    return fields.text("role"), fields.text("custody"), fields.text("public_id", SIGNER)
 
 
 def _signing_key(role: str, secret: bytes, custody: str) -> SigningKey:
-    private = Ed25519PrivateKey.from_private_bytes(secret)
-    return SigningKey(role, private.public_key().public_bytes_raw().hex(), custody, private)
+    private = Ed25519PrivateKey.from_private_bytes(secret[:32])
+    return _held(role, private.public_key().public_bytes_raw(), private, secret[32:], custody)
+
+
+def _held(role: str, public: bytes, first: CanSign, seed: bytes, custody: str) -> SigningKey:
+    second = MLDSA65PrivateKey.from_seed_bytes(seed) if seed else None
+    return SigningKey(role, _signer_id(public, second), custody, first, second)
+
+
+def _signer_id(public: bytes, second: MLDSA65PrivateKey | None) -> str:
+    return public.hex() if second is None else f"{public.hex()}+{second.public_key().public_bytes_raw().hex()}"
 
 
 def _recipient_key(role: str, secret: bytes, custody: str) -> RecipientKey:
@@ -112,25 +170,16 @@ def _recipient_key(role: str, secret: bytes, custody: str) -> RecipientKey:
     return RecipientKey(role, hashlib.sha256(public).hexdigest(), custody, public, private)
 
 
-def _custody(passphrase: str | None) -> str:
-    return "development" if passphrase is None else "passphrase"
-
-
-def _write(path: Path, role: str, public_id: str, secret: bytes, passphrase: str | None) -> None:
+def _check_new(path: Path) -> None:
     if path.exists():
         raise UsageError(f"{path} exists; a key is never overwritten", hint="Move it away first, if you mean to.")
+
+
+def _write(path: Path, role: str, public_id: str, secret: bytes, by: Access, held: Mapping[str, Any]) -> None:
     header: dict[str, Any] = {
-        "format": FORMAT, "critical": [], "role": role, "public_id": public_id, "custody": _custody(passphrase)
+        "format": FORMAT, "critical": [], "role": role, "public_id": public_id, "custody": by.makes, **held
     }  # fmt: skip
-    if passphrase is None:
-        record = header | {"secret": to_base64(secret)}
-    else:
-        if not passphrase:
-            raise UsageError("the passphrase is empty", hint="Write one line into the passphrase file.")
-        salt, nonce = os.urandom(16), os.urandom(12)
-        header |= {"kdf": "argon2id", "salt": to_base64(salt), "nonce": to_base64(nonce), **ARGON2}
-        sealed = AESGCM(_stretch(passphrase, salt, **ARGON2)).encrypt(nonce, secret, encode(header))
-        record = header | {"sealed": to_base64(sealed)}
+    record = header | dict(by.provider(by.makes).wrap(secret, header, by.passphrase)) if secret else header
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(path, encode(record), mode=0o600)
 
@@ -151,38 +200,22 @@ def _fields(path: Path) -> Fields:
     return fields
 
 
-def _read(path: Path, role: str, passphrase: str | None) -> tuple[bytes, str, str]:
+def _read(path: Path, role: str, by: Access) -> tuple[Fields, bytes]:
+    """The file and the secret that lies in it; none where a token holds all there is."""
     fields = _fields(path)
-    custody, public_id = fields.text("custody"), fields.text("public_id", HEX_DIGEST)
     if fields.text("role") != role:
         raise IntegrityError(f"{path} is a {fields.text('role')} key, not a {role} key", part=path.name)
-    if custody == "development":
-        return fields.base64("secret"), custody, public_id
-    if custody != "passphrase" or fields.text("kdf") != "argon2id":
-        raise _damaged(path)
-    if passphrase is None:
-        raise UsageError(f"{path} is locked by a passphrase", hint="Name its file in TOOLKIT_PASSPHRASE_FILE.")
-    costs = {
-        "iterations": fields.integer("iterations", low=1, high=16),
-        "lanes": fields.integer("lanes", low=1, high=16),
-        "memory_kib": fields.integer("memory_kib", low=1024, high=1024 * 1024),
-    }
-    salt, nonce, sealed = fields.base64("salt"), fields.base64("nonce"), fields.base64("sealed")
-    if len(salt) != 16 or len(nonce) != 12:
-        raise _damaged(path)
-    header = {name: value for name, value in fields.values.items() if name != "sealed"}
+    provider = by.provider(fields.text("custody"))
+    if isinstance(provider, SigningProvider) and "sealed" not in fields.values:
+        return fields, b""
     try:
-        return AESGCM(_stretch(passphrase, salt, **costs)).decrypt(nonce, sealed, encode(header)), custody, public_id
-    except InvalidTag as error:
-        raise IntegrityError(
-            f"the passphrase does not open {path}", part=path.name, hint="Check the passphrase file."
-        ) from error
+        return fields, provider.unwrap(fields.values, by.passphrase)
+    except (UsageError, IntegrityError) as error:
+        part = {"part": path.name} if isinstance(error, IntegrityError) else {}
+        raise type(error)(f"{path}: {error.message}", hint=error.hint, **part) from error
 
 
-def _stretch(passphrase: str, salt: bytes, *, iterations: int, lanes: int, memory_kib: int) -> bytes:
-    derive = Argon2id(salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory_kib)
-    return derive.derive(passphrase.encode())
-
-
-def _damaged(path: Path) -> IntegrityError:
-    return IntegrityError(f"the key file {path} is damaged", part=path.name, hint="Restore it from its backup.")
+def _damaged_unless(holds: bool, path: Path, make: Callable[[], Made]) -> Made:
+    if holds:
+        return make()
+    raise IntegrityError(f"the key file {path} is damaged", part=path.name, hint="Restore it from its backup.")

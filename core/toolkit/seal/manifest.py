@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from toolkit.errors import IntegrityError
-from toolkit.seal.canonical import HEX_DIGEST, NAME, TIME, Fields
+from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
 from toolkit.seal.envelope import Document
+from toolkit.seal.validity import as_text, read_time
 
 FORMAT = "distil-bundle/1"
 KIND = "bundle"
@@ -175,7 +176,7 @@ def read_manifest(document: Document) -> Manifest:
         counter=fields.integer("counter", low=1),
         suite=fields.text("suite"),
         min_tool=fields.text("min_tool"),
-        created=fields.text("created", TIME),
+        created=as_text(read_time(fields, "created")),
         development_keys=fields.flag("development_keys"),
         domain=fields.record("domain", _domain),
         variants=fields.records("variants", _variant, most=64),

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from toolkit.errors import IntegrityError, UsageError
 from toolkit.seal.cipher import ciphertext_size, content_key_id, decrypt_into, file_context, plaintext_mac
-from toolkit.seal.grantfile import choose_grant, unwrap_content_keys
+from toolkit.seal.grantfile import Grant, choose_grant, unwrap_content_keys
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.manifest import Manifest, PlainFile, SecretFile, Variant, blob_label, blob_path
 from toolkit.seal.memory import SecretBuffer
@@ -25,17 +25,21 @@ from toolkit.seal.verify import read_head
 class OpenedBundle:
     """An opened variant. Use as a context manager, or call `close()`: the buffers are zeroed then.
 
-    `manifest`, `variant`, `path` and `grant_id` are public; `read` and `view` give the files.
+    `manifest`, `variant`, `path` and `grant` are public; `read` and `view` give the files.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, variant: Variant, content_key: bytes, grant_id: str) -> None:
+    def __init__(self, path: Path, manifest: Manifest, variant: Variant, content_key: bytes, grant: Grant) -> None:
         self.path = path
         self.manifest = manifest
         self.variant = variant
-        self.grant_id = grant_id
+        self.grant = grant
         self._content_key = content_key
         self._buffers: dict[str, tuple[SecretBuffer, int]] = {}
         self._closed = False
+
+    @property
+    def grant_id(self) -> str:
+        return self.grant.grant_id
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -127,8 +131,8 @@ class OpenedBundle:
         return data
 
 
-def open_bundle(path: Path, trust: TrustRoot, key: RecipientKey, *, variant: str | None = None) -> OpenedBundle:
-    """Open the bundle in the folder `path` with the grant for `key`.
+def open_bundle(path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str | None = None) -> OpenedBundle:
+    """Open the bundle in the folder `path` with the newest grant for one of `keys`.
 
     Args:
         variant: which form of the model; the first one the grant opens where not given.
@@ -138,12 +142,14 @@ def open_bundle(path: Path, trust: TrustRoot, key: RecipientKey, *, variant: str
             is read.
     """
     found = read_head(path, trust)
-    grant = choose_grant(found.grants, key)
+    grant = choose_grant(found.grants, *keys)
+    trust.check_revoked(grant.recipient, part=grant.label)
+    key = next(key for key in keys if key.fingerprint == grant.recipient)
     content_keys = unwrap_content_keys(grant, key)
     for candidate in found.manifest.variants:
         if candidate.name in content_keys and variant in (None, candidate.name):
             content_key = content_keys[candidate.name]
             if any(file.key_id != content_key_id(content_key) for file in candidate.files):
                 raise IntegrityError(f"{grant.label} holds keys of another bundle", part=grant.label)
-            return OpenedBundle(path, found.manifest, candidate, content_key, grant.grant_id)
+            return OpenedBundle(path, found.manifest, candidate, content_key, grant)
     raise IntegrityError(f"{grant.label} opens no variant {variant or ''}of this bundle", part=grant.label)

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519Pu
 
 from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode, to_base64
+from toolkit.seal.files import read_small
 from toolkit.seal.keyfile import RecipientKey
-from toolkit.seal.trust import read_small
 
 FORMAT = "distil-recipient/1"
 MAX_RECIPIENT = 64 * 1024

@@ -1,79 +1,164 @@
-"""The trust root: who may publish, who may issue grants, which suites are allowed. Signed by the root key.
+"""The trust root: who may publish, issue grants, revoke, and change the root itself; which suites are allowed.
 
-A site pins one root.json when it is made and judges every bundle by it; a bundle never says whom to trust.
+Follows TUF (theupdateframework.io): roles apart, a version, and a new root signed by a threshold of the old root's keys
+and of its own. A site pins one root.json when it is made; a bundle never says whom to trust.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
-from toolkit.seal.canonical import HEX_DIGEST, TEXT
-from toolkit.seal.envelope import Signer, open_document, sign_document
+from toolkit.errors import IntegrityError, Refused
+from toolkit.seal.canonical import TEXT, Fields
+from toolkit.seal.envelope import Signer, add_signatures, open_document, sign_document
+from toolkit.seal.files import read_small
+from toolkit.seal.revocation import RevokedList
+from toolkit.seal.suites import SIGNER, SUITES, keys_of, name_of, suite_of
 
-FORMAT = "distil-root/1"
+FORMAT = "distil-root/2"
 KIND = "root"
-SUITE = "cob256+xwing+ed25519"
-SUITES = (SUITE,)
-"""The suites this version can check and open."""
-MAX_ROOT = 256 * 1024
+PART = "root.json"
+MAX_ROOT = 1024 * 1024
+MAX_SIGNERS = 15
+"""Of one role: old and new root keys of the dual suite then fit into one envelope."""
 
 
 @dataclass(frozen=True)
 class TrustRoot:
-    """What a root.json says. `fingerprint` is the root's key id, to be compared over another channel."""
+    """What a root.json says, and what was revoked since. `keys` are the ids of all keys that signed it."""
 
-    fingerprint: str
     version: int
+    roots: tuple[str, ...]
+    threshold: int
     publishers: tuple[str, ...]
     issuers: tuple[str, ...]
+    revokers: tuple[str, ...]
     suites: tuple[str, ...]
     development: bool
+    keys: frozenset[str] = field(repr=False)
     data: bytes = field(repr=False)
+    revoked: RevokedList | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of root.json, which a site's first audit entry holds."""
+        """SHA-256 of root.json, which a site pins."""
         return hashlib.sha256(self.data).hexdigest()
 
-    def check_suite(self, suite: str, *, part: str) -> None:
-        """Refuse a suite that the root does not allow or this version does not know: a bundle negotiates nothing."""
-        if suite not in self.suites or suite not in SUITES:
-            raise IntegrityError(f"{part} uses the suite {suite!r}, which the trust root does not allow", part=part)
+    @property
+    def fingerprint(self) -> str:
+        """What people compare over another channel: the digest of this version."""
+        return self.digest
+
+    @property
+    def revoked_ids(self) -> frozenset[str]:
+        return self.revoked.ids if self.revoked else frozenset()
+
+    def unrevoked(self) -> TrustRoot:
+        """The same root without the list: to read what is there, not to trust it."""
+        return replace(self, revoked=None)
+
+    def check_suite(self, suite: str, signer: str, *, part: str) -> None:
+        """Refuse a suite that the root does not allow, this version does not know, or that is not its signer's: a
+        bundle negotiates nothing."""
+        if suite not in self.suites or suite not in SUITES or suite != suite_of(signer):
+            raise IntegrityError(
+                f"{part} uses the suite {suite[:60]!r}, which the trust root does not allow", part=part,
+                hint="Ask the publisher for a bundle in a suite of the root; a newer toolkit may know it.",
+            )  # fmt: skip
+
+    def check_revoked(self, *identities: str, part: str) -> None:
+        """Refuse what the list revokes, be it a key's name, a fingerprint or a bundle's id."""
+        for identity in identities:
+            if self.revoked and (why := self.revoked.why(name_of(identity))):
+                raise IntegrityError(
+                    f"{part}: {name_of(identity)[:40]} was revoked: {why}", part=part,
+                    hint="Use what took its place: ask the publisher for a bundle and a grant made since.",
+                )  # fmt: skip
+
+    def check_successor(self, new: TrustRoot) -> None:
+        """Refuse a root that may not follow this one.
+
+        Raises:
+            Refused: its version is lower.
+            IntegrityError: the same version with another content, or too few of this root's keys signed it.
+        """
+        if new.version < self.version:
+            raise Refused(
+                f"{PART} is version {new.version}, older than version {self.version} that is trusted here",
+                hint="Ask the publisher for the newest one.",
+            )
+        if new.version == self.version:
+            raise IntegrityError(
+                f"{PART} has version {new.version} as the one trusted here, and other content", part=PART,
+                hint="Two roots must not share a version: ask the publisher which one is real.",
+            )  # fmt: skip
+        count = _signed_by(self.roots, new.keys)
+        if count < self.threshold:
+            raise IntegrityError(
+                f"{PART} is signed by {count} of the old root's keys, and {self.threshold} are needed", part=PART,
+                hint="Have it signed with `toolkit keys sign` where the old root keys are; take the roots one by one.",
+            )  # fmt: skip
 
 
-def sign_root(root: Signer, *, publishers: Sequence[str], issuers: Sequence[str], development: bool) -> bytes:
-    """The bytes of root.json for these key ids."""
-    roles = {"root": [root.key_id], "publisher": sorted(publishers), "issuer": sorted(issuers)}
-    payload = {
-        "format": FORMAT, "critical": [], "version": 1, "roles": roles,
-        "suites": list(SUITES), "development_keys": development,
+def root_payload(
+    *, version: int, roots: Sequence[str], threshold: int, publishers: Sequence[str], issuers: Sequence[str],
+    revokers: Sequence[str], development: bool,
+) -> dict[str, object]:  # fmt: skip
+    """What a root.json of these signers says; the suites follow from them."""
+    everybody = [*roots, *publishers, *issuers, *revokers]
+    return {
+        "format": FORMAT, "critical": [], "version": version, "development_keys": development,
+        "roles": {
+            "root": {"signers": sorted(roots), "threshold": threshold}, "publisher": sorted(publishers),
+            "issuer": sorted(issuers), "revocation": sorted(revokers),
+        },
+        "suites": sorted({suite_of(signer) for signer in everybody}),
     }  # fmt: skip
-    return sign_document(payload, kind=KIND, signer=root)
 
 
-def parse_trust(data: bytes) -> TrustRoot:
-    """Check the bytes of a root.json; it must be signed by the root key that it names."""
-    document = open_document(data, kind=KIND, signers=None, part="root.json", limit=MAX_ROOT)
+def sign_root(payload: dict[str, object], signers: Iterable[Signer]) -> bytes:
+    """The bytes of root.json, signed by all of `signers`."""
+    first, *more = signers
+    data = sign_document(payload, kind=KIND, signer=first)
+    for signer in more:
+        data = add_root_signature(data, signer)
+    return data
+
+
+def add_root_signature(data: bytes, signer: Signer) -> bytes:
+    """The same root.json, signed by one more."""
+    return add_signatures(data, kind=KIND, signer=signer, part=PART, limit=MAX_ROOT)
+
+
+def parse_trust(data: bytes, *, complete: bool = True) -> TrustRoot:
+    """Check the bytes of a root.json; a threshold of the root keys that it names must have signed it.
+
+    Args:
+        complete: False for a draft that still collects signatures; those it has must hold all the same.
+    """
+    document = open_document(data, kind=KIND, signers=None, part=PART, limit=MAX_ROOT)
     fields = document.fields
     fields.header(FORMAT)
-    roots, publishers, issuers = fields.record(
-        "roles", lambda roles: tuple(roles.texts(role, HEX_DIGEST, most=64) for role in ("root", "publisher", "issuer"))
-    )
-    if document.signer not in roots:
-        raise IntegrityError("root.json is not signed by the root key that it names", part="root.json")
-    return TrustRoot(
-        fingerprint=document.signer,
+    roots, threshold, publishers, issuers, revokers = fields.record("roles", _roles)
+    root = TrustRoot(
         version=fields.integer("version", low=1),
+        roots=roots,
+        threshold=threshold,
         publishers=publishers,
         issuers=issuers,
+        revokers=revokers,
         suites=fields.texts("suites", TEXT, most=16),
         development=fields.flag("development_keys"),
+        keys=document.keys,
         data=data,
     )
+    _check_signers(root)
+    if complete and _signed_by(roots, document.keys) < threshold:
+        raise _unfit(f"is not signed by {threshold} of the root keys that it names")
+    return root
 
 
 def load_trust(path: Path) -> TrustRoot:
@@ -82,12 +167,36 @@ def load_trust(path: Path) -> TrustRoot:
     return parse_trust(data)
 
 
-def read_small(path: Path, limit: int, *, what: str, hint: str = "Check the path.") -> bytes:
-    """At most `limit` + 1 bytes of a file that a user named, with errors that say what it was for."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(limit + 1)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise UsageError(f"there is no {what} {path}", hint=hint) from error
-    except OSError as error:
-        raise EnvironmentUnfit(f"cannot read {path}: {error.strerror}", hint="Check who may read it.") from error
+def missing_signatures(new: TrustRoot, old: TrustRoot) -> int:
+    """How many root keys must still sign `new` before it may follow `old`."""
+    lacking = (root.threshold - _signed_by(root.roots, new.keys) for root in (old, new))
+    return max(0, *lacking)
+
+
+def _roles(fields: Fields) -> tuple[tuple[str, ...], int, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    roots, threshold = fields.record(
+        "root", lambda root: (root.texts("signers", SIGNER, most=MAX_SIGNERS), root.integer("threshold", low=1))
+    )
+    others = [fields.texts(role, SIGNER, most=MAX_SIGNERS) for role in ("publisher", "issuer", "revocation")]
+    return roots, threshold, others[0], others[1], others[2]
+
+
+def _check_signers(root: TrustRoot) -> None:
+    """A key stands for one signer of one role, in a suite that is allowed; a threshold can be reached."""
+    signers = [*root.roots, *root.publishers, *root.issuers, *root.revokers]
+    keys = [key for signer in signers for key in keys_of(signer)]
+    if len(set(keys)) != len(keys):
+        raise _unfit("names a key twice")
+    if root.threshold > len(root.roots):
+        raise _unfit("demands more root signatures than it has root keys")
+    if set(map(suite_of, signers)) != set(root.suites):
+        raise _unfit("allows other suites than its signers have")
+
+
+def _signed_by(signers: Sequence[str], keys: frozenset[str]) -> int:
+    """How many of `signers` signed with all of their keys. A key counts once: it is in one signer only."""
+    return sum(keys_of(signer) <= keys for signer in signers)
+
+
+def _unfit(problem: str) -> IntegrityError:
+    return IntegrityError(f"{PART} {problem}", part=PART, hint="Ask the publisher for a complete root.json.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolkit.errors import IntegrityError
-from toolkit.seal.envelope import open_document
+from toolkit.seal.envelope import RevokedSigner, open_document
 from toolkit.seal.grantfile import MAX_GRANT, Grant, check_grant, grant_path, read_grant
 from toolkit.seal.manifest import ENVELOPE, KIND, MAX_ENVELOPE, Listed, Manifest, read_manifest
 from toolkit.seal.tree import list_files, open_tree, read_file, read_pieces
@@ -60,19 +60,25 @@ def read_envelope(root: int, trust: TrustRoot) -> tuple[Manifest, bytes]:
     """The manifest and the bytes of bundle.dsse, read first."""
     envelope = read_file(root, ENVELOPE, limit=MAX_ENVELOPE)
     manifest = read_manifest(
-        open_document(envelope, kind=KIND, signers=trust.publishers, part=ENVELOPE, limit=MAX_ENVELOPE)
+        open_document(
+            envelope, kind=KIND, signers=trust.publishers, part=ENVELOPE, limit=MAX_ENVELOPE, revoked=trust.revoked_ids
+        )
     )
-    trust.check_suite(manifest.suite, part=ENVELOPE)
+    trust.check_suite(manifest.suite, manifest.signer, part=ENVELOPE)
+    trust.check_revoked(manifest.bundle_id, part=ENVELOPE)
     return manifest, envelope
 
 
 def check_listing(root: int, manifest: Manifest, trust: TrustRoot) -> tuple[Grant, ...]:
-    """Refuse a file that is not listed, and return the checked grants."""
+    """Refuse a file that is not listed, and return the checked grants; those of a revoked issuer are passed over."""
     expected = {listed.path for listed in manifest.listed()}
     grants = []
     for path in list_files(root):
         if path.startswith("grants/"):
-            found = read_grant(read_file(root, path, limit=MAX_GRANT), trust, part=path)
+            try:
+                found = read_grant(read_file(root, path, limit=MAX_GRANT), trust, part=path)
+            except RevokedSigner:
+                continue  # it opens nothing any more, and one by another issuer may lie beside it
             check_grant(found, manifest, part=path)
             if grant_path(found.grant_id) != path:
                 raise IntegrityError(f"{path} holds a grant of another name", part=path)

@@ -18,9 +18,22 @@ from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
 from toolkit.protocols import Service
+from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
-from toolkit.serving.gateway import LIVE, METRICS, PAGE, READY, SCHEMA, Envelope, Intake, Keys, Limits, Occupancy
+from toolkit.serving.gateway import (
+    LIVE,
+    METRICS,
+    PAGE,
+    READY,
+    SCHEMA,
+    Envelope,
+    Intake,
+    Keys,
+    Licence,
+    Limits,
+    Occupancy,
+)
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
@@ -38,6 +51,11 @@ class Served:
     sample: bool
 
 
+def unlimited() -> Standing:
+    """How a bundle without conditions stands."""
+    return UNLIMITED.standing(0)
+
+
 def build_app(
     *,
     served: Served,
@@ -46,6 +64,7 @@ def build_app(
     access: Access,
     metrics: Metrics,
     limits: Limits,
+    standing: Callable[[], Standing] = unlimited,
     log_requests: bool = False,
 ) -> FastAPI:
     """The server of one installed bundle.
@@ -55,7 +74,7 @@ def build_app(
     """
     page = read_api_page()
     occupancy = Occupancy()
-    metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests)
+    metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,12 +85,13 @@ def build_app(
         title=served.product, version=served.version, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    _add_operations(app, served, queue, metrics, page)
+    _add_operations(app, served, queue, metrics, page, standing)
     app.include_router(service.routes)
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, occupancy=occupancy)
+    app.add_middleware(Licence, standing=standing)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
     app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
     return app
@@ -90,7 +110,9 @@ def require(role: Role) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _add_operations(app: FastAPI, served: Served, queue: Queue, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(
+    app: FastAPI, served: Served, queue: Queue, metrics: Metrics, page: ApiPage, standing: Callable[[], Standing]
+) -> None:  # fmt: skip
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -100,18 +122,20 @@ def _add_operations(app: FastAPI, served: Served, queue: Queue, metrics: Metrics
         tags=["operations"],
         summary="What is served, and is it taking requests?",
         response_description="It takes requests.",
-        responses={503: {"description": "It is stopping."}},
+        responses={503: {"description": "It is stopping, or its grant ended."}},
     )
     async def readyz() -> JSONResponse:
-        facts = queue.facts
+        facts, grant = queue.facts, standing()
+        status = "stopping" if queue.closed else "ready" if grant.holds else "refused"
         record = {
-            "status": "stopping" if queue.closed else "ready",
+            "status": status,
             "product": served.product, "version": served.version, "bundle": served.bundle,
             "form": facts.form, "provider": facts.provider,
             "keys": "development keys" if served.development_keys else "site keys",
             "sample": served.sample,
+            "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},
         }  # fmt: skip
-        return JSONResponse(record, 503 if queue.closed else 200)
+        return JSONResponse(record, 200 if status == "ready" else 503)
 
     @app.get(
         METRICS,

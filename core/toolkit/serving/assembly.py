@@ -16,8 +16,9 @@ from fastapi import FastAPI
 
 from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service
+from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
-from toolkit.serving.app import Served, build_app
+from toolkit.serving.app import Served, build_app, unlimited
 from toolkit.serving.gateway import Limits
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.runtime import Runtime, SealedFiles, misfit
@@ -94,9 +95,12 @@ def read_facts(
 
 
 def assemble(
-    files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, site: Path, ask: AskDomain, tuning: Tuning
-) -> FastAPI:
+    files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, site: Path, ask: AskDomain, tuning: Tuning,
+    standing: Callable[[], Standing] = unlimited,
+) -> FastAPI:  # fmt: skip
     """The server of an opened bundle, warmed up; `files` may be closed when this returns.
+
+    `standing` is asked before each answer: nothing is answered once the grant no longer holds.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -119,7 +123,7 @@ def assemble(
     served = Served(facts.id, facts.version, facts.product, facts.development_keys, facts.sample)
     return build_app(
         served=served, queue=queue, service=service, access=access, metrics=metrics,
-        limits=tuning.limits, log_requests=tuning.log_requests,
+        limits=tuning.limits, standing=standing, log_requests=tuning.log_requests,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `Intake` (limits, time, the client's going). Knows no route's meaning.
+log), `Keys` (deny by default), `Licence` (does the grant hold), `Intake` (limits, time, the client's
+going). Knows no route's meaning.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
+from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
 from toolkit.serving.metrics import Metrics
-from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
+from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -142,6 +144,25 @@ class Keys:
             what = "this key is not known here" if secret else "an API key is needed"
             hint = "Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `toolkit access add` makes one."
             await error_response(Unauthorised(what, hint=hint))(scope, receive, send)
+
+
+class Licence:
+    """A served bundle whose grant no longer holds answers nothing more, and says why; operations stay open."""
+
+    def __init__(self, app: ASGIApp, standing: Callable[[], Standing]) -> None:
+        self._app = app
+        self._standing = standing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPERATIONS:
+            standing = self._standing()
+            if not standing.holds:
+                hint = "Install a new grant on the site; the server takes it up by itself."
+                if standing.state == "revoked":
+                    hint = "Install what took its place on the site, and start the server anew."
+                await error_response(NotLicensed(standing.message, hint=hint))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 @dataclass

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from math import inf
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from toolkit.protocols import PredictorFacts
+from toolkit.seal.validity import Standing, State
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -45,6 +49,15 @@ class Metrics:
         model = Gauge("toolkit_model", "The model served: always 1.", (*_BUNDLE, "form", "provider"), registry=registry)
         model.labels(bundle, version, facts.form, facts.provider).set(1)
 
+        self._standing = Gauge(
+            "toolkit_grant_state", "How the grant of what is served stands: 1 at its state.", (*_BUNDLE, "state"),
+            registry=registry,
+        )  # fmt: skip
+        self._left = Gauge(
+            "toolkit_grant_seconds_left", "Until the grant ends, its grace included; +Inf without an end.", _BUNDLE,
+            registry=registry,
+        ).labels(bundle, version)  # fmt: skip
+
     def answered(self, route: str, status: int, seconds: float, verdicts: Iterable[str]) -> None:
         """One request is done; `verdicts` are the classes its answer names."""
         self._requests.labels(*self._bundle, route, str(status)).inc()
@@ -57,11 +70,20 @@ class Metrics:
         self._batch_rows.observe(rows)
         self._inference.observe(seconds)
 
-    def watch(self, *, queue: Callable[[], int], inside: Callable[[], int]) -> None:
-        """Where to read the queue's depth and the requests in progress when somebody asks."""
+    def watch(
+        self, *, queue: Callable[[], int], inside: Callable[[], int], standing: Callable[[], Standing]
+    ) -> None:  # fmt: skip
+        """Where to read the queue's depth, the requests in progress and the grant's standing when somebody asks."""
+        self._left.set_function(lambda: inf if (left := standing().seconds_left) is None else left)
+        for state in get_args(State):
+            self._standing.labels(*self._bundle, state).set_function(partial(_is, standing, state))
         self._queue.set_function(queue)
         self._inside.set_function(inside)
 
     def render(self) -> bytes:
         """The exposition format, as `content_type` says."""
         return generate_latest(self._registry)
+
+
+def _is(standing: Callable[[], Standing], state: State) -> float:
+    return float(standing().state == state)

@@ -39,6 +39,12 @@ class TooSlow(UsageError):
     code = "too_slow"
 
 
+class NotLicensed(EnvironmentUnfit):
+    """The grant by which the bundle is served ended, or was revoked (503); asking again does not help."""
+
+    code = "licence"
+
+
 class ModelFault(ToolkitError):
     """The model failed on an input, or answered what cannot be an answer (500)."""
 

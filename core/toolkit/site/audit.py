@@ -18,7 +18,7 @@ from typing import Any
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.canonical import HEX_DIGEST, TIME, Fields, utc_now
 from toolkit.seal.envelope import Signer, open_document, sign_document
-from toolkit.seal.trust import read_small
+from toolkit.seal.files import read_small
 from toolkit.workspace import folder_lock, write_file
 
 FORMAT = "distil-audit/1"

@@ -17,6 +17,7 @@ from toolkit.seal.manifest import ENVELOPE, Manifest
 from toolkit.seal.open import open_bundle
 from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import check_files, check_listing, read_bundle, read_envelope
+from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.layout import Site
 from toolkit.site.staging import Staging, clear_leftovers, put_version
@@ -51,8 +52,9 @@ def install(
 
     Raises:
         IntegrityError: not as it was sealed, not by whom it should be, or not granted to this site (exit 4).
-        Refused: older than what was installed before, or `check` found a violation (exit 3).
-        EnvironmentUnfit: the domain or the space is missing, or another process holds the site (exit 5).
+        Refused: older than what was installed before, its grant ended, or `check` found a violation (exit 3).
+        EnvironmentUnfit: the domain or the space is missing, the clock was set back, or another process holds the
+            site (exit 5).
     """
     with site.lock("install a bundle"):
         state = settle(site)
@@ -92,12 +94,16 @@ def settle(site: Site) -> State:
 def _install(
     bundle: Path, site: Site, state: State, check: Check, domains: Mapping[str, InstalledDomain]
 ) -> InstalledVersion:
-    key = site.recipient_key()
+    keys = site.recipient_keys()
     with open_tree(bundle) as root:
         manifest, envelope = read_envelope(root, site.trust)
         _check_rank(manifest, state)
-        grant = choose_grant(check_listing(root, manifest, site.trust), key)
+        grant = choose_grant(check_listing(root, manifest, site.trust), *keys)
         _check_serial(grant, state)
+        site.trust.check_revoked(grant.recipient, part=grant.label)
+        clock = read_clock(state, site.trust, manifest, grant)
+        check_time(grant.validity, clock)
+        check_list(site.trust.revoked, clock)
         _check_space(site, manifest)
         try:
             with Staging(site.staging) as staging:
@@ -109,7 +115,7 @@ def _install(
             raise EnvironmentUnfit(
                 f"cannot write into {site.path}: {error.strerror}", hint="Check free space and rights."
             ) from error
-    with open_bundle(staging.path, site.trust, key) as opened:
+    with open_bundle(staging.path, site.trust, *keys) as opened:
         for role in opened.roles:
             opened.view(role)
             opened.forget(role)

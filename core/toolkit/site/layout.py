@@ -1,6 +1,6 @@
 """A site's folder: making it, and opening it with what it pinned when it was made.
 
-keys/site.key.json        signs the audit trail and the state      trust/root.json   pinned at `site init`
+keys/site.key.json        signs the audit trail and the state      trust/root.json   as pinned; newer beside it
 keys/recipient.key.json   receives content keys                    recipient.json    its public half, for the issuer
 current                   the signed state, replaced as one file   versions/<id>/    installed bundles, ciphertext
 audit/                    the signed log and its head              staging/          work of an install
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from toolkit.errors import UsageError
+from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.custody import Unlock
 from toolkit.seal.keyfile import (
     RecipientKey,
     SigningKey,
@@ -25,9 +26,10 @@ from toolkit.seal.keyfile import (
     load_signing_key,
 )
 from toolkit.seal.recipient import Recipient
+from toolkit.seal.revocation import load_list
 from toolkit.seal.trust import TrustRoot, load_trust
 from toolkit.site.audit import AuditLog
-from toolkit.site.state import State, write_state
+from toolkit.site.state import Pin, State, read_state, write_state
 from toolkit.workspace import folder_lock, write_file
 
 LOCK_WAIT = 30.0
@@ -41,7 +43,7 @@ class Site:
     trust: TrustRoot
     key_id: str
     custody: str
-    passphrase: str | None = field(default=None, repr=False, compare=False)
+    passphrase: Unlock = field(default=None, repr=False, compare=False)
 
     @property
     def current(self) -> Path:
@@ -76,7 +78,13 @@ class Site:
 
     def recipient_key(self) -> RecipientKey:
         """The key pair that bundles are granted to."""
-        return load_recipient_key(_recipient_path(self.path), "recipient", self.passphrase)
+        return load_recipient_key(recipient_path(self.path), "recipient", self.passphrase)
+
+    def recipient_keys(self) -> tuple[RecipientKey, ...]:
+        """That key pair, and the one before it where there was a rotation."""
+        old = recipient_path(self.path, "old")
+        older = (load_recipient_key(old, "recipient", self.passphrase),) if old.exists() else ()
+        return (self.recipient_key(), *older)
 
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
@@ -85,7 +93,7 @@ class Site:
             yield
 
 
-def init_site(path: Path, trust: TrustRoot, *, passphrase: str | None = None, name: str = "") -> Site:
+def init_site(path: Path, trust: TrustRoot, *, passphrase: Unlock = None, name: str = "") -> Site:
     """Make a site that trusts `trust`, with keys of its own; an existing site of the same root is returned as it is.
 
     Raises:
@@ -95,7 +103,7 @@ def init_site(path: Path, trust: TrustRoot, *, passphrase: str | None = None, na
         if not (path / "current").exists():
             _create(path, trust, passphrase, name)
     site = open_site(path, passphrase)
-    if site.trust.digest != trust.digest:
+    if trust.digest not in (site.trust.digest, load_trust(path / "trust" / "root.json").digest):
         raise UsageError(
             f"{path} is a site that trusts another root ({site.trust.fingerprint[:16]}…)",
             hint="Choose another folder: a site keeps the root it was made with.",
@@ -103,7 +111,7 @@ def init_site(path: Path, trust: TrustRoot, *, passphrase: str | None = None, na
     return site
 
 
-def open_site(path: Path, passphrase: str | None = None) -> Site:
+def open_site(path: Path, passphrase: Unlock = None) -> Site:
     """Open a site that `init_site` made. Without the passphrase of locked keys it can be read, not changed or served.
 
     Raises:
@@ -113,7 +121,25 @@ def open_site(path: Path, passphrase: str | None = None) -> Site:
     if not is_site(path):
         raise UsageError(f"there is no site in {path}", hint="Make one: `toolkit site init SITE --trust root.json`.")
     _role, custody, key_id = key_facts(_signing_path(path))
-    return Site(path, load_trust(path / "trust" / "root.json"), key_id, custody, passphrase)
+    return Site(path, _trust(path, read_state(path / "current", key_id)), key_id, custody, passphrase)
+
+
+def _trust(path: Path, state: State) -> TrustRoot:
+    """The root and the list that the state names, by their digests."""
+    newer = f"trust/root-{state.root.version}.json"
+    part = newer if (path / newer).exists() else "trust/root.json"
+    trust = load_trust(path / part)
+    if trust.digest != state.root.sha256:
+        raise IntegrityError(f"{part} is not the root that this site trusts", part=part, hint="Restore the site.")
+    if not state.revoked.version:
+        return trust
+    part = f"trust/revoked-{state.revoked.version}.json"
+    if not (path / part).exists():
+        raise IntegrityError(f"{part} is missing", part=part, hint="Restore the site.")
+    revoked = load_list(path / part, None)
+    if revoked.digest != state.revoked.sha256:
+        raise IntegrityError(f"{part} is not the list that this site knows", part=part, hint="Restore the site.")
+    return replace(trust, revoked=revoked)
 
 
 def is_site(path: Path) -> bool:
@@ -121,27 +147,28 @@ def is_site(path: Path) -> bool:
     return (path / "current").exists() and (path / "trust" / "root.json").exists()
 
 
-def _create(path: Path, trust: TrustRoot, passphrase: str | None, name: str) -> None:
+def _create(path: Path, trust: TrustRoot, passphrase: Unlock, name: str) -> None:
     """`current` is written last: until then the folder is no site, and a creation cut short is taken up again."""
     if _signing_path(path).exists():
         signer = load_signing_key(_signing_path(path), "site", passphrase)
     else:
         signer = create_signing_key(_signing_path(path), "site", passphrase)
-    if _recipient_path(path).exists():
-        key = load_recipient_key(_recipient_path(path), "recipient", passphrase)
+    if recipient_path(path).exists():
+        key = load_recipient_key(recipient_path(path), "recipient", passphrase)
     else:
-        key = create_recipient_key(_recipient_path(path), "recipient", passphrase)
+        key = create_recipient_key(recipient_path(path), "recipient", passphrase)
     write_file(path / "trust" / "root.json", trust.data)
     write_file(path / "recipient.json", Recipient.of(key, name or path.absolute().name).as_bytes())
     (path / "versions").mkdir(exist_ok=True)
     log = AuditLog(path / "audit", signer.key_id, lambda: signer)
     log.start("site.init", {"root_sha256": trust.digest, "recipient": key.fingerprint})
-    write_state(path / "current", State(), signer)
+    write_state(path / "current", State(root=Pin(trust.version, trust.digest)), signer)
 
 
 def _signing_path(path: Path) -> Path:
     return path / "keys" / "site.key.json"
 
 
-def _recipient_path(path: Path) -> Path:
-    return path / "keys" / "recipient.key.json"
+def recipient_path(path: Path, which: str = "") -> Path:
+    """The key that receives: the site's own, or the `old` or `new` one of a rotation."""
+    return path / "keys" / f"recipient{which and '-' + which}.key.json"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from toolkit.errors import Refused, UsageError
 from toolkit.seal.open import open_bundle
 from toolkit.seal.verify import verify_bundle
+from toolkit.site.clock import check_time, read_clock
 from toolkit.site.install import InstalledVersion, settle
 from toolkit.site.layout import Site
 from toolkit.site.state import State, Version, write_state
@@ -23,7 +24,7 @@ def rollback(site: Site, to: str | None = None) -> InstalledVersion:
 
     Raises:
         UsageError: nothing is installed, or there is nothing to go back to.
-        Refused: the site does not keep that version.
+        Refused: the site does not keep that version, or its grant ended.
         IntegrityError: the version on disk is not what was installed.
     """
     with site.lock("roll back"):
@@ -31,11 +32,12 @@ def rollback(site: Site, to: str | None = None) -> InstalledVersion:
         version = _choose(state, to)
         path = site.versions / version.bundle_id
         manifest = verify_bundle(path, site.trust)
-        with open_bundle(path, site.trust, site.recipient_key()) as opened:
+        with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
             for role in opened.roles:
                 opened.view(role)
                 opened.forget(role)
             grant_id = opened.grant_id
+            check_time(opened.grant.validity, read_clock(state, site.trust, manifest, opened.grant))
         changed = version.bundle_id != state.current
         if changed:
             facts = {"bundle_id": version.bundle_id, "from": state.current}

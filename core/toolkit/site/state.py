@@ -11,11 +11,12 @@ from pathlib import Path
 from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
 from toolkit.seal.envelope import Signer, open_document, sign_document
+from toolkit.seal.files import read_small
 from toolkit.seal.manifest import Manifest
-from toolkit.seal.trust import read_small
+from toolkit.seal.validity import as_text, read_time, wall_clock
 from toolkit.workspace import write_file
 
-FORMAT = "distil-site/1"
+FORMAT = "distil-site/2"
 KIND = "site-state"
 MAX_STATE = 256 * 1024
 
@@ -43,13 +44,25 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Pin:
+    """A version of a file in trust/ and its SHA-256; version 0 where there is none."""
+
+    version: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class State:
     """`current` is a bundle id or '', `kept` the versions one may roll back to, newest install first, `marks` the
-    highest version of each product ever installed."""
+    highest version of each product ever installed, `seen` the latest time the site knows of, in seconds since 1970;
+    `root` and `revoked` are the trust root and the revocation list that count."""
 
     current: str = ""
     kept: tuple[Version, ...] = ()
     marks: tuple[Version, ...] = ()
+    seen: int = 0
+    root: Pin = Pin()
+    revoked: Pin = Pin()
 
     def find(self, bundle_id: str) -> Version | None:
         """The kept version of this id."""
@@ -61,8 +74,9 @@ class State:
 
 
 def write_state(path: Path, state: State, signer: Signer) -> None:
-    """Replace the state; flushed when this returns."""
-    payload = {"format": FORMAT, "critical": []} | asdict(state)
+    """Replace the state, with the time if that is later than any seen before; flushed when this returns."""
+    seen = as_text(max(state.seen, wall_clock()))
+    payload = {"format": FORMAT, "critical": []} | asdict(state) | {"seen": seen}
     write_file(path, sign_document(payload, kind=KIND, signer=signer))
 
 
@@ -75,10 +89,17 @@ def read_state(path: Path, key_id: str) -> State:
         current=document.fields.text("current", f"({NAME})?"),
         kept=document.fields.records("kept", _version, most=64),
         marks=document.fields.records("marks", _version, most=1024),
+        seen=read_time(document.fields, "seen"),
+        root=document.fields.record("root", _pin),
+        revoked=document.fields.record("revoked", _pin),
     )
     if state.current and state.find(state.current) is None:
         raise IntegrityError("the site's state names a current version that it does not keep", part="current")
     return state
+
+
+def _pin(fields: Fields) -> Pin:
+    return Pin(fields.integer("version"), fields.text("sha256", f"({HEX_DIGEST})?"))
 
 
 def _version(fields: Fields) -> Version:

@@ -14,6 +14,7 @@ from toolkit.seal.verify import verify_bundle
 from toolkit.site.audit import AuditEntry, AuditHead
 from toolkit.site.layout import Site, open_site
 from toolkit.site.state import State, read_state
+from toolkit.site.trust import check_chain
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def verify_site(path: Path) -> CheckedSite:
     for version in state.kept:
         part = f"versions/{version.bundle_id}"
         try:
-            manifest = verify_bundle(site.versions / version.bundle_id, site.trust)
+            # Whether it may still be opened is judged where it is: what was revoked lies there as it was left.
+            manifest = verify_bundle(site.versions / version.bundle_id, site.trust.unrevoked())
         except UsageError as error:
             raise IntegrityError(f"{part} is missing", part=part, hint="Install it again.") from error
         except IntegrityError as error:
@@ -51,10 +53,18 @@ def verify_site(path: Path) -> CheckedSite:
 def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> None:
     """The audit trail must know the root the site trusts, its recipient key, and the version that is current."""
     made = entries[0].details
-    if made.get("root_sha256") != site.trust.digest:
-        raise IntegrityError("trust/root.json is not the one the site was made with", part="trust/root.json")
-    if made.get("recipient") != load_recipient(site.recipient_json).fingerprint:
+    check_chain(site, str(made.get("root_sha256")))
+    received = {str(made.get("recipient"))}
+    for entry in entries:
+        recipient = str(entry.details.get("recipient", ""))
+        if entry.event.startswith("recipient."):
+            received = {recipient} if entry.event == "recipient.done" else received | {recipient}
+    if load_recipient(site.recipient_json).fingerprint not in received:
         raise IntegrityError("recipient.json is not the site's own", part="recipient.json")
+    for what, pin in (("root", state.root), ("revoked", state.revoked)):
+        done = [entry.details.get("version") for entry in entries if entry.event == f"{what}.done"]
+        if done and pin.version < int(str(done[-1])):
+            raise IntegrityError("the site's state is older than its audit trail", part="current")
     allowed = {""}
     for entry in entries:
         bundle_id = str(entry.details.get("bundle_id", ""))

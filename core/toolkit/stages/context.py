@@ -13,6 +13,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
 from toolkit.protocols import Executor, HardwareProfile, Report, RunRecord, Target
+from toolkit.seal.custody import Unlock
 from toolkit.text_teachers import AnyTeacher
 from toolkit.workspace import Stored, Workspace
 
@@ -29,7 +30,7 @@ class Context:
     run: RunRecord
     report: Report
     site: Path
-    passphrase: str | None = None
+    passphrase: Unlock = None
     override: str = ""
     processes: Processes = ALONE
 

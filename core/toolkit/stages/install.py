@@ -12,7 +12,8 @@ from toolkit.seal.grant import grant
 from toolkit.seal.recipient import load_recipient
 from toolkit.site.fit import plugin_check
 from toolkit.site.install import install
-from toolkit.site.layout import init_site, is_site
+from toolkit.site.layout import init_site, is_site, open_site
+from toolkit.site.trust import accept_root
 from toolkit.site.verify import verify_site
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.seal import escrow_folder, publisher_keys
@@ -23,6 +24,10 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """`site init` where there is no site yet, a grant to it, and the installation."""
     context.report("install on the site", 0, 1)
     bundle, keys = take(upstream, "seal", Bundle), publisher_keys(context)
+    if is_site(context.site):
+        site = open_site(context.site, context.passphrase)
+        if keys.trust.version > site.trust.version:
+            accept_root(site, keys.trust.data)  # the home's root was rotated since
     site = init_site(context.site, keys.trust, passphrase=context.passphrase)
     grant(bundle.path, load_recipient(site.recipient_json), keys, escrow_folder(context))
     installed = install(bundle.path, site, check=plugin_check(lambda _: context.plugins, context.site))

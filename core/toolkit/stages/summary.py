@@ -62,7 +62,7 @@ def run_facts(context: Context, measured: Mapping[str, Any]) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "toolkit": __version__,
         "sample": bool(measured["data"]["sample"]),
-        "development_keys": custody_of(context.workspace.keys) != "passphrase",
+        "development_keys": custody_of(context.workspace.keys) in ("development", "none"),
         "overrides": [context.override] if context.override else [],
         "machine": measured["machine"],
     }

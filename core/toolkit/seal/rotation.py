@@ -1,0 +1,170 @@
+"""New keys in the place of old ones, and what the home revokes.
+
+A rotated publisher's or issuer's old key stays in the root, for what it has signed; only a revocation ends it. A
+root key goes, and the new root is signed by a threshold of the old keys and of the new. Where root keys lie elsewhere,
+the new root waits as root.next.json until enough have signed. The payload of no bundle is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolkit.errors import UsageError, unknown_name
+from toolkit.seal.custody import Unlock, alike
+from toolkit.seal.files import read_small
+from toolkit.seal.keyfile import SigningKey, create_signing_key, key_facts, load_signing_key
+from toolkit.seal.keys import LOCK_WAIT, ROOT, home_trust, key_path, root_paths
+from toolkit.seal.revocation import LIST, Revocation, RevokedList, parse_list, sign_list
+from toolkit.seal.suites import SUITES, name_of, suite_of
+from toolkit.seal.trust import (
+    MAX_ROOT,
+    TrustRoot,
+    add_root_signature,
+    load_trust,
+    missing_signatures,
+    parse_trust,
+    root_payload,
+    sign_root,
+)
+from toolkit.seal.validity import DAY, wall_clock
+from toolkit.workspace import flush_folder, folder_lock, write_file
+
+DRAFT = "root.next.json"
+ROTATED = ("root", "publisher", "issuer", "revocation")
+MAX_DAYS = 3_660
+
+
+@dataclass(frozen=True)
+class NewRoot:
+    """A root.json on its way: `missing` root keys must still sign it; with none missing it is the home's root."""
+
+    path: Path
+    trust: TrustRoot
+    missing: int
+
+
+def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = None) -> NewRoot:
+    """A new key for a role, and a root.json of the next version that names it.
+
+    Args:
+        suite: of the new key; that of the old one where not given.
+
+    Raises:
+        UsageError: no such role or suite, a rotation is under way, or no root key lies here.
+    """
+    if role not in ROTATED:
+        raise unknown_name("role", role, ROTATED)
+    if suite is not None and suite not in SUITES:
+        raise unknown_name("suite", suite, SUITES)
+    with folder_lock(folder, purpose="rotate a key", wait=LOCK_WAIT):
+        trust = home_trust(folder)
+        if (folder / DRAFT).exists():
+            raise UsageError(f"{folder / DRAFT} still waits for signatures", hint=f"toolkit keys sign {folder / DRAFT}")
+        _finish(folder, trust)
+        old_path = root_paths(folder)[0] if role == "root" and root_paths(folder) else key_path(folder, role)
+        old = key_facts(old_path)[2]
+        new_path = folder / "next" / old_path.name
+        new_path.unlink(missing_ok=True)  # of a rotation that never came to its root.json
+        new = create_signing_key(new_path, role, alike(passphrase, key_facts(old_path)[1]), suite or suite_of(old))
+        payload = _payload(trust, role, old, new.key_id)
+        signers = [*_root_keys(folder, passphrase), *([new] if role == "root" else [])]
+        if not signers:
+            raise UsageError(f"no root key lies in {folder}", hint="Bring one back for the rotation.")
+        return _settle(folder, trust, sign_root(payload, signers))
+
+
+def sign_draft(folder: Path, draft: Path, passphrase: Unlock) -> NewRoot:
+    """Add the signatures of the root keys in `folder` to a root.json that waits for them, in its place.
+
+    Where it is this home's own and nothing is missing, it becomes the home's root.
+
+    Raises:
+        UsageError: no root key lies here.
+        IntegrityError: the draft is damaged, or no successor of the home's root.
+    """
+    with folder_lock(folder, purpose="sign a root", wait=LOCK_WAIT):
+        data = read_small(draft, MAX_ROOT, what="new root")
+        new = parse_trust(data, complete=False)
+        trust = load_trust(folder / ROOT) if (folder / ROOT).exists() else None
+        keys = [key for key in _root_keys(folder, passphrase) if key.key_id in (*new.roots, *(trust or new).roots)]
+        for key in keys:
+            data = add_root_signature(data, key)
+        if not keys:
+            raise UsageError(f"no root key of {draft} lies in {folder}", hint="Sign it where one does.")
+        write_file(draft, data)
+        if trust is not None and draft.resolve() == (folder / DRAFT).resolve():
+            return _settle(folder, trust, data)
+        new = parse_trust(data, complete=False)
+        return NewRoot(draft, new, missing_signatures(new, trust or new))
+
+
+def revoke(
+    folder: Path, entries: Sequence[Revocation], passphrase: Unlock, *, days: int = 90
+) -> RevokedList:  # fmt: skip
+    """Add to the home's revocation list and sign it for `days` more; without `entries` it is only renewed.
+
+    Raises:
+        UsageError: the end is out of range.
+    """
+    if not 1 <= days <= MAX_DAYS:
+        raise UsageError(f"a list holds for 1 to {MAX_DAYS:,} days", hint="Give other --days.")
+    with folder_lock(folder, purpose="revoke", wait=LOCK_WAIT):
+        trust = home_trust(folder)
+        known = trust.revoked
+        merged = {entry.id: entry for entry in (*entries, *(known.entries if known else ()))}
+        now = max(wall_clock(), known.issued if known else 0)
+        data = sign_list(
+            load_signing_key(key_path(folder, "revocation"), "revocation", passphrase),
+            version=known.version + 1 if known else 1, issued=now, expires=now + days * DAY,
+            entries=list(merged.values()),
+        )  # fmt: skip
+        made = parse_list(data, trust.revokers)
+        write_file(folder / LIST, data)
+    return made
+
+
+def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, object]:
+    def with_new(mine: str, signers: tuple[str, ...]) -> list[str]:
+        return [new, *signers] if mine == role else list(signers)
+
+    roots = [new if one == old else one for one in trust.roots] if role == "root" else list(trust.roots)
+    return root_payload(
+        version=trust.version + 1, roots=roots, threshold=trust.threshold,
+        publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
+        revokers=with_new("revocation", trust.revokers), development=trust.development,
+    )  # fmt: skip
+
+
+def _root_keys(folder: Path, passphrase: Unlock) -> list[SigningKey]:
+    paths = [*root_paths(folder), *(folder / "next").glob("root*.key.json")]
+    return [load_signing_key(path, "root", passphrase) for path in paths]
+
+
+def _settle(folder: Path, trust: TrustRoot, data: bytes) -> NewRoot:
+    """The home's root where nothing is missing any more, else the draft."""
+    new = parse_trust(data, complete=False)
+    if missing := missing_signatures(new, trust):
+        write_file(folder / DRAFT, data)
+        return NewRoot(folder / DRAFT, new, missing)
+    trust.check_successor(new)
+    write_file(folder / ROOT, data)
+    (folder / DRAFT).unlink(missing_ok=True)
+    _finish(folder, new)
+    return NewRoot(folder / ROOT, new, 0)
+
+
+def _finish(folder: Path, trust: TrustRoot) -> None:
+    """Put new keys that the root names into the place of the old ones, which go to retired/; a crash repeats it."""
+    named = {*trust.roots, *trust.publishers, *trust.issuers, *trust.revokers}
+    for path in (folder / "next").glob("*.key.json"):
+        if key_facts(path)[2] not in named:
+            continue
+        place = folder / path.name
+        if place.exists():
+            retired = folder / "retired" / f"{name_of(key_facts(place)[2])[:16]}-{path.name}"
+            retired.parent.mkdir(mode=0o700, exist_ok=True)
+            place.replace(retired)
+        path.replace(place)
+        flush_folder(folder)

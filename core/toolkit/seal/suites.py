@@ -1,0 +1,45 @@
+"""The suites, and how a signer is written: one Ed25519 key, or an Ed25519 and an ML-DSA-65 key that sign together.
+
+A public key is its own id, in hexadecimal; a signer is its keys' ids, joined by `+`. Which suite a document must have
+follows from who the trust root says may sign it, never from the document.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+
+SUITE = "cob256+xwing+ed25519"
+DUAL_SUITE = "cob256+xwing+ed25519+mldsa65"
+SUITES = (SUITE, DUAL_SUITE)
+"""The suites this version can check and open."""
+ED25519_ID, ML_DSA_65_ID = r"[0-9a-f]{64}", r"[0-9a-f]{3904}"
+KEY_ID = f"{ED25519_ID}|{ML_DSA_65_ID}"
+SIGNER = rf"{ED25519_ID}(\+{ML_DSA_65_ID})?"
+
+
+def suite_of(signer: str) -> str:
+    """The suite in which a signer signs."""
+    return DUAL_SUITE if "+" in signer else SUITE
+
+
+def keys_of(signer: str) -> frozenset[str]:
+    """The ids of the keys that must all sign for a signer."""
+    return frozenset(signer.split("+"))
+
+
+def name_of(signer: str) -> str:
+    """How a signer is named where people read it: its Ed25519 key. No trust root names one key in two signers."""
+    return signer.partition("+")[0]
+
+
+def verify_signature(key_id: str, signature: bytes, message: bytes) -> None:
+    """Raises InvalidSignature, or ValueError where the id is no key."""
+    public = bytes.fromhex(key_id)
+    if len(public) == 32:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    elif len(public) == 1952:
+        MLDSA65PublicKey.from_public_bytes(public).verify(signature, message)
+    else:
+        raise InvalidSignature
