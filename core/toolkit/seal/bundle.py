@@ -24,7 +24,6 @@ from toolkit.seal.cipher import (
     encrypt_file,
     file_context,
     new_content_key,
-    plaintext_mac,
 )
 from toolkit.seal.envelope import Document, sign_document
 from toolkit.seal.grant import escrow_path, next_serial
@@ -174,14 +173,13 @@ def _store_secret(
             digest.update(piece)
             stream.write(piece)
 
-        encrypt_file(file.data, content_key, context, write)
+        mac = encrypt_file(file.data, content_key, context, write)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(unnamed, aside / blob_path(digest.hexdigest()))
     return SecretFile(
         role=file.role, path=file.role, size=len(file.data), cipher_size=ciphertext_size(len(file.data)),
-        cipher_sha256=digest.hexdigest(), mac=plaintext_mac(content_key, file.data),
-        key_id=content_key_id(content_key),
+        cipher_sha256=digest.hexdigest(), mac=mac, key_id=content_key_id(content_key),
     )  # fmt: skip
 
 

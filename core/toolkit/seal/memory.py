@@ -21,9 +21,12 @@ class SecretBuffer:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, max(size, 1))
-        with contextlib.suppress(OSError, AttributeError):
-            self._memory.madvise(mmap.MADV_DONTDUMP)
+        # Private, not Python's default of shared: shared memory lies in a file system in RAM, has no huge pages here,
+        # and costs more to fill than decrypting into it does.
+        self._memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for advice in ("MADV_DONTDUMP", "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError, AttributeError):
+                self._memory.madvise(getattr(mmap, advice))
         self.locked = _lock(self._memory)
 
     @property
