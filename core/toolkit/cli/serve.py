@@ -15,7 +15,9 @@ from toolkit.errors import EnvironmentUnfit
 from toolkit.plan import passphrase_from_environment
 
 if TYPE_CHECKING:
-    from toolkit.serving.assembly import BundleFacts
+    from fastapi import FastAPI
+
+    from toolkit.serving.assembly import BundleFacts, Tuning
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -33,45 +35,55 @@ def serve(
 ) -> None:
     """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
     try:
-        from toolkit.serving.assembly import Tuning, assemble, read_facts
+        from toolkit.serving.assembly import Tuning
         from toolkit.serving.gateway import Limits
         from toolkit.serving.runner import listen, run, url_of
     except ModuleNotFoundError as error:
         raise EnvironmentUnfit(
             f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
         ) from error
-    from toolkit import defaults
-    from toolkit.plugins import load_plugins
     from toolkit.seal.memory import harden_process
-    from toolkit.site.current import open_current
-    from toolkit.site.verify import verify_site
-    from toolkit.tasks.base import task_named
+    from toolkit.site.current import refusals_written_down
 
     harden_process()
-    folder = site_folder(site)
-    verify_site(folder)
+    folder, passphrase = site_folder(site), passphrase_from_environment()
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
     with listen(host, port) as listener:
-        with open_current(folder, passphrase_from_environment()) as bundle:
-            manifest = bundle.manifest
-            plugins = load_plugins(manifest.domain.name, defaults)
-            facts = read_facts(
-                bundle,
-                bundle=manifest.bundle_id,
-                version=f"{manifest.epoch}.{manifest.counter}",
-                product=manifest.product,
-                domain=manifest.domain.name,
-                development_keys=manifest.development_keys,
-            )
-            app = assemble(
-                bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
-                ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
-            )  # fmt: skip
+        with refusals_written_down(folder, "serve", passphrase):
+            app, facts = _open(folder, passphrase, tuning)
         _announce(facts, url_of(listener), as_json=as_json)
         _warn(folder, host)
         run(app, listener, limits)
+
+
+def _open(folder: Path, passphrase: str | None, tuning: Tuning) -> tuple[FastAPI, BundleFacts]:
+    """The server of what the site serves now, once all of the site was checked."""
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+    from toolkit.serving.assembly import assemble, read_facts
+    from toolkit.site.current import open_current
+    from toolkit.site.verify import verify_site
+    from toolkit.tasks.base import task_named
+
+    verify_site(folder)
+    with open_current(folder, passphrase) as bundle:
+        manifest = bundle.manifest
+        plugins = load_plugins(manifest.domain.name, defaults)
+        facts = read_facts(
+            bundle,
+            bundle=manifest.bundle_id,
+            version=f"{manifest.epoch}.{manifest.counter}",
+            product=manifest.product,
+            domain=manifest.domain.name,
+            development_keys=manifest.development_keys,
+        )
+        app = assemble(
+            bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
+            ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
+        )  # fmt: skip
+    return app, facts
 
 
 def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:

@@ -43,6 +43,7 @@ from toolkit.seal.manifest import (
     Variant,
     blob_path,
     check_role,
+    check_teacher,
     read_manifest,
 )
 from toolkit.seal.recipient import Recipient
@@ -240,17 +241,8 @@ def _check_files(files: Sequence[BundleFile]) -> None:
 
 
 def _check_licences(header: BundleHeader, files: Sequence[BundleFile]) -> None:
+    check_teacher(header.teacher, header.overrides)
     teacher = header.teacher
-    if teacher.distillation == "forbidden":
-        raise Refused(
-            f"the licence of {teacher.id} ({teacher.licence}) forbids training a model on its output",
-            hint="Choose another teacher: no override lifts this.",
-        )
-    if teacher.distillation == "unknown" and not header.overrides:
-        raise Refused(
-            f"nobody recorded whether the licence of {teacher.id} allows training a model on its output",
-            hint="Find out, or take it upon you with --override REASON, which is signed into the bundle.",
-        )
     texts = {hashlib.sha256(file.data).hexdigest() for file in files if file.role.startswith("LICENSES/")}
     if teacher.text_sha256 and teacher.text_sha256 not in texts:
         raise Refused(

@@ -1,13 +1,29 @@
-"""Opening what a site serves now: for `serve` and `evaluate`, without torch and without writing anything."""
+"""Opening what a site serves now: for `serve` and `evaluate`, without torch, and without writing anything but what is
+refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolkit.errors import IntegrityError, UsageError
+from toolkit.errors import IntegrityError, ToolkitError, UsageError
 from toolkit.seal.open import OpenedBundle, open_bundle
 from toolkit.site.layout import open_site
 from toolkit.site.state import read_state
+
+
+@contextmanager
+def refusals_written_down(path: Path, verb: str, passphrase: str | None = None) -> Iterator[None]:
+    """What is refused while the block runs is written into the trail of the site in `path`."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except ToolkitError as error:
+        with suppress(ToolkitError):
+            open_site(path, passphrase).audit.refused(verb, error)
+        raise
 
 
 def open_current(path: Path, passphrase: str | None = None) -> OpenedBundle:
