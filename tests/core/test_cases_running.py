@@ -14,11 +14,13 @@ import sys
 from pathlib import Path
 
 import httpx
+import numpy as np
 import onnx
 import pytest
 from case_parts import CANARY, MODEL, case_bundle, case_home, content_keys, installed, plaintext, refusal, run
+from onnx import helper, numpy_helper
 from seal_parts import HEADER, Home, flipped
-from serving_parts import MATRIX, bundle_files, mean_model, picture
+from serving_parts import bundle_files, mean_model, picture
 from test_serving_cli import install_domain, make_site, serving
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError
@@ -171,6 +173,19 @@ def test_case_39_no_network_and_no_torch_are_needed(home: Home, sealed: SealedBu
     assert open_site(home.site().path).audit.verify().sequence == 3
 
 
+def adding(location: str) -> bytes:
+    """x + w, with w in a file of this name: the plainest graph, which ONNX Runtime would load from where it may."""
+    weights = numpy_helper.from_array(np.full((4, 4), 3, np.float32), "w")
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "64")):
+        weights.external_data.add(key=key, value=value)
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [4, 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "sum", ends[:1], ends[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
 @pytest.mark.parametrize(
     "location", ["weights", "./weights", "../up", "{tmp}/up", "sub/in", "sub/../../up", "link", "/etc/passwd", ""]
 )
@@ -180,18 +195,25 @@ def test_case_40_a_graph_that_names_a_file(
     folder = tmp_path / "working"
     (folder / "sub").mkdir(parents=True)
     for name in ("weights", "../up", "sub/in"):
-        (folder / name).write_bytes(MATRIX.tobytes())
+        (folder / name).write_bytes(bytes(64))
     (folder / "link").symlink_to("../up")
     monkeypatch.chdir(folder)
-    graph, raw = mean_model(external=True)
-    model = onnx.ModelProto.FromString(graph)
-    model.graph.initializer[0].external_data[0].value = location.format(tmp=tmp_path)
+    graph = adding(location.format(tmp=tmp_path))
     with pytest.raises(EnvironmentUnfit):
-        session_of(model.SerializeToString())
+        session_of(graph)
     if Path(location) != Path("weights"):  # what the bundle brings is taken under its own name only
         with pytest.raises(EnvironmentUnfit):
-            session_of(model.SerializeToString(), weights={"weights": raw})
+            session_of(graph, weights={"weights": bytes(64)})
     capfd.readouterr()
+
+
+def test_case_40_weights_that_the_bundle_brings_are_taken_from_ram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").write_bytes(np.full(16, 9, np.float32).tobytes())  # not these
+    session = session_of(adding("weights"), weights={"weights": np.full(16, 3, np.float32).tobytes()})
+    assert session.run(None, {"x": np.ones((4, 4), np.float32)})[0].tolist() == [[4.0] * 4] * 4
 
 
 PICKLE = b"cos\nsystem\n(S'touch owned'\ntR."
