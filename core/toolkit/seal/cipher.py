@@ -55,16 +55,21 @@ def plaintext_mac(content_key: bytes, data: bytes | memoryview) -> str:
 def encrypt_file(data: bytes, content_key: bytes, context: bytes, write: Callable[[memoryview], object]) -> str:
     """Hand the ciphertext of `data` to `write`, piece by piece, and return the keyed hash of `data`.
 
-    Each piece is valid only during the call. The hash is taken beside it, by a thread of its own.
+    Each piece is valid only during the call. Threads of their own hash, and write a piece while the next is encrypted.
     """
     encryptor = Cobblestone256Encryptor(content_key, context)
-    buffer = bytearray(ciphertext_size(STEP))
-    source, room = memoryview(data), memoryview(buffer)
-    with ThreadPoolExecutor(1) as helper:
-        mac = helper.submit(plaintext_mac, content_key, data)
+    source, rooms = memoryview(data), [memoryview(bytearray(ciphertext_size(min(STEP, len(data))))) for _ in range(2)]
+    writing: Future[object] | None = None
+    with ThreadPoolExecutor(2) as helpers:
+        mac = helpers.submit(plaintext_mac, content_key, data)
         for start in range(0, len(data), STEP):
-            written = encryptor.update_into(source[start : start + STEP], buffer)
-            write(room[:written])
+            written = encryptor.update_into(source[start : start + STEP], rooms[0])
+            if writing is not None:
+                writing.result()
+            writing = helpers.submit(write, rooms[0][:written])
+            rooms.reverse()
+        if writing is not None:
+            writing.result()
         write(memoryview(encryptor.finalize()))
         return mac.result()
 
