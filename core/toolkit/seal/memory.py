@@ -21,12 +21,10 @@ class SecretBuffer:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        # Private, not Python's default of shared: shared memory lies in a file system in RAM, has no huge pages here,
-        # and costs more to fill than decrypting into it does.
+        # Private, not Python's default of shared: shared memory lies in a file system in RAM, and costs more to fill.
         self._memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        for advice in ("MADV_DONTDUMP", "MADV_HUGEPAGE"):
-            with contextlib.suppress(OSError, AttributeError):
-                self._memory.madvise(getattr(mmap, advice))
+        with contextlib.suppress(OSError, AttributeError):
+            self._memory.madvise(mmap.MADV_DONTDUMP)
         self.locked = _lock(self._memory)
 
     @property
