@@ -7,8 +7,8 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy deploy-education deploy-content test lint docs clean \
-	bench bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash bench bench-seal \
+	bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -22,6 +22,16 @@ deploy-content: .venv/.smollm2
 test: .venv/.ray
 	$(BIN)/python -m pytest -m "not slow"
 
+# 100,000 altered bundles take ten minutes; CI has two: make fuzz FUZZ="--seconds 120".
+FUZZ ?= --mutations 100000
+
+fuzz: .venv/.installed
+	$(BIN)/python tests/fuzz/bundles.py $(FUZZ)
+
+# kill -9 at 200 points while a server serves.
+crash: .venv/.installed
+	$(BIN)/python -m pytest -m slow tests/core/test_site_crash.py
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,7 +41,11 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+bench: bench-seal bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+
+bench-seal: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
+	$(BIN)/python tests/bench/seal.py
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py

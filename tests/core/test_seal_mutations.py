@@ -89,7 +89,7 @@ def readers(home: Home) -> list[tuple[str, bytes, SigningKey | None, Callable[[b
     ]
 
 
-def test_mutations_cause_typed_errors_only(home: Home) -> None:
+def test_case_41_mutations_cause_typed_errors_only(home: Home) -> None:
     choose = random.Random(20260101)
     documents = readers(home)
     refused = 0

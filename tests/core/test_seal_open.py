@@ -40,7 +40,7 @@ def test_every_role_can_be_read_again(home: Home) -> None:
             opened.read("prompts")
 
 
-def test_a_view_is_read_only_and_shows_zeros_after_close(home: Home) -> None:
+def test_case_30_a_view_is_read_only_and_shows_zeros_after_close(home: Home) -> None:
     site = home.site()
     opened = open_bundle(home.granted(site, b"weights").path, home.keys.trust, site.recipient_key())
     view = opened.view("model")
@@ -61,7 +61,7 @@ def test_forgetting_a_role_wipes_it_and_leaves_the_others(home: Home) -> None:
         assert opened.read("model") == b"weights"
 
 
-def test_a_file_changed_after_install_is_not_handed_on(home: Home) -> None:
+def test_case_27_a_file_changed_after_install_is_not_handed_on(home: Home) -> None:
     site = home.site()
     done = put(home.granted(site, b"weights", plan=b"plan").path, site)
     blob = blob_of(done.path, done.manifest, "model")
@@ -103,7 +103,7 @@ def test_a_manifest_that_does_not_fit_its_blobs_is_not_handed_on(change: dict[st
         opened.read(str(change.get("role", "model")))
 
 
-def test_no_plaintext_on_any_disk(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_29_no_plaintext_on_any_disk(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -116,7 +116,7 @@ def test_no_plaintext_on_any_disk(home: Home, tmp_path: Path, monkeypatch: pytes
     assert not list(contains([tmp_path], CANARY))
 
 
-def test_no_key_in_the_bundle_the_site_or_a_repr(home: Home, tmp_path: Path) -> None:
+def test_case_31_no_key_in_the_bundle_the_site_or_a_repr(home: Home, tmp_path: Path) -> None:
     site = home.site()
     sealed = home.granted(site, CANARY)
     escrow = read_grant(
@@ -134,7 +134,7 @@ def test_no_key_in_the_bundle_the_site_or_a_repr(home: Home, tmp_path: Path) -> 
             assert repr(content_key)[2:-1] not in text
 
 
-def test_a_hardened_process_leaves_no_core_dump() -> None:
+def test_case_30_a_hardened_process_leaves_no_core_dump() -> None:
     code = (
         "import ctypes, resource; from toolkit.seal.memory import harden_process; print(harden_process());"
         "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
@@ -147,7 +147,7 @@ def test_a_hardened_process_leaves_no_core_dump() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc/self/smaps")
-def test_a_secret_buffer_is_kept_out_of_dumps_and_locked_where_allowed() -> None:
+def test_case_30_a_secret_buffer_is_kept_out_of_dumps_and_locked_where_allowed() -> None:
     buffer = SecretBuffer(3 * resource.getpagesize())
     view = buffer.view
     view[:] = b"x" * buffer.size

@@ -66,7 +66,7 @@ def test_reading_needs_no_key(site: Site) -> None:
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_an_edited_entry(place: int, site: Site) -> None:
+def test_case_34_an_edited_entry(place: int, site: Site) -> None:
     found = lines(site)
     found[place] = flipped(found[place], 8 * 100 + 1)
     write(site, found)
@@ -74,7 +74,7 @@ def test_an_edited_entry(place: int, site: Site) -> None:
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_deleted_entry(place: int, site: Site) -> None:
+def test_case_34_a_deleted_entry(place: int, site: Site) -> None:
     found = lines(site)
     del found[place]
     write(site, found)
@@ -82,7 +82,7 @@ def test_a_deleted_entry(place: int, site: Site) -> None:
 
 
 @pytest.mark.parametrize("place", range(5))
-def test_reordered_and_repeated_entries(place: int, site: Site) -> None:
+def test_case_34_reordered_and_repeated_entries(place: int, site: Site) -> None:
     found = lines(site)
     swapped = [*found[:place], found[place + 1], found[place], *found[place + 2 :]]
     for changed in (swapped, [*found[: place + 1], *found[place:]]):
@@ -91,14 +91,14 @@ def test_reordered_and_repeated_entries(place: int, site: Site) -> None:
 
 
 @pytest.mark.parametrize("left", range(6))
-def test_a_tail_cut_off(left: int, site: Site) -> None:
+def test_case_34_a_tail_cut_off(left: int, site: Site) -> None:
     write(site, lines(site)[:left])
     assert "tail was cut" in str(broken(site))
     with pytest.raises(IntegrityError):
         site.audit.append("test.event", {})
 
 
-def test_a_tail_cut_off_with_its_head_is_found_with_an_exported_head(site: Site, tmp_path: Path) -> None:
+def test_case_34_a_tail_cut_off_with_its_head_is_found_with_an_exported_head(site: Site, tmp_path: Path) -> None:
     old = copy_of(site.path / "audit", tmp_path / "audit")
     for _ in range(3):
         site.audit.append("test.event", {})
@@ -118,7 +118,7 @@ def test_a_head_that_is_none(text: str) -> None:
         parse_head(text)
 
 
-def test_entries_signed_by_another_key(site: Site, tmp_path: Path) -> None:
+def test_case_34_entries_signed_by_another_key(site: Site, tmp_path: Path) -> None:
     other = create_signing_key(tmp_path / "k", "site", None)
     found = lines(site)
     found[2] = forge(base64.b64decode(json.loads(found[2])["payload"]), "audit", other) + b"\n"
@@ -159,7 +159,7 @@ def test_an_append_that_was_killed_before_its_head_is_kept(site: Site) -> None:
     assert site.audit.verify().sequence == 8
 
 
-def test_two_writers_at_once(site: Site) -> None:
+def test_case_34_two_writers_at_once(site: Site) -> None:
     code = (
         "import sys; from pathlib import Path; from toolkit.site.layout import open_site\n"
         "for n in range(20): open_site(Path(sys.argv[1])).audit.append('test.writer', {'by': sys.argv[2], 'n': n})"

@@ -119,7 +119,7 @@ def test_only_the_grant_for_this_site_is_kept(home: Home, site: Site) -> None:
     assert [path.name for path in (done.path / "grants").iterdir()] == [mine.name]
 
 
-def test_a_lower_counter_is_refused(home: Home, site: Site) -> None:
+def test_case_18_a_lower_counter_is_refused(home: Home, site: Site) -> None:
     old, new = home.granted(site, b"old"), home.granted(site, b"new")
     put(new.path, site)
     with pytest.raises(Refused, match="older than what was installed") as error:
@@ -129,7 +129,7 @@ def test_a_lower_counter_is_refused(home: Home, site: Site) -> None:
     assert events(site)[-1] == "install.refused"
 
 
-def test_the_mark_outlives_a_rollback(home: Home, site: Site) -> None:
+def test_case_18_the_mark_outlives_a_rollback(home: Home, site: Site) -> None:
     bundles = [home.granted(site, model) for model in (b"one", b"two", b"three")]
     put(bundles[0].path, site)
     put(bundles[2].path, site)
@@ -141,7 +141,7 @@ def test_the_mark_outlives_a_rollback(home: Home, site: Site) -> None:
     assert serving(site) == b"three"
 
 
-def test_the_same_counter_with_another_content(home: Home, site: Site) -> None:
+def test_case_18_the_same_counter_with_another_content(home: Home, site: Site) -> None:
     first = home.granted(site, b"one")
     put(first.path, site)
     shutil.rmtree(home.bundles)  # the publisher lost count
@@ -152,7 +152,7 @@ def test_the_same_counter_with_another_content(home: Home, site: Site) -> None:
     assert serving(site) == b"one"
 
 
-def test_a_higher_epoch_recovers_from_a_counter_run_far_ahead(home: Home, site: Site) -> None:
+def test_case_18_a_higher_epoch_recovers_from_a_counter_run_far_ahead(home: Home, site: Site) -> None:
     put(home.granted(site, b"one").path, site)
     (home.bundles / ".counters" / "industry").write_text("9007199254740000")
     put(home.granted(site, b"fast").path, site)
@@ -196,7 +196,7 @@ def test_rollback_goes_to_a_kept_version_only(home: Home, site: Site) -> None:
     verify_site(site.path)
 
 
-def test_rollback_to_a_damaged_version_is_refused(home: Home, site: Site) -> None:
+def test_case_27_rollback_to_a_damaged_version_is_refused(home: Home, site: Site) -> None:
     first = put(home.granted(site, b"one").path, site)
     put(home.granted(site, b"two").path, site)
     blob = blob_of(first.path, first.manifest, "model")
@@ -254,7 +254,7 @@ def test_installed_domains_are_read_without_importing_them(tmp_path: Path, monke
     assert installed_domains()["forest"] == InstalledDomain("2.3", "c" * 64)
 
 
-def test_a_bundle_larger_than_the_free_space(home: Home, site: Site) -> None:
+def test_case_23_a_bundle_larger_than_the_free_space(home: Home, site: Site) -> None:
     sealed = home.granted(site)
 
     def grow(body: dict[str, Any]) -> None:
@@ -270,7 +270,7 @@ def test_a_bundle_larger_than_the_free_space(home: Home, site: Site) -> None:
     assert not list(site.versions.iterdir())
 
 
-def test_a_disk_that_fills_up_while_copying(home: Home, site: Site) -> None:
+def test_case_23_a_disk_that_fills_up_while_copying(home: Home, site: Site) -> None:
     # RLIMIT_FSIZE stands for the full disk: the kernel refuses the write that goes beyond it (EFBIG).
     sealed = home.granted(site, b"w" * 300_000)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -286,7 +286,7 @@ def test_a_disk_that_fills_up_while_copying(home: Home, site: Site) -> None:
     assert put(sealed.path, site).changed
 
 
-def test_a_file_swapped_while_it_is_copied_is_not_installed(home: Home, site: Site) -> None:
+def test_case_21_a_file_swapped_while_it_is_copied_is_not_installed(home: Home, site: Site) -> None:
     sealed = home.granted(site, b"w" * 50_000)
     blob = blob_of(sealed.path, sealed.manifest, "model")
     with pytest.raises(UsageError, match="nothing is installed"):
@@ -302,7 +302,7 @@ def test_a_file_swapped_while_it_is_copied_is_not_installed(home: Home, site: Si
     assert serving(site) == b"w" * 50_000
 
 
-def test_two_installs_at_once(home: Home, site: Site) -> None:
+def test_case_25_two_installs_at_once(home: Home, site: Site) -> None:
     bundles = [home.granted(site, b"x" * 200_000), home.granted(site, b"y" * 200_000)]
     code = (
         "import sys; from pathlib import Path; from toolkit.errors import ToolkitError;"
@@ -323,7 +323,7 @@ def test_two_installs_at_once(home: Home, site: Site) -> None:
     verify_site(site.path)
 
 
-def test_an_install_while_a_bundle_is_open(home: Home, site: Site) -> None:
+def test_case_25_an_install_while_a_bundle_is_open(home: Home, site: Site) -> None:
     first, second = home.granted(site, b"one", plan=b"plan one"), home.granted(site, b"two")
     put(first.path, site)
     with open_current(site.path) as opened:

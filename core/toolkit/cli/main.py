@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one verb and leave with the documented exit code."""
     # Threads of torch that wait must sleep, not spin: beside any other load, spinning made training ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # ONNX Runtime and its genai would tell their maker of every session, and keep what they could not send in the home.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     typed = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in typed, "--debug" in typed
     words = [word for word in typed if word != "--debug"]

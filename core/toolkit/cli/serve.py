@@ -15,7 +15,11 @@ from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.errors import EnvironmentUnfit
 
 if TYPE_CHECKING:
-    from toolkit.serving.assembly import BundleFacts
+    from fastapi import FastAPI
+
+    from toolkit.seal.custody import Unlock
+    from toolkit.serving.assembly import BundleFacts, Tuning
+    from toolkit.site.watch import Watch
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -33,64 +37,66 @@ def serve(
 ) -> None:
     """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
     try:
-        from toolkit.serving.assembly import Tuning, assemble, read_facts
+        from toolkit.serving.assembly import Tuning
         from toolkit.serving.gateway import Limits
         from toolkit.serving.runner import listen, run, url_of
     except ModuleNotFoundError as error:
         raise EnvironmentUnfit(
             f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
         ) from error
+    from toolkit.seal.memory import harden_process
+    from toolkit.site.current import refusals_written_down
+
+    harden_process()
+    folder, passphrase = site_folder(site), unlock()
+    largest = int(max_upload_mb * 1_000_000)
+    limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
+    tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
+    with listen(host, port) as listener, contextlib.ExitStack() as kept:
+        with refusals_written_down(folder, "serve", passphrase):
+            app, facts, watch = _open(folder, passphrase, tuning, kept)
+        _announce(facts, url_of(listener), as_json=as_json)
+        _warn(folder, host, watch.standing().message)
+        run(app, listener, limits)
+
+
+def _open(
+    folder: Path, passphrase: Unlock, tuning: Tuning, kept: contextlib.ExitStack
+) -> tuple[FastAPI, BundleFacts, Watch]:
+    """The server of what the site serves now, once all of the site was checked; what must last is `kept`."""
     from toolkit import defaults
     from toolkit.plugins import load_plugins
     from toolkit.resolve import thaw
-    from toolkit.seal.memory import harden_process
+    from toolkit.serving.assembly import assemble, read_facts
     from toolkit.site.current import open_served
     from toolkit.site.instances import instance
     from toolkit.site.layout import open_site
     from toolkit.site.verify import verify_site
-<<<<<<< HEAD
-    from toolkit.tasks.asking import ask_by
-=======
     from toolkit.site.watch import watched
->>>>>>> keys
+    from toolkit.tasks.asking import ask_by
     from toolkit.tasks.base import task_named
 
-    harden_process()
-    folder = site_folder(site)
     verify_site(folder)
-    largest = int(max_upload_mb * 1_000_000)
-    limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
-    tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
-    opened = open_site(folder, unlock())
-    with listen(host, port) as listener, contextlib.ExitStack() as kept:
-        with open_served(opened) as bundle:
-            kept.enter_context(instance(folder, bundle.grant.validity.max_instances))
-            watch = kept.enter_context(watched(opened, bundle))
-            manifest = bundle.manifest
-            plugins = load_plugins(manifest.domain.name, defaults)
-            facts = read_facts(
-                bundle,
-                bundle=manifest.bundle_id,
-                version=f"{manifest.epoch}.{manifest.counter}",
-                product=manifest.product,
-                domain=manifest.domain.name,
-                development_keys=manifest.development_keys,
-            )
-            others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
-            app = assemble(
-                bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning,
-<<<<<<< HEAD
-                ask=lambda known, predictor: plugins.hook.serve(
-                    site=folder, bundle=known, predictor=predictor, ask=others
-                ),
-=======
-                standing=watch.standing,
-                ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor),
->>>>>>> keys
-            )  # fmt: skip
-        _announce(facts, url_of(listener), as_json=as_json)
-        _warn(folder, host, watch.standing().message)
-        run(app, listener, limits)
+    opened = open_site(folder, passphrase)
+    with open_served(opened) as bundle:
+        kept.enter_context(instance(folder, bundle.grant.validity.max_instances))
+        watch = kept.enter_context(watched(opened, bundle))
+        manifest = bundle.manifest
+        plugins = load_plugins(manifest.domain.name, defaults)
+        facts = read_facts(
+            bundle,
+            bundle=manifest.bundle_id,
+            version=f"{manifest.epoch}.{manifest.counter}",
+            product=manifest.product,
+            domain=manifest.domain.name,
+            development_keys=manifest.development_keys,
+        )
+        others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
+        app = assemble(
+            bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning, standing=watch.standing,
+            ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor, ask=others),
+        )  # fmt: skip
+    return app, facts, watch
 
 
 def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:

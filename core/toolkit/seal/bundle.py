@@ -24,7 +24,6 @@ from toolkit.seal.cipher import (
     encrypt_file,
     file_context,
     new_content_key,
-    plaintext_mac,
 )
 from toolkit.seal.envelope import Document, sign_document
 from toolkit.seal.grant import escrow_path, next_serial
@@ -44,6 +43,7 @@ from toolkit.seal.manifest import (
     Variant,
     blob_path,
     check_role,
+    check_teacher,
     read_manifest,
 )
 from toolkit.seal.recipient import Recipient
@@ -175,14 +175,13 @@ def _store_secret(
             digest.update(piece)
             stream.write(piece)
 
-        encrypt_file(file.data, content_key, context, write)
+        mac = encrypt_file(file.data, content_key, context, write)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(unnamed, aside / blob_path(digest.hexdigest()))
     return SecretFile(
         role=file.role, path=file.role, size=len(file.data), cipher_size=ciphertext_size(len(file.data)),
-        cipher_sha256=digest.hexdigest(), mac=plaintext_mac(content_key, file.data),
-        key_id=content_key_id(content_key),
+        cipher_sha256=digest.hexdigest(), mac=mac, key_id=content_key_id(content_key),
     )  # fmt: skip
 
 
@@ -243,17 +242,8 @@ def _check_files(files: Sequence[BundleFile]) -> None:
 
 
 def _check_licences(header: BundleHeader, files: Sequence[BundleFile]) -> None:
+    check_teacher(header.teacher, header.overrides)
     teacher = header.teacher
-    if teacher.distillation == "forbidden":
-        raise Refused(
-            f"the licence of {teacher.id} ({teacher.licence}) forbids training a model on its output",
-            hint="Choose another teacher: no override lifts this.",
-        )
-    if teacher.distillation == "unknown" and not header.overrides:
-        raise Refused(
-            f"nobody recorded whether the licence of {teacher.id} allows training a model on its output",
-            hint="Find out, or take it upon you with --override REASON, which is signed into the bundle.",
-        )
     texts = {hashlib.sha256(file.data).hexdigest() for file in files if file.role.startswith("LICENSES/")}
     if teacher.text_sha256 and teacher.text_sha256 not in texts:
         raise Refused(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from toolkit.errors import IntegrityError
+from toolkit.errors import IntegrityError, Refused
 from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
 from toolkit.seal.envelope import Document
 from toolkit.seal.validity import as_text, read_time
@@ -159,6 +159,20 @@ def check_role(role: str) -> bool:
     """True where `role` may name a file of a bundle: a lower-case name, or LICENSES/NAME for a licence text."""
     stem = role.removeprefix("LICENSES/").split(".", 1)[0].lower()
     return re.fullmatch(f"{NAME}|{LICENCE_PATH}", role) is not None and stem not in WINDOWS_DEVICES
+
+
+def check_teacher(teacher: LicenceRecord, overrides: tuple[str, ...]) -> None:
+    """Refuse a model of a teacher whose licence forbids it, or about which nobody knows and nobody took it upon him."""
+    if teacher.distillation == "forbidden":
+        raise Refused(
+            f"the licence of {teacher.id} ({teacher.licence}) forbids training a model on its output",
+            hint="Choose another teacher: no override lifts this.",
+        )
+    if teacher.distillation == "unknown" and not overrides:
+        raise Refused(
+            f"nobody recorded whether the licence of {teacher.id} allows training a model on its output",
+            hint="Find out, or take it upon you with --override REASON, which is signed into the bundle.",
+        )
 
 
 def read_manifest(document: Document) -> Manifest:

@@ -21,7 +21,8 @@ class SecretBuffer:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, max(size, 1))
+        # Private, not Python's default of shared: shared memory lies in a file system in RAM, and costs more to fill.
+        self._memory = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError, AttributeError):
             self._memory.madvise(mmap.MADV_DONTDUMP)
         self.locked = _lock(self._memory)

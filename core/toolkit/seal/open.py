@@ -1,7 +1,8 @@
 """Opening a bundle for the one who holds a grant: files by role, in RAM only.
 
-A blob is read into memory once, checked there against the manifest, decrypted into a buffer that is wiped on close,
-and checked once more by its keyed hash. Nothing that did not pass every check is handed on; nothing touches a disk.
+A blob is read once and decrypted, piece by piece, into a buffer that is wiped on close; every chunk is checked by its
+tag, the whole by the keyed hash in the manifest. Nothing that did not pass every check is handed on; nothing touches a
+disk.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 
 from toolkit.errors import IntegrityError, UsageError
-from toolkit.seal.cipher import ciphertext_size, content_key_id, decrypt_into, file_context, plaintext_mac
+from toolkit.seal.cipher import ciphertext_size, content_key_id, decrypt_into, file_context
 from toolkit.seal.grantfile import Grant, choose_grant, unwrap_content_keys
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.manifest import Manifest, PlainFile, SecretFile, Variant, blob_label, blob_path
 from toolkit.seal.memory import SecretBuffer
-from toolkit.seal.tree import open_tree, read_file
+from toolkit.seal.tree import open_tree, read_file, read_pieces
 from toolkit.seal.trust import TrustRoot
 from toolkit.seal.verify import read_head
 
@@ -97,7 +98,13 @@ class OpenedBundle:
         raise UsageError(f"the bundle {self.manifest.bundle_id} has no {role}", hint=f"It has {', '.join(self.roles)}.")
 
     def _plain(self, file: PlainFile) -> tuple[SecretBuffer, int]:
-        data = self._checked(file.path, file.size, file.sha256, file.path)
+        with open_tree(self.path) as root:
+            data = read_file(root, file.path, limit=file.size, label=file.path)
+        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise IntegrityError(
+                f"{file.path} is not what was signed", part=file.path,
+                hint="Install the bundle again from its source.",
+            )  # fmt: skip
         buffer = SecretBuffer(len(data))
         with buffer.view as view:
             view[:] = data
@@ -107,28 +114,19 @@ class OpenedBundle:
         label = blob_label(file.cipher_sha256, file.role)
         if file.cipher_size != ciphertext_size(file.size):
             raise IntegrityError(f"{label} cannot hold {file.size:,} bytes", part=label)
-        ciphertext = self._checked(blob_path(file.cipher_sha256), file.cipher_size, file.cipher_sha256, label)
         context = file_context(
             product=self.manifest.product, bundle_id=self.manifest.bundle_id,
             variant=self.variant.name, path=file.path,
         )  # fmt: skip
-        buffer = SecretBuffer(len(ciphertext))
-        size = decrypt_into(ciphertext, buffer, self._content_key, context, part=label)
-        with buffer.view as whole, whole[:size] as plaintext:
-            same = hmac.compare_digest(plaintext_mac(self._content_key, plaintext), file.mac)
-        if size != file.size or not same:
+        buffer = SecretBuffer(file.cipher_size)
+        with open_tree(self.path) as root:
+            pieces = read_pieces(root, blob_path(file.cipher_sha256), size=file.cipher_size, label=label)
+            size, mac = decrypt_into(pieces, buffer, self._content_key, context, part=label)
+        # The signed hash of the plaintext says as much as the signed digest of the ciphertext, and saves a pass.
+        if size != file.size or not hmac.compare_digest(mac, file.mac):
             buffer.wipe()
             raise IntegrityError(f"{label} opens to something else than was sealed", part=label)
         return buffer, size
-
-    def _checked(self, path: str, size: int, sha256: str, label: str) -> bytes:
-        with open_tree(self.path) as root:
-            data = read_file(root, path, limit=size, label=label)
-        if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
-            raise IntegrityError(
-                f"{label} is not what was signed", part=label, hint="Install the bundle again from its source."
-            )
-        return data
 
 
 def open_bundle(path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str | None = None) -> OpenedBundle:

@@ -61,22 +61,23 @@ def read_file(root: int, path: str, *, limit: int, label: str = "") -> bytes:
         size = os.fstat(handle).st_size
         if size > limit:
             raise _unfit(label, f"is longer than {limit:,} bytes")
-        data = b"".join(_pieces(handle, limit))
+        data = b"".join(_pieces(handle, size))
     if len(data) != size:
         raise _unfit(label, "changed while it was read")
     return data
 
 
-def read_pieces(root: int, path: str, *, size: int, label: str) -> Iterator[bytes]:
-    """A file of exactly `size` bytes, piece by piece."""
+def read_pieces(root: int, path: str, *, size: int, label: str) -> Iterator[memoryview]:
+    """A file of exactly `size` bytes, piece by piece; each is valid until the next is asked for."""
     with _open(root, path, label) as handle:
         if os.fstat(handle).st_size != size:
             raise _unfit(label, f"has {os.fstat(handle).st_size:,} bytes where {size:,} were signed")
-        count = 0
-        for piece in _pieces(handle, size):
-            count += len(piece)
-            yield piece
-        if count != size:
+        buffer = memoryview(bytearray(min(STEP, size)))
+        left = size
+        while left and (count := os.readv(handle, [buffer[: min(STEP, left)]])):
+            left -= count
+            yield buffer[:count]
+        if left:
             raise _unfit(label, "changed while it was read")
 
 

@@ -17,8 +17,8 @@ from toolkit.seal.manifest import ENVELOPE, KIND, MAX_ENVELOPE, Listed, Manifest
 from toolkit.seal.tree import list_files, open_tree, read_file, read_pieces
 from toolkit.seal.trust import TrustRoot
 
-Receive = Callable[[str, bytes], object]
-"""Called with (path in the bundle, next piece of the file)."""
+Receive = Callable[[str, bytes | memoryview], object]
+"""Called with (path in the bundle, next piece of the file); the piece is valid only during the call."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from toolkit.protocols import HardwareProfile, PredictorFacts, Target, TensorPre
 from toolkit.serving.refusals import ModelFault
 
 CPU = "CPUExecutionProvider"
+NO_FOLDER = "/dev/null/no-folder"
 
 # ONNX Runtime's errors have no common base but Exception; RuntimeError and ValueError come from its Python wrapper.
 RUNTIME_ERRORS = (
@@ -145,6 +146,9 @@ def _options(threads: int, *, strict: bool) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
+    # A graph may name files beside it, and ONNX Runtime would look for them in the working folder. What it needs is
+    # handed to it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
     # Spinning threads win microseconds and burn a core that the line's other programs need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

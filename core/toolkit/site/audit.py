@@ -7,6 +7,7 @@ Knows no event's meaning.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
+from toolkit.errors import EnvironmentUnfit, IntegrityError, ToolkitError, UsageError
 from toolkit.seal.canonical import HEX_DIGEST, TIME, Fields, utc_now
 from toolkit.seal.envelope import Signer, open_document, sign_document
 from toolkit.seal.files import read_small
@@ -86,6 +87,13 @@ class AuditLog:
         with folder_lock(self.folder, purpose="write the audit trail", wait=LOCK_WAIT):
             last, end = self._tail()
             return self._add(event, details, AuditHead(last.sequence, last.digest), end, signer)
+
+    def refused(self, verb: str, error: ToolkitError, **facts: str) -> None:
+        """Write down that `verb` was refused. The caller raises `error`, which no trouble of the trail may hide."""
+        part = error.part if isinstance(error, IntegrityError) else ""
+        facts |= {"code": error.code, "part": part, "message": str(error)}
+        with contextlib.suppress(ToolkitError):
+            self.append(f"{verb}.refused", {name: _short(text) for name, text in facts.items()})
 
     def entries(self) -> Iterator[AuditEntry]:
         """All entries in order, each checked against the one before.
@@ -225,6 +233,10 @@ def parse_head(text: str) -> AuditHead:
     if not sequence.isascii() or not sequence.isdecimal() or re.fullmatch(HEX_DIGEST, digest) is None:
         raise UsageError(f"{text[:100]!r} is not a head of an audit trail", hint="Give it as `toolkit audit head` did.")
     return AuditHead(int(sequence), digest)
+
+
+def _short(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "replace")[:500]
 
 
 def _values(fields: Fields) -> Mapping[str, Any]:

@@ -1,10 +1,13 @@
-"""Opening what a site serves now: for `serve` and `evaluate`, without torch and without writing anything."""
+"""Opening what a site serves now: for `serve` and `evaluate`, without torch, and without writing anything but what is
+refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolkit.errors import IntegrityError, UsageError
+from toolkit.errors import IntegrityError, ToolkitError, UsageError
 from toolkit.seal.custody import Unlock
 from toolkit.seal.grantfile import Grant
 from toolkit.seal.open import OpenedBundle, open_bundle
@@ -12,6 +15,19 @@ from toolkit.seal.verify import read_head
 from toolkit.site.clock import check_time, read_clock
 from toolkit.site.layout import Site, open_site
 from toolkit.site.state import read_state
+
+
+@contextmanager
+def refusals_written_down(path: Path, verb: str, passphrase: Unlock = None) -> Iterator[None]:
+    """What is refused while the block runs is written into the trail of the site in `path`."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except ToolkitError as error:
+        with suppress(ToolkitError):
+            open_site(path, passphrase).audit.refused(verb, error)
+        raise
 
 
 def open_current(path: Path, passphrase: Unlock = None) -> OpenedBundle:

@@ -4,7 +4,6 @@ before or as after. On disk everything stays ciphertext.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from toolkit.artifacts import Violation
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.grantfile import Grant, choose_grant
-from toolkit.seal.manifest import ENVELOPE, Manifest
+from toolkit.seal.manifest import ENVELOPE, Manifest, check_teacher
 from toolkit.seal.open import open_bundle
 from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import check_files, check_listing, read_bundle, read_envelope
@@ -63,9 +62,8 @@ def install(
         except UsageError:
             raise
         except ToolkitError as error:
-            part = error.part if isinstance(error, IntegrityError) else ""
-            facts = {"source": bundle.name, "code": error.code, "part": part, "message": str(error)}
-            site.audit.append("install.refused", {name: _short(text) for name, text in facts.items()})
+            clear_leftovers(site, state)  # first, for on a full disk they leave no room for the trail
+            site.audit.refused("install", error, source=bundle.name)
             raise
         finally:
             clear_leftovers(site, read_state(site.current, site.key_id))
@@ -97,6 +95,7 @@ def _install(
     keys = site.recipient_keys()
     with open_tree(bundle) as root:
         manifest, envelope = read_envelope(root, site.trust)
+        check_teacher(manifest.teacher, manifest.overrides)
         _check_rank(manifest, state)
         grant = choose_grant(check_listing(root, manifest, site.trust), *keys)
         _check_serial(grant, state)
@@ -211,7 +210,3 @@ def _listed(violations: list[Violation]) -> str:
 
 def _folder(site: Site, manifest: Manifest) -> Path:
     return site.versions / manifest.bundle_id
-
-
-def _short(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "replace")[:500]

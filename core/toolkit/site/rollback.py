@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from toolkit.errors import Refused, UsageError
+from toolkit.errors import Refused, ToolkitError, UsageError
 from toolkit.seal.open import open_bundle
 from toolkit.seal.verify import verify_bundle
 from toolkit.site.clock import check_time, read_clock
@@ -29,21 +29,30 @@ def rollback(site: Site, to: str | None = None) -> InstalledVersion:
     """
     with site.lock("roll back"):
         state = settle(site)
-        version = _choose(state, to)
-        path = site.versions / version.bundle_id
-        manifest = verify_bundle(path, site.trust)
-        with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
-            for role in opened.roles:
-                opened.view(role)
-                opened.forget(role)
-            grant_id = opened.grant_id
-            check_time(opened.grant.validity, read_clock(state, site.trust, manifest, opened.grant))
-        changed = version.bundle_id != state.current
-        if changed:
-            facts = {"bundle_id": version.bundle_id, "from": state.current}
-            site.audit.append("rollback.begin", facts)
-            write_state(site.current, replace(state, current=version.bundle_id), site.signer())
-            site.audit.append("rollback.done", facts)
+        try:
+            return _rollback(site, state, _choose(state, to))
+        except UsageError:
+            raise
+        except ToolkitError as error:
+            site.audit.refused("rollback", error, to=to or "")
+            raise
+
+
+def _rollback(site: Site, state: State, version: Version) -> InstalledVersion:
+    path = site.versions / version.bundle_id
+    manifest = verify_bundle(path, site.trust)
+    with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
+        for role in opened.roles:
+            opened.view(role)
+            opened.forget(role)
+        grant_id = opened.grant_id
+        check_time(opened.grant.validity, read_clock(state, site.trust, manifest, opened.grant))
+    changed = version.bundle_id != state.current
+    if changed:
+        facts = {"bundle_id": version.bundle_id, "from": state.current}
+        site.audit.append("rollback.begin", facts)
+        write_state(site.current, replace(state, current=version.bundle_id), site.signer())
+        site.audit.append("rollback.done", facts)
     return InstalledVersion(version.bundle_id, path, manifest, grant_id, changed)
 
 

@@ -26,7 +26,7 @@ class Staging:
         self.path.mkdir(mode=0o700, parents=True)
         self._open: tuple[str, int] | None = None
 
-    def receive(self, path: str, piece: bytes) -> None:
+    def receive(self, path: str, piece: bytes | memoryview) -> None:
         """The next piece of the file `path`; a new path ends the file before."""
         if self._open is None or self._open[0] != path:
             self.close()
