@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash bench bench-seal \
-	bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -41,7 +41,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-seal bench-industry bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
 
 bench-seal: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
@@ -49,6 +49,9 @@ bench-seal: .venv/.installed
 
 bench-industry: .venv/.installed
 	$(BIN)/python tests/bench/industry.py
+
+bench-anomaly: .venv/.installed
+	$(BIN)/python tests/bench/anomaly.py
 
 bench-ablation: .venv/.installed
 	$(BIN)/python tests/bench/ablation.py

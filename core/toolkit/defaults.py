@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Dataset, Evaluation, HardwareBudget, StudentSpec, TeacherLabels
-from toolkit.distil.recipes import OnPolicy, SequenceLevel, SoftLabels, Verified, WhiteBox
+from toolkit.distil.recipes import FeatureMaps, OnPolicy, SequenceLevel, SoftLabels, Verified, WhiteBox
 from toolkit.errors import DataError
 from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
@@ -21,8 +21,9 @@ from toolkit.text_teachers import AnyTeacher
 
 @hookimpl
 def register_recipes() -> Iterable[Recipe]:
-    """Offer `soft-labels` and `white-box`; for text `sequence`, `on-policy`, `self` and `grpo`."""
-    return [SoftLabels(), WhiteBox(), SequenceLevel(), OnPolicy(), Verified("self"), Verified("grpo")]
+    """Offer `soft-labels` and `white-box`; for anomalies `feature-maps`; for text `sequence`, `on-policy`, `self` and
+    `grpo`."""
+    return [SoftLabels(), WhiteBox(), FeatureMaps(), SequenceLevel(), OnPolicy(), Verified("self"), Verified("grpo")]
 
 
 @hookimpl

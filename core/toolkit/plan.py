@@ -66,9 +66,7 @@ class StudentPlan(Section):
     lora_rank: int = Field(
         0, ge=0, le=4096, description="Text: train adapters of this rank beside frozen weights (LoRA); 0: all weights."
     )
-    frozen_bits: Literal[4, 32] = Field(
-        32, description="Text: bits of the weights that are frozen beside adapters; 4 is NF4 (QLoRA)."
-    )
+    frozen_bits: Literal[4, 32] = Field(32, description="Text: bits of frozen weights beside adapters; 4: NF4 (QLoRA).")
 
 
 class ObjectivePlan(Section):
@@ -116,12 +114,7 @@ class RecipePlan(Section):
         description="row-mean: a fresh view every epoch, with the mean of what the teacher says of the row's views; "
         "per-view: the very pixels that the teacher saw, over and over.",
     )
-    mixup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of views that mix two rows, which the teacher labels as mixed; per-view only.",
-    )
+    mixup: float = Field(0.0, ge=0, le=1, description="Share of views that mix two rows; per-view only.")
     baseline: bool = Field(True, description="Also train the same student on the labels alone, to compare.")
 
     @model_validator(mode="after")
@@ -129,6 +122,12 @@ class RecipePlan(Section):
         if self.mixup and self.answers != "per-view":
             raise ValueError("mixup needs answers = per-view: a mean over views knows no mixture")
         return self
+
+
+class MapsPlan(Section):
+    """The task anomaly_maps: where the line between good and strange is drawn."""
+
+    overkill: float = Field(0.05, gt=0, lt=0.5, description="Share of good parts that the limit may refuse.")
 
 
 class TextPlan(Section):
@@ -239,6 +238,7 @@ class Plan(Section):
     teacher: TeacherPlan = TeacherPlan()
     student: StudentPlan = StudentPlan()
     recipe: RecipePlan = RecipePlan()
+    maps: MapsPlan = MapsPlan()
     text: TextPlan = TextPlan()
     practice: PracticePlan = PracticePlan()
     target: TargetPlan = TargetPlan()

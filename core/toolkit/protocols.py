@@ -96,13 +96,14 @@ class TeacherSpec:
 
     `build()` returns a torch module that maps float32 [n, 3, size, size], normalised by `mean` and `std` (of values in
     0..1), to logits [n, classes]. `head` is the dotted name of its new last layer, a linear one; its input are the
-    teacher's features. Empty for the last linear layer there is.
+    teacher's features. Empty for the last linear layer there is. `maps` names layers of feature maps, finest first.
     """
 
     build: Callable[[], Any]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     head: str = ""
+    maps: tuple[str, ...] = ()
     describe: Facts = field(default_factory=dict)
 
 
@@ -117,7 +118,7 @@ class Teacher(Protocol):
 
     @property
     def gives(self) -> frozenset[str]:
-        """Carriers of knowledge: response, features, text."""
+        """Carriers of knowledge: response, features, maps, text."""
         ...
 
     def record(self, plan: Plan) -> TeacherRecord:

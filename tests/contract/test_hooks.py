@@ -110,7 +110,7 @@ def test_hook_register_recipes() -> None:
             return [LabelsOnly()]
 
     recipes = alone("mine", Mine()).recipes()
-    ours = {"soft-labels", "white-box", "sequence", "on-policy", "self", "grpo"}
+    ours = {"feature-maps", "soft-labels", "white-box", "sequence", "on-policy", "self", "grpo"}
     assert set(recipes) == {"labels-only", *ours}
     assert recipes["labels-only"].objectives(Plan(domain="mine"))[0].weight == 1.0
 

@@ -107,6 +107,12 @@ def deployed(tmp_path_factory: pytest.TempPathFactory, sample_teacher: None) -> 
     return Deployed(shell, shell.ask(*arguments, *ANYWAY), arguments)
 
 
+@pytest.fixture(scope="session")
+def shell_at() -> Callable[[Path], Shell]:
+    """A shell whose home is that folder."""
+    return Shell
+
+
 @pytest.fixture
 def make_shell(tmp_path: Path) -> Callable[..., Shell]:
     """Shells with new homes."""

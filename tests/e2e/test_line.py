@@ -6,44 +6,15 @@ import http.client
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from on_premises_parts import ON_PREMISES, served
 
 STAGES = ["prepare", "label", "distil", "evaluate", "compile", "gate", "seal", "install", "check"]
-
-ON_PREMISES = '''
-"""A site: nothing of the training side can be imported, and no socket leads off the machine."""
-import sys
-
-MISSING = {"torch", "transformers", "onnx", "onnxscript", "efficientnet_lite_pytorch"}
-HERE = {"127.0.0.1", "::1", "localhost", None, b"127.0.0.1"}
-
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in MISSING:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-def watch(event, arguments):
-    if event in ("socket.connect", "socket.bind", "socket.sendto"):
-        address = arguments[1]
-    elif event == "socket.getaddrinfo":
-        address = arguments[:1]
-    else:
-        return
-    if isinstance(address, tuple) and address[0] not in HERE:
-        raise PermissionError(f"{event} {address}")
-
-
-sys.meta_path.insert(0, Absent())
-sys.addaudithook(watch)
-'''
 
 
 def test_the_line_ends_with_an_answer(deployed: Any) -> None:
@@ -228,33 +199,6 @@ def test_a_label_that_the_model_does_not_know_is_bad_input(deployed: Any, tmp_pa
     assert "rust" in said.stderr
 
 
-@contextmanager
-def served(deployed: Any, folder: Path) -> Iterator[tuple[str, int]]:
-    """`toolkit serve` where nothing of the training side is and no socket leads off the machine: host and port."""
-    (folder / "sitecustomize.py").write_text(ON_PREMISES)
-    command = deployed.shell.command("serve", "--site", deployed.site, "--port", "0", "--json")
-    process = subprocess.Popen(
-        command, env=deployed.shell.environment(PYTHONPATH=str(folder)), cwd=folder,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    limit = threading.Timer(300, process.kill)
-    limit.start()
-    try:
-        assert process.stdout is not None
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = process.stdout.readline()
-            assert line, process.communicate()[1]
-            text += line
-        host, _, port = json.loads(text)["url"].removeprefix("http://").rpartition(":")
-        yield host, int(port)
-        assert process.poll() is None
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-        limit.cancel()
-
-
 def test_the_site_serves_without_torch_and_without_a_network(deployed: Any, tmp_path: Path) -> None:
     check = subprocess.run(
         ["python", "-c", "import torch"], env=deployed.shell.environment(PYTHONPATH=str(_absent(tmp_path))),
@@ -265,7 +209,7 @@ def test_the_site_serves_without_torch_and_without_a_network(deployed: Any, tmp_
     scored = {row["id"]: row for row in json.loads((deployed.stage("gate") / "compiled.json").read_bytes())["per_row"]}
     asked = [row for row in scored if row.endswith(("_0000.jpg", "_0003.jpg"))]
     assert len(asked) == 12
-    with served(deployed, tmp_path) as (host, port), ExitStack() as calls:
+    with served(deployed.shell, deployed.site, tmp_path) as (host, port), ExitStack() as calls:
         client = http.client.HTTPConnection(host, port, timeout=120)
         calls.callback(client.close)
         for row in asked:

@@ -46,7 +46,7 @@ def make_plan(options: Options, assignments: Sequence[str], config: Path | None,
     """
     from toolkit import defaults
     from toolkit.pipeline import check_plan
-    from toolkit.tasks.base import DEFAULTS
+    from toolkit.tasks.usual import DEFAULTS
 
     plugins = load_plugins(options.domain, defaults)
     layers = [_anchored(parse_assignments(assignments), Path()), Layer("command line", _flags(options))]

@@ -62,18 +62,28 @@ def quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 def join(network: bytes, preprocessing: Preprocessing) -> bytes:
-    """`image` uint8 [n, height, width, channels] to `probabilities` float32 [n, k], any height and width."""
+    """`image` uint8 [n, height, width, channels], any height and width, to `probabilities` float32 [n, k], made of the
+    network's `logits`; or, of a network that has none, to its own outputs."""
     front = helper.make_model(
         _preprocessing_graph(preprocessing), opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR
     )
     core = compose.add_prefix(onnx.load_from_string(network), NETWORK)
     core.ir_version = IR
     model = compose.merge_models(front, core, io_map=[("pixels", f"{NETWORK}pixels")])
-    logits = f"{NETWORK}logits"
-    classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    model.graph.node.append(helper.make_node("Softmax", [logits], ["probabilities"], name="softmax", axis=-1))
+    sizes = {
+        output.name.removeprefix(NETWORK): [size.dim_value for size in output.type.tensor_type.shape.dim[1:]]
+        for output in model.graph.output
+    }
+    if "logits" in sizes:
+        sizes = {"probabilities": sizes["logits"]}
+        last = [helper.make_node("Softmax", [f"{NETWORK}logits"], ["probabilities"], name="softmax", axis=-1)]
+    else:
+        last = [helper.make_node("Identity", [NETWORK + name], [name], name=f"give/{name}") for name in sizes]
+    model.graph.node.extend(last)
     del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", classes]))
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", *size]) for name, size in sizes.items()
+    )
     del model.opset_import[1:]
     del model.metadata_props[:]
     for node in model.graph.node:

@@ -18,6 +18,7 @@ CARRIERS: Mapping[str, str] = {
     "similarity": "features",
     "relation-distance": "features",
     "relation-angle": "features",
+    "feature-map": "maps",
 }
 """Every objective there is, and the carrier of knowledge that it takes from the teacher."""
 
@@ -52,6 +53,17 @@ class WhiteBox:
         recipe = plan.recipe
         shown = (Objective("feature", recipe.feature_weight), Objective("similarity", recipe.relation_weight))
         return (*SoftLabels().objectives(plan), *(objective for objective in shown if objective.weight))
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """Normalised feature maps, place by place, of good parts alone (STFPM, Wang et al. 2021, arXiv 2103.04257). The
+    default for anomaly maps."""
+
+    name: str = "feature-maps"
+
+    def objectives(self, plan: Plan) -> Sequence[Objective]:
+        return (Objective("feature-map", 1.0),)
 
 
 @dataclass(frozen=True)

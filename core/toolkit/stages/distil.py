@@ -47,6 +47,7 @@ STAGE = Stage(
         "recipe",
         "student",
         "practice",
+        "maps",
         "text.row_tokens",
         "text.answer_tokens",
         "compute.seed",

@@ -92,6 +92,7 @@ STAGE = Stage(
         "recipe.views",
         "recipe.mixup",
         "student.input_size",
+        "maps",
         *(f"text.{key}" for key in TEXT_KEYS),
         "compute.seed",
         "compute.device",

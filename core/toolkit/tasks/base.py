@@ -41,21 +41,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 TASKS = {
+    "anomaly_maps": "toolkit.tasks.anomaly_maps.task",
     "image_classification": "toolkit.tasks.image_classification.task",
     "text_generation": "toolkit.tasks.text_generation.task",
 }
-
-DEFAULTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "text_generation": {
-        "teacher": {"name": "transformers"},
-        "recipe": {
-            "name": "sequence", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3, "weight_decay": 0.01,
-            "weighting": "even",
-        },
-    },
-}  # fmt: skip
-"""What a task wants otherwise than core does, where neither user nor domain says anything."""
-
 
 AnyPredictor = TensorPredictor | TextPredictor
 

@@ -19,6 +19,11 @@ SAMPLE_ROWS, TRAIN_SHARE = 1260, 0.6
 def estimate(plan: Plan) -> tuple[dict[str, float], float]:
     """Seconds by stage, and the memory (MB) of the stage that takes most."""
     pictures = SAMPLE_ROWS if plan.data.path is None else len(scan_folder(plan.data.path, purpose="train").entries)
+    return estimate_for(plan, pictures, plan.teacher.epochs)
+
+
+def estimate_for(plan: Plan, pictures: int, teacher_epochs: int) -> tuple[dict[str, float], float]:
+    """The same for so many pictures, and a teacher that is adapted for so many epochs."""
     rows = pictures * TRAIN_SHARE
     teacher_area, student_area = (
         (size / REFERENCE_SIZE) ** 2 for size in (plan.teacher.input_size, plan.student.input_size)
@@ -26,7 +31,7 @@ def estimate(plan: Plan) -> tuple[dict[str, float], float]:
     students = 2 if plan.recipe.baseline else 1
     seconds = {
         "prepare": READ * pictures,
-        "label": rows * teacher_area * (ADAPT * plan.teacher.epochs + LABEL * plan.recipe.views),
+        "label": rows * teacher_area * (ADAPT * teacher_epochs + LABEL * plan.recipe.views),
         "distil": rows * student_area * TRAIN * plan.recipe.epochs * students,
         **FIXED,
     }

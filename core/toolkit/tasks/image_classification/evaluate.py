@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, tee
 from typing import Any
 
@@ -16,14 +16,17 @@ from toolkit.score.classification import ClassificationScore, score_classificati
 BATCH = 32
 UNLEAKED = "without near-duplicates of training rows"
 
+Look = Callable[[Row, Tensors], None]
+"""Shown every readable row and all that the predictor said of it."""
 
-def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evaluation:
+
+def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor, look: Look | None = None) -> Evaluation:
     """Accuracy, macro F1, recall of each class, escapes and overkill, calibration error, each with its interval.
 
     Intervals take rows as independent, so that a folder scored on a site gives the very figures of the report; the
     gate alone, which decides, resamples near-duplicates together. A row that cannot be read counts as wrong. Where
     the folder's own splits leak, the slice UNLEAKED leaves those test rows out. `per_row` says of every row what it
-    is, what it was called, and how sure.
+    is, what it was called, and how sure; `look` sees each row with its answer in passing.
     """
     classes = dataset.classes
     per_row: list[dict[str, Any]] = []
@@ -31,9 +34,11 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor) -> Evalua
     batches, read_ahead = tee(_batches(dataset.split("test")))
     given_batches = _answers(predictor, ({"image": images} for _, images in read_ahead if images is not None))
     for rows, images in batches:
-        batch = next(given_batches)["probabilities"] if images is not None else None
+        batch = next(given_batches) if images is not None else None
         for index, row in enumerate(rows):
-            given = None if batch is None else batch[index]
+            given = None if batch is None else batch["probabilities"][index]
+            if look is not None and batch is not None:
+                look(row, {name: array[index] for name, array in batch.items()})
             probabilities.append(np.full(len(classes), 1 / len(classes)) if given is None else given)
             per_row.append(_record(row, given, classes))
     answers = np.stack(probabilities)

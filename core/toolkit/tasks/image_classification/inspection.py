@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from toolkit.errors import DataError
-from toolkit.protocols import ServedPredictor
+from toolkit.protocols import ServedPredictor, Tensors
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.images import decode_image, to_channels
 from toolkit.tasks.image_classification.service import Decision, Verdict
@@ -77,22 +78,32 @@ class BatchAnswer(BaseModel):
     request_id: str
 
 
-def inspection_routes(decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor) -> APIRouter:
-    """The routes of the default inspection service."""
+Detail = Callable[[Tensors, tuple[int, int]], Mapping[str, Any]]
+"""What an answer says beside the verdict, of a model's outputs for one picture, and the picture's height and width."""
+
+
+def inspection_routes(
+    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor, detail: Detail | None = None,
+    answer: type[InspectionAnswer] = InspectionAnswer,
+) -> APIRouter:  # fmt: skip
+    """The routes of the default inspection service; `answer` documents one answer, with what `detail` adds."""
     Image.init()  # Pillow loads its decoders when it first needs one: now, and not while a part waits
     router = APIRouter(prefix="/v1", tags=["inspection"])
     decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
 
-    async def judge(picture: bytes) -> Verdict:
+    async def judge(picture: bytes) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         pixels = await loop.run_in_executor(decoders, _pixels, picture, channels)
         outputs = await predictor.predict({"image": pixels[np.newaxis]})
-        return decision.of(outputs["probabilities"][0])
+        said = _answer(decision.of(outputs["probabilities"][0]))
+        if detail is None:
+            return said
+        return said | dict(detail({name: array[0] for name, array in outputs.items()}, pixels.shape[:2]))
 
     async def judge_or_tell(picture: bytes) -> dict[str, Any]:
         """One bad picture in a batch fails only itself; a busy server fails the batch, to be asked again."""
         try:
-            return _answer(await judge(picture))
+            return await judge(picture)
         except DataError as error:
             return {"error": error.as_record()}
 
@@ -101,7 +112,7 @@ def inspection_routes(decision: Decision, *, bundle_id: str, channels: int, pred
         summary="Inspect one picture, or several at once.",
         description="Send one picture as the body, or a form: one file in the field `image` gets one answer, files in "
         "the field `images` get `results` in their order.",
-        response_model=InspectionAnswer | BatchAnswer,
+        response_model=answer | BatchAnswer,
         openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
         responses=_RESPONSES,
     )
@@ -110,7 +121,7 @@ def inspection_routes(decision: Decision, *, bundle_id: str, channels: int, pred
         pictures, single = _pictures_of(request.headers.get("content-type", ""), await request.body())
         answers: list[dict[str, Any]]
         if single:
-            answers = [_answer(await judge(pictures[0]))]
+            answers = [await judge(pictures[0])]
         else:
             answers = []
             for start in range(0, len(pictures), _ABREAST):

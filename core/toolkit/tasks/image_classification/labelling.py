@@ -80,7 +80,7 @@ def label(
         views=plan.recipe.views,
         rows=len(data.labels),
         carriers=carriers,
-        label_views=lambda views: _label_views(plan, executor, asking, len(data.labels), views),
+        label_views=lambda views: label_views(plan, executor, asking, len(data.labels), views),
         report=report,
     )
     facts = json.loads((workspace / FACTS).read_bytes())
@@ -189,8 +189,12 @@ class Asking:
         return answer
 
 
-def _label_views(
-    plan: Plan, executor: Executor, asking: Callable[[int], Asking], rows: int, views: Sequence[int]
+def label_views(
+    plan: Plan,
+    executor: Executor,
+    asking: Callable[[int], Callable[[], Callable[[Piece], store.Arrays]]],
+    rows: int,
+    views: Sequence[int],
 ) -> Iterator[store.Arrays]:
     """What the teacher says of every row, one view after the other."""
     parts = [(first, min(first + PIECE, rows)) for first in range(0, rows, PIECE)]

@@ -83,7 +83,7 @@ def scan_folder(source: Path, *, purpose: str = "train") -> Layout:
         DataError: no such folder, not a folder, empty, no class folders; for `train` also fewer than two classes, no
             train folder beside a test folder, or classes elsewhere that train lacks.
     """
-    layout = _scanned(source, unlabelled=purpose == "train")
+    layout = scan_any(source, unlabelled=purpose == "train")
     return _trainable(layout) if purpose == "train" else layout
 
 
@@ -93,7 +93,7 @@ def source_digest(source: Path) -> str:
 
     Reads every byte and decodes nothing, so it is quick. Raises DataError as `scan_folder` does for `evaluate`.
     """
-    layout = _scanned(source, unlabelled=True)
+    layout = scan_any(source, unlabelled=True)
     return digest_of_files(layout, {e.path: read_digest(layout.source, e) for e in layout.entries})
 
 
@@ -115,7 +115,8 @@ def digest_of_files(layout: Layout, digests: dict[str, str]) -> str:
     return digest_of([list(pair) for pair in files])
 
 
-def _scanned(source: Path, *, unlabelled: bool) -> Layout:
+def scan_any(source: Path, *, unlabelled: bool) -> Layout:
+    """As `scan_folder`, whatever can be learnt from it. Raises DataError: no folder, or nothing in class folders."""
     source = _existing(source)
     scan = _Scan(source)
     top = _listing(source)

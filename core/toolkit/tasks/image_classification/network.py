@@ -25,7 +25,7 @@ class DepthwiseSeparableNet(nn.Module):
 
     def __init__(self, *, channels: int, stem: int, blocks: Sequence[Sequence[int]], classes: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_unit(nn.Conv2d(channels, stem, 7, 4, 3, bias=False))]
+        layers: list[nn.Module] = [unit(nn.Conv2d(channels, stem, 7, 4, 3, bias=False))]
         width = stem
         for wider, stride in blocks:
             layers.append(Block(width, wider, stride))
@@ -43,8 +43,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, wider: int, stride: int) -> None:
         super().__init__()
-        self.depthwise = _unit(nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False))
-        self.pointwise = _unit(nn.Conv2d(width, wider, 1, bias=False))
+        self.depthwise = unit(nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False))
+        self.pointwise = unit(nn.Conv2d(width, wider, 1, bias=False))
         self.shortcut = stride == 1 and width == wider
 
     def forward(self, features: Tensor) -> Tensor:
@@ -79,5 +79,6 @@ def normalise(pixels: Tensor) -> Tensor:
     return centred / (deviation + FLAT)
 
 
-def _unit(convolution: nn.Conv2d) -> nn.Sequential:
+def unit(convolution: nn.Conv2d) -> nn.Sequential:
+    """A convolution as every student's layer is made: batch norm and a rectifier after it."""
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU())

@@ -46,7 +46,15 @@ Leak = tuple[str, str, float]
 def prepare_image_folder(
     source: Path, *, purpose: str, settings: DataPlan, seed: int, folder: Path, classes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Check, group and split the images under `source`; write rows.jsonl and findings.json into `folder`.
+    """`prepare_layout` of the classes that are to be told apart. Raises DataError as that and `scan_folder` do."""
+    layout = scan_folder(source, purpose=purpose)
+    return prepare_layout(layout, purpose=purpose, settings=settings, seed=seed, folder=folder, classes=classes)
+
+
+def prepare_layout(
+    layout: Layout, *, purpose: str, settings: DataPlan, seed: int, folder: Path, classes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Check, group and split the images of `layout`; write rows.jsonl and findings.json into `folder`.
 
     `train`: unusable images are left out and listed; near-duplicates share a group, and no group is spread over splits
     made here. Images without labels become rows of `unlabelled`, with an empty label, unless they show what a
@@ -57,9 +65,8 @@ def prepare_image_folder(
     Returns:
         The facts of the data set, JSON-serialisable.
     Raises:
-        DataError: no usable images, an unknown label, a class with too few images, or a folder `scan_folder` refuses.
+        DataError: no usable images, an unknown label, or a class with too few images.
     """
-    layout = scan_folder(source, purpose=purpose)
     if purpose == "evaluate" and (unknown := sorted(set(layout.classes) - set(classes or layout.classes))):
         raise DataError(
             f"{layout.source} has labels the model does not know: {listed(unknown)}; it knows {listed(classes)}",
@@ -199,9 +206,9 @@ def _records(
 
 
 def _enough(layout: Layout, files: Sequence[Inspected], minimum: int) -> dict[str, int]:
-    """Usable training images of each class, if there are enough."""
+    """Usable training images of each class that is learnt, if there are enough."""
     found = Counter(file.entry.label for file in files if file.entry.split in ("", "train"))
-    counts = {label: found[label] for label in layout.classes}
+    counts = {label: found[label] for label in layout.folders["train" if layout.has_splits else ""]}
     few = [f"{label} ({count})" for label, count in counts.items() if count < minimum]
     if few:
         raise DataError(

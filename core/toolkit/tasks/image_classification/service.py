@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolkit.errors import PlanError
 from toolkit.protocols import ServedPredictor, Service
 from toolkit.serving.refusals import ModelFault
+
+if TYPE_CHECKING:
+    from toolkit.tasks.image_classification.inspection import Detail, InspectionAnswer
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,11 @@ def inspection_service(
     good_class: str | None,
     channels: int,
     predictor: ServedPredictor,
+    detail: Detail | None = None,
+    answer: type[InspectionAnswer] | None = None,
 ) -> Service:
-    """`POST /v1/inspect`: one picture or a batch in, verdicts out. The model sees `channels` planes: 1 grey, 3 RGB.
+    """`POST /v1/inspect`: one picture or a batch in, verdicts out. The model sees `channels` planes: 1 grey, 3 RGB;
+    `detail` and `answer` are those of `inspection_routes`.
 
     Raises:
         PlanError: classes, thresholds and good class do not fit together.
@@ -96,4 +103,8 @@ def inspection_service(
     from toolkit.tasks.image_classification.inspection import inspection_routes  # brings fastapi
 
     decision = decision_for(classes, thresholds, good_class)
-    return Service(routes=inspection_routes(decision, bundle_id=bundle_id, channels=channels, predictor=predictor))
+    more = {} if answer is None else {"answer": answer}
+    routes = inspection_routes(
+        decision, bundle_id=bundle_id, channels=channels, predictor=predictor, detail=detail, **more
+    )
+    return Service(routes=routes)

