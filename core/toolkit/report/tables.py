@@ -26,6 +26,11 @@ METRICS = {
                  "Lower is better."),
     "calibration_error": ("Calibration error", "How far stated confidence and being right lie apart. Lower is "
                           "better."),
+    "auroc": ("AUROC, pictures", "The chance that a faulty picture looks stranger than a good one, wherever the limit "
+              "is. Higher is better."),
+    "pixel_auroc": ("AUROC, places", "The same of places in pictures, by the masks. Higher is better."),
+    "aupro": ("AUPRO", "How much of a faulty region is found at few false alarms, small regions counting as much as "
+              "large ones. Higher is better."),
 }  # fmt: skip
 GOOD_CLASS_METRICS = ("escapes", "overkill")
 MOST_CONFUSED = 6
