@@ -17,7 +17,7 @@ from toolkit.plan import Plan
 from toolkit.protocols import Teacher, TeacherRecord, TeacherSpec
 from toolkit.tasks.base import TASKS
 
-CARRIERS = {"response", "features", "relations", "text"}
+CARRIERS = {"response", "features", "maps", "relations", "text"}
 DISTILLATION = {"allowed", "conditional", "forbidden", "unknown"}
 CLASSES = ("good", "pit", "scratch")
 APART = """
