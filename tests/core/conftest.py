@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from case_parts import case_bundle, case_home
+from seal_parts import Home
+
+from toolkit.seal.bundle import SealedBundle
 
 RAM = Path("/dev/shm")
 ENOUGH = 256 * 1024 * 1024
@@ -29,3 +33,15 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """A training saves its state after each step."""
     monkeypatch.setattr("toolkit.distil.checkpoints.EVERY_SECONDS", 0.0)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """Of the numbered cases: a toolkit home with its keys and a site."""
+    return case_home(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def sealed(home: Home) -> SealedBundle:
+    """Of the numbered cases: a bundle of that home, whose weights hold the canary."""
+    return case_bundle(home)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from case_parts import (
     CANARY,
     MODEL,
-    case_bundle,
-    case_home,
     content_keys,
     installed,
     not_installed,
@@ -33,16 +30,6 @@ from toolkit.site.current import open_current
 
 SEALED = CHUNK + TAG
 Alter = Callable[[bytes], bytes]
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
 
 
 def by_courier_and_by_publisher(alter: Alter, home: Home, sealed: SealedBundle) -> None:

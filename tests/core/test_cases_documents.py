@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from case_parts import case_bundle, case_home, installed, refused, signed_again
+from case_parts import installed, refused, signed_again
 from seal_parts import Home, body_of, canonical, forge, make_home, resign
 
 from toolkit.errors import IntegrityError
@@ -15,16 +15,6 @@ from toolkit.seal.bundle import SealedBundle
 from toolkit.seal.keyfile import load_signing_key
 from toolkit.seal.trust import parse_trust
 from toolkit.site.layout import init_site
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
 
 
 def test_case_10_another_publisher(home: Home, sealed: SealedBundle, tmp_path: Path) -> None:

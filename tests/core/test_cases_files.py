@@ -11,23 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from case_parts import MODEL, case_bundle, case_home, installed, not_installed, plaintext, refusal, refused, run
+from case_parts import MODEL, installed, not_installed, plaintext, refusal, refused, run
 from seal_parts import Home, blob_of, flipped, overwrite
 
 from toolkit.seal.bundle import SealedBundle
 from toolkit.site.current import open_current
 from toolkit.site.layout import init_site
 from toolkit.site.verify import verify_site
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
 
 
 def test_case_21_links_pipes_sockets_and_setuid_files(home: Home, sealed: SealedBundle, tmp_path: Path) -> None:

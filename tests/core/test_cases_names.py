@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from case_parts import case_bundle, case_home, installed, refusal, refused, run, signed_again
+from case_parts import installed, refusal, refused, run, signed_again
 from seal_parts import HEADER, LICENCE, Home, copy_of, files_of, resign
 
 from toolkit.artifacts import BundleFile
 from toolkit.errors import PlanError
 from toolkit.seal.bundle import SealedBundle, seal_bundle
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
-
 
 HOSTILE = [
     "../x", "/x", "C:\\x", "CON", "con.txt", "nul", "x\0y", "x.", "x/y", "", ".", "..", ".git/x", "n" * 300, "model\n",

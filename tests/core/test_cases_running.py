@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from case_parts import CANARY, MODEL, case_bundle, case_home, content_keys, installed, plaintext, refusal, run
+from case_parts import CANARY, MODEL, content_keys, installed, plaintext, refusal, run
 from onnx import helper, numpy_helper
 from seal_parts import HEADER, Home, flipped
 from serving_parts import bundle_files, mean_model, picture
@@ -32,16 +32,6 @@ from toolkit.serving.sessions import session_of
 from toolkit.site.layout import open_site
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux's /proc")
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
 
 
 def canary_model() -> bytes:

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from case_parts import (
     MODEL,
-    case_bundle,
-    case_home,
     content_keys,
     installed,
     not_installed,
@@ -33,16 +31,6 @@ from toolkit.seal.open import open_bundle
 from toolkit.site.current import open_current
 from toolkit.site.layout import Site
 from toolkit.site.verify import verify_site
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    return case_home(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def sealed(home: Home) -> SealedBundle:
-    return case_bundle(home)
 
 
 def test_case_16_a_grant_for_another_recipient(home: Home, sealed: SealedBundle) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -36,6 +36,15 @@ class Learner(nn.Module):
     def within(self, do: Callable[[], Value]) -> Value:
         """What `do` returns. A learner that is sharded has all its weights together meanwhile, as in `forward`."""
         return do()
+
+
+def decay_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Groups for AdamW: matrices and kernels decay, vectors do not; what is frozen is neither."""
+    learnt = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in learnt if p.ndim > 1]},
+        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 class WithFeatures(nn.Module):

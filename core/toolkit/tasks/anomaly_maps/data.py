@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,14 @@ def prepare(plan: Plan, source: Path, purpose: str, folder: Path, classes: tuple
     """Read, check and split `source` into `folder`; the data set's facts."""
     known = tuple(name for name in classes if name != ANOMALY) or plan.data.good_classes
     layout = scan_parts(source, purpose=purpose, good_classes=known)
+    masks, said = masks_of(layout)
+    layout = replace(layout, findings=(*layout.findings, *said))
     facts = reader.prepare_layout(
         layout, purpose=purpose, settings=plan.data, seed=plan.compute.seed, folder=folder, classes=classes
     )
-    masks, said = masks_of(layout)
     found = {row: {"path": path, "sha256": file_digest(layout.source / path)} for row, path in masks.items()}
     write_file(folder / MASKS, json.dumps(found, ensure_ascii=False).encode())
-    findings = [*json.loads((folder / reader.FINDINGS).read_bytes())["findings"], *(one.as_record() for one in said)]
-    write_file(folder / reader.FINDINGS, json.dumps({"findings": findings}, indent=1, ensure_ascii=False).encode())
+    findings = json.loads((folder / reader.FINDINGS).read_bytes())["findings"]
     good = next(name for name in facts["classes"] if name != ANOMALY)
     return facts | {"findings": findings, "good_class": good, "masks": len(found)}
 

@@ -91,8 +91,7 @@ class Asking:
 
         def ask(piece: Piece) -> store.Arrays:
             rows = mirrored(self.pictures[piece.first : piece.last], piece.view)
-            parts = [answer(pixels_of(rows[at : at + BATCH])) for at in range(0, len(rows), BATCH)]
-            return {MAPS: np.concatenate([flattened(maps) for maps in parts])}
+            return {MAPS: np.concatenate([flattened(maps) for maps in in_batches(answer, rows)])}
 
         return ask
 
@@ -103,6 +102,13 @@ def session(network: bytes, threads: int) -> Callable[[np.ndarray], Sequence[np.
 
     running = session_of(network, threads=threads)
     return lambda pixels: running.run(None, {"pixels": pixels})
+
+
+def in_batches(
+    ask: Callable[[np.ndarray], Sequence[np.ndarray]], pictures: np.ndarray
+) -> Iterator[Sequence[np.ndarray]]:
+    """What a `session` says of pictures uint8 [n, channels, side, side], batch by batch."""
+    return (ask(pixels_of(pictures[at : at + BATCH])) for at in range(0, len(pictures), BATCH))
 
 
 def pixels_of(pictures: np.ndarray) -> np.ndarray:
@@ -119,6 +125,11 @@ def unflattened(flat: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
     """What `flattened` took: levels [n, c_i, h_i, w_i]."""
     parts = torch.split(flat, [int(np.prod(shape)) for shape in shapes], dim=1)
     return tuple(part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+def levels_of(stored: np.ndarray, shapes: Shapes, rows: np.ndarray | slice) -> tuple[Tensor, ...]:
+    """The levels of some rows of a view in the label store."""
+    return unflattened(torch.from_numpy(stored[rows].astype(np.float32)), shapes)
 
 
 def detector_of(
@@ -159,11 +170,11 @@ def _detector(plan: Plan, dataset: Dataset, spec: TeacherSpec, folder: Path) -> 
 
     def known() -> Iterator[Sequence[Tensor]]:
         for at in range(0, len(stored), BATCH):
-            yield unflattened(torch.from_numpy(stored[at : at + BATCH].astype(np.float32)), shapes)
+            yield levels_of(stored, shapes, slice(at, at + BATCH))
 
     def unknown() -> Iterator[Sequence[Tensor]]:
-        for at in range(0, len(held_out), BATCH):
-            yield [torch.from_numpy(level) for level in ask(pixels_of(held_out[at : at + BATCH]))]
+        for levels in in_batches(ask, held_out):
+            yield [torch.from_numpy(level) for level in levels]
 
     module = DetectingNet(_pyramid(spec), detector_of(plan, known, unknown())).eval()
     channels = held_out.shape[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints
 from toolkit.distil.devices import prepare_torch
 from toolkit.distil.features import feature_map
-from toolkit.distil.learner import Learner
+from toolkit.distil.learner import Learner, decay_groups
 from toolkit.distil.lessons import Taught
 from toolkit.distil.loop import Schedule, Score, fit
 from toolkit.distil.objectives import WEIGHT
@@ -35,9 +36,10 @@ from toolkit.tasks.anomaly_maps.labelling import (
     Shapes,
     detector_of,
     good_pictures,
+    in_batches,
+    levels_of,
     pixels_of,
     session,
-    unflattened,
 )
 from toolkit.tasks.anomaly_maps.marks import all_marked, mirrored
 from toolkit.tasks.anomaly_maps.network import (
@@ -100,8 +102,7 @@ class MapLesson:
         chosen = shuffled(rows, self.seed, number)[place * self.batch_size : (place + 1) * self.batch_size].numpy()
         view = number % len(self.views)
         pixels = torch.from_numpy(pixels_of(self.views[view][chosen]))
-        flat = torch.from_numpy(self.answers[view][MAPS][chosen].astype(np.float32))
-        levels = self.standard(unflattened(flat, self.shapes))
+        levels = self.standard(levels_of(self.answers[view][MAPS], self.shapes, chosen))
         batch = MapBatch(pixels.to(self.device), tuple(level.to(self.device) for level in levels))
         return (batch,) * self.processes.size  # each takes its rows of it
 
@@ -158,20 +159,18 @@ def _fit(
     report: Report, processes: Processes, device: torch.device,
 ) -> None:  # fmt: skip
     pictures = stack_pictures(dataset.split("train"), plan.student.input_size).numpy()
-    held_out = good_pictures(dataset, plan.student.input_size)
     lesson = _lesson(plan, labels, pictures, objective, processes, device)
+    held_out = _shown(labels, lesson, good_pictures(dataset, plan.student.input_size))
     torch.manual_seed(plan.compute.seed)
     learner = MapLearner(_student(spec, lesson.shapes))
     learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decayed = [p for p in learner.parameters() if p.ndim > 1]
-    plain = [p for p in learner.parameters() if p.ndim <= 1]
     recipe, what = plan.recipe, f"train the {STUDENT}"
     with watched(folder, STUDENT, what, report) as watch:
         fitted = fit(
             learner,
             lesson,
             Schedule(recipe.epochs, recipe.learning_rate, recipe.weight_decay, seed=plan.compute.seed),
-            groups=[{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+            groups=decay_groups(learner.parameters()),
             validate=_validation(plan, labels, lesson, held_out, device),
             folder=folder / STUDENT,
             report=lambda done, total: report(what, done, total),
@@ -199,7 +198,7 @@ def _lesson(
         views=[mirrored(pictures, view) for view in range(len(answers))],
         answers=answers,
         shapes=shapes,
-        standard=Standard.of(_known(answers, shapes, sample_of(len(pictures)))),
+        standard=Standard.of(levels_of(answers[0][MAPS], shapes, sample_of(len(pictures)))),
         objective=objective,
         batch_size=plan.recipe.batch_size,
         steps=steps_an_epoch(len(pictures), plan.recipe.batch_size),
@@ -216,11 +215,6 @@ def _student(spec: StudentSpec, shapes: Shapes) -> Foretelling:
 def sample_of(rows: int) -> np.ndarray:
     """Training pictures that stand for all, where something is told of all of them again and again."""
     return np.arange(rows)[:: max(1, rows // SAMPLE)]
-
-
-def _known(answers: Sequence[store.Arrays], shapes: Shapes, rows: np.ndarray) -> tuple[Tensor, ...]:
-    """What the teacher saw in these training pictures as they are."""
-    return unflattened(torch.from_numpy(answers[0][MAPS][rows].astype(np.float32)), shapes)
 
 
 @dataclass(frozen=True)
@@ -242,24 +236,29 @@ class _Shown:
 def _shown(labels: TeacherLabels, lesson: MapLesson, pictures: np.ndarray) -> _Shown:
     """Pictures that the teacher has not labelled."""
     ask = session((labels.path / NETWORK).read_bytes(), torch.get_num_threads())
-    parts = [ask(pixels_of(pictures[at : at + PART])) for at in range(0, len(pictures), PART)]
-    levels = [torch.from_numpy(np.concatenate(level)) for level in zip(*parts, strict=True)]
+    levels = [torch.from_numpy(np.concatenate(level)) for level in zip(*in_batches(ask, pictures), strict=True)]
     return _Shown(pictures, lesson.standard(levels))
 
 
+def _trained_on(lesson: MapLesson, rows: np.ndarray) -> _Shown:
+    """Training pictures as they are."""
+    seen = levels_of(lesson.answers[0][MAPS], lesson.shapes, rows)
+    return _Shown(lesson.views[0][rows], lesson.standard(seen))
+
+
 def _validation(
-    plan: Plan, labels: TeacherLabels, lesson: MapLesson, good: np.ndarray, device: torch.device
+    plan: Plan, labels: TeacherLabels, lesson: MapLesson, good: _Shown, device: torch.device
 ) -> Callable[[nn.Module], Score]:
     """How well a student beside its teacher tells good pictures that it has not learnt from, from the same with marks:
     the only defects that may be looked at before the test."""
-    rows = sample_of(len(lesson.views[0]))
-    known = _Shown(lesson.views[0][rows], lesson.standard(_known(lesson.answers, lesson.shapes, rows)))
-    both = _shown(labels, lesson, np.concatenate([good, all_marked(good, plan.compute.seed)]))
-    faulty = np.arange(len(both.pictures)) >= len(good)
+    known = _trained_on(lesson, sample_of(len(lesson.views[0])))
+    marked = _shown(labels, lesson, all_marked(good.pictures, plan.compute.seed))
+    faulty = np.repeat([False, True], len(good.pictures))
 
     def validate(student: nn.Module) -> Score:
         detector = fit_detector(lambda: known.surprises(student, device))
-        scores = highest(detector, both.surprises(student, device)).double().numpy()
+        both = chain(good.surprises(student, device), marked.surprises(student, device))
+        scores = highest(detector, both).double().numpy()
         told = picture_auroc(scores, faulty, seed=plan.compute.seed)
         value = told.value if told else 0.0
         return Score(value, 1 - value, len(faulty))
@@ -268,17 +267,15 @@ def _validation(
 
 
 def _detecting(
-    plan: Plan, labels: TeacherLabels, lesson: MapLesson, student: nn.Module, held_out: np.ndarray
+    plan: Plan, labels: TeacherLabels, lesson: MapLesson, student: nn.Module, held_out: _Shown
 ) -> DetectingNet:
     """What is shipped: the teacher's pyramid, the student's, and the detector of what lies between them."""
-    cpu, views = torch.device("cpu"), lesson.views[0]
+    cpu, count = torch.device("cpu"), len(lesson.views[0])
 
     def good() -> Iterator[tuple[Tensor, ...]]:
-        for at in range(0, len(views), PART):
-            rows = np.arange(at, min(at + PART, len(views)))
-            shown = _Shown(views[rows], lesson.standard(_known(lesson.answers, lesson.shapes, rows)))
-            yield from shown.surprises(student, cpu)
+        for at in range(0, count, PART):
+            yield from _trained_on(lesson, np.arange(at, min(at + PART, count))).surprises(student, cpu)
 
-    detector = detector_of(plan, good, _shown(labels, lesson, held_out).surprises(student, cpu))
+    detector = detector_of(plan, good, held_out.surprises(student, cpu))
     teacher = read_program(labels.path / PYRAMID)
     return DetectingNet(Surprise(teacher, student, lesson.standard), detector)

@@ -17,7 +17,7 @@ from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
 from toolkit.distil import labels as store
 from toolkit.distil.checkpoints import Checkpoints, serialise
 from toolkit.distil.devices import prepare_torch
-from toolkit.distil.learner import Learner, last_layer
+from toolkit.distil.learner import Learner, decay_groups, last_layer
 from toolkit.distil.lessons import BatchLesson
 from toolkit.distil.lookup import Answers
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
@@ -100,8 +100,6 @@ def train_student(
     sharded = plan.compute.sharding == "full"
     if not sharded:  # shards lie in plain order, and go to the device by themselves
         learner.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decayed = [p for p in learner.parameters() if p.ndim > 1]
-    plain = [p for p in learner.parameters() if p.ndim <= 1]
     recipe = plan.recipe
     lesson = BatchLesson(
         ImageBatches(
@@ -128,7 +126,7 @@ def train_student(
             weight_decay=recipe.weight_decay,
             seed=plan.compute.seed,
         ),
-        groups=[{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+        groups=decay_groups(learner.parameters()),
         validate=validator(data, plan.student.input_size, device),
         folder=folder,
         report=report,

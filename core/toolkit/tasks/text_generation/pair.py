@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from toolkit.artifacts import Dataset, StudentSpec, TeacherLabels
 from toolkit.distil.devices import prepare_torch
-from toolkit.distil.learner import Learner, last_layer
+from toolkit.distil.learner import Learner, decay_groups, last_layer
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.distil.processes import ALONE, Processes
@@ -269,9 +269,4 @@ def _context(model: PreTrainedModel) -> int:
 
 
 def _groups(model: PreTrainedModel) -> list[dict[str, Any]]:
-    """Matrices decay, vectors do not; what is frozen is neither."""
-    learnt = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in learnt if p.ndim > 1]},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    return decay_groups(model.parameters())
