@@ -50,6 +50,15 @@ class PredictorFacts:
     digest: str
 
 
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a graph: `dtype` is numpy's name, a -1 in `shape` stands for any number."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
 class TensorPredictor(Protocol):
     """Arrays in, arrays out. For image_classification: `image` uint8 [n, height, width, 3] to `probabilities`
     float32 [n, classes]."""

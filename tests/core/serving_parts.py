@@ -19,7 +19,8 @@ from PIL import Image
 
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, Tensors
 from toolkit.serving.access import Role, add_key
-from toolkit.serving.assembly import BundleFacts, Tuning, assemble, read_facts
+from toolkit.serving.assembly import Tuning, assemble
+from toolkit.serving.models import BundleFacts, read_facts
 from toolkit.serving.runner import in_background, listen
 from toolkit.tasks.image_classification import task
 from toolkit.tasks.image_classification.service import inspection_service

@@ -19,7 +19,8 @@ from toolkit.errors import EnvironmentUnfit, IntegrityError
 from toolkit.plan import Plan
 from toolkit.protocols import HardwareProfile, PredictorFacts
 from toolkit.serving.access import add_key
-from toolkit.serving.assembly import Tuning, assemble, read_facts
+from toolkit.serving.assembly import Tuning, assemble
+from toolkit.serving.models import read_facts
 from toolkit.serving.runner import in_background, listen
 from toolkit.tasks.text_generation import task
 from toolkit.tasks.text_generation.chat import ChatRequest

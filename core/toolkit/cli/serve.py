@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from toolkit.seal.custody import Unlock
-    from toolkit.serving.assembly import BundleFacts, Tuning
+    from toolkit.serving.assembly import Tuning
+    from toolkit.serving.models import BundleFacts
     from toolkit.site.watch import Watch
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -67,7 +68,8 @@ def _open(
     from toolkit import defaults
     from toolkit.plugins import load_plugins
     from toolkit.resolve import thaw
-    from toolkit.serving.assembly import assemble, read_facts
+    from toolkit.serving.assembly import assemble
+    from toolkit.serving.models import read_facts
     from toolkit.site.current import open_served
     from toolkit.site.instances import instance
     from toolkit.site.layout import open_site

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -17,8 +16,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
-from toolkit.protocols import Service
-from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
 from toolkit.serving.gateway import (
@@ -35,44 +32,21 @@ from toolkit.serving.gateway import (
     Occupancy,
 )
 from toolkit.serving.metrics import Metrics
+from toolkit.serving.models import Models
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
-from toolkit.serving.runtime import Queue
-
-
-@dataclass(frozen=True)
-class Served:
-    """What is served, as the server itself needs to name it."""
-
-    bundle: str
-    version: str
-    product: str
-    development_keys: bool
-    sample: bool
-
-
-def unlimited() -> Standing:
-    """How a bundle without conditions stands."""
-    return UNLIMITED.standing(0)
 
 
 def build_app(
-    *,
-    served: Served,
-    queue: Queue,
-    service: Service,
-    access: Access,
-    metrics: Metrics,
-    limits: Limits,
-    standing: Callable[[], Standing] = unlimited,
-    log_requests: bool = False,
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False
 ) -> FastAPI:
-    """The server of one installed bundle.
+    """The server of what is installed.
 
-    A route of `service.routes` finds the caller in `request.state.identity`, the request's id in
+    A route of a domain's service finds the caller in `request.state.identity`, the request's id in
     `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
     """
-    page = read_api_page()
+    page, served = read_api_page(), models.find()
+    queue, standing = served.queue, served.standing
     occupancy = Occupancy()
     metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
 
@@ -82,11 +56,11 @@ def build_app(
         await queue.stop()
 
     app = FastAPI(
-        title=served.product, version=served.version, lifespan=lifespan,
+        title=served.facts.product, version=served.facts.version, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
-    _add_operations(app, served, queue, metrics, page, standing)
-    app.include_router(service.routes)
+    _add_operations(app, models, metrics, page)
+    app.include_router(served.service.routes)
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
     # The last one added is the outermost.
@@ -110,9 +84,7 @@ def require(role: Role) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _add_operations(
-    app: FastAPI, served: Served, queue: Queue, metrics: Metrics, page: ApiPage, standing: Callable[[], Standing]
-) -> None:  # fmt: skip
+def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -125,12 +97,13 @@ def _add_operations(
         responses={503: {"description": "It is stopping, or its grant ended."}},
     )
     async def readyz() -> JSONResponse:
-        facts, grant = queue.facts, standing()
-        status = "stopping" if queue.closed else "ready" if grant.holds else "refused"
+        model = models.find()
+        served, running, grant = model.facts, model.queue.facts, model.standing()
+        status = "stopping" if model.queue.closed else "ready" if grant.holds else "refused"
         record = {
             "status": status,
-            "product": served.product, "version": served.version, "bundle": served.bundle,
-            "form": facts.form, "provider": facts.provider,
+            "product": served.product, "version": served.version, "bundle": served.id,
+            "form": running.form, "provider": running.provider,
             "keys": "development keys" if served.development_keys else "site keys",
             "sample": served.sample,
             "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},

@@ -27,6 +27,12 @@ class Forbidden(UsageError):
     code = "forbidden"
 
 
+class NotServed(UsageError):
+    """A product or version that is not served here (404)."""
+
+    code = "not_found"
+
+
 class TooLarge(UsageError):
     """A request body above the limit (413)."""
 
@@ -54,6 +60,7 @@ class ModelFault(ToolkitError):
 _STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
     (Unauthorised, 401),
     (Forbidden, 403),
+    (NotServed, 404),
     (TooSlow, 408),
     (TooLarge, 413),
     (DataError, 422),

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from toolkit.errors import EnvironmentUnfit
-from toolkit.protocols import HardwareProfile, PredictorFacts, Target, TensorPredictor, Tensors
+from toolkit.protocols import HardwareProfile, PredictorFacts, Target, TensorPredictor, Tensors, TensorSpec
 from toolkit.serving.refusals import ModelFault
 
 CPU = "CPUExecutionProvider"
@@ -66,7 +66,9 @@ class OnnxPredictor:
     ) -> None:
         self._session = session_of(model, threads=threads, providers=providers, weights=weights)
         self.facts = dataclasses.replace(facts, provider=self._session.get_providers()[0])
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.inputs = tuple(map(_spec, self._session.get_inputs()))
+        self.outputs = tuple(map(_spec, self._session.get_outputs()))
+        self._outputs = [output.name for output in self.outputs]
         self._parts = (model, facts, threads, tuple(providers), weights) if portable else None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -133,6 +135,13 @@ def session_of(
             hint="Install the onnxruntime flavour for that device, or choose another target profile.",
         )
     return session
+
+
+def _spec(node: Any) -> TensorSpec:
+    """onnxruntime says `tensor(float)` and a name or None for an axis of any length."""
+    kind = str(node.type).removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64", "string": "object"}.get(kind, kind)
+    return TensorSpec(node.name, dtype, tuple(axis if isinstance(axis, int) else -1 for axis in node.shape))
 
 
 def _reopened(

@@ -1,0 +1,183 @@
+"""What a server serves: versions of products, each opened, proven right and asked of its domain.
+
+The bundle's own facts, what a loaded version is, and how one is found by name. Loading one knows nothing of HTTP; how
+a bundle was opened, and from where, is the caller's business, and what kind of model it holds is its task's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, cast
+
+from toolkit.errors import PluginError
+from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.seal.validity import UNLIMITED, Standing
+from toolkit.serving.batching import Observer
+from toolkit.serving.refusals import NotServed
+from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.text import ServedText
+
+OWN = frozenset({
+    "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+})  # fmt: skip
+"""Roles of a bundle that are core's and its tasks'."""
+
+AskDomain = Callable[[Mapping[str, Any], ServedPredictor | ServedText], Service | None]
+"""The hook `serve`, bound to a site: `ask(bundle, predictor)`."""
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What a domain's `serve` learns of the bundle, as a mapping of these names.
+
+    `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
+    `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
+    itself, by role.
+    """
+
+    id: str
+    version: str
+    product: str
+    domain: str
+    development_keys: bool
+    plan: Mapping[str, Any]
+    classes: tuple[str, ...]
+    good_class: str | None
+    channels: int | None
+    sample: bool
+    thresholds: Mapping[str, float]
+    metrics: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, bytes]
+
+
+def unlimited() -> Standing:
+    """How a bundle without conditions stands."""
+    return UNLIMITED.standing(0)
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A version that answers. `queue` stands before its model, and is what its domain's `service` asks.
+
+    `inputs` and `outputs` are the graph's own, empty where it writes texts; `standing` is asked before each answer:
+    nothing is answered once the grant no longer holds.
+    """
+
+    facts: BundleFacts
+    queue: Queue
+    service: Service
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    standing: Callable[[], Standing] = unlimited
+
+
+class Models(Protocol):
+    """What a server serves at this moment."""
+
+    def all(self) -> Sequence[ServedModel]:
+        """Every version that answers."""
+        ...
+
+    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
+        """Who answers a request for this product and version; where none is named, the one that is served to all.
+
+        Raises:
+            NotServed: there is no such product or version.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OneModel:
+    """`Models` of a single version."""
+
+    model: ServedModel
+
+    def all(self) -> Sequence[ServedModel]:
+        return (self.model,)
+
+    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
+        facts = self.model.facts
+        if product not in (None, facts.product):
+            raise NotServed(f"no model is called {product}", hint=f"Served here: {facts.product}.")
+        if version not in (None, facts.version):
+            raise NotServed(f"{facts.product} is not served in version {version}", hint=f"Served: {facts.version}.")
+        return self.model
+
+
+def read_facts(
+    files: SealedFiles, *, bundle: str, version: str, product: str, domain: str, development_keys: bool
+) -> BundleFacts:
+    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds` and
+    `reference`.
+
+    Raises:
+        IntegrityError: a file is missing or not what its role says.
+    """
+    labels = _json(files, "classes")
+    try:
+        return BundleFacts(
+            id=bundle, version=version, product=product, domain=domain, development_keys=development_keys,
+            plan=_json(files, "plan"),
+            classes=tuple(map(str, labels["classes"])),
+            good_class=labels["good_class"] or None,
+            channels=labels["channels"],
+            sample=bool(labels.get("sample", False)),
+            thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
+            metrics=_json(files, "reference", optional=True).get("metrics", {}),
+            files={role: files.read(role) for role in files.roles if _is_domains(role)},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise misfit("classes or thresholds") from error
+
+
+def load(
+    files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
+    delay_ms: float, waiting: int, observer: Callable[[PredictorFacts], Observer],
+    standing: Callable[[], Standing] = unlimited,
+) -> ServedModel:  # fmt: skip
+    """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
+    returns.
+
+    Args:
+        threads: of one inference.
+        together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
+        waiting: requests that may wait.
+        observer: makes, of the facts of the opened model, what is told after each batch.
+
+    Raises:
+        EnvironmentUnfit: the model does not run here, or not as it should.
+        IntegrityError: a file of the bundle is damaged.
+        PluginError: the domain offers no service.
+    """
+    identity = PredictorFacts(form="installed", provider="", digest=facts.id)
+    predictor = runtime.open_installed(files, identity, threads, scores=False)
+    runtime.prove(predictor, files.read("golden"))
+    queue = runtime.queue(
+        predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer(predictor.facts)
+    )
+    service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
+    if service is None:
+        raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
+    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
+    return ServedModel(facts, queue, service, inputs, outputs, standing)
+
+
+def _is_domains(role: str) -> bool:
+    return role not in OWN and not role.startswith("LICENSES/")
+
+
+def _json(files: SealedFiles, role: str, *, optional: bool = False) -> dict[str, Any]:
+    if role not in files.roles:
+        if optional:
+            return {}
+        raise misfit(role)
+    try:
+        value = json.loads(files.read(role))
+    except ValueError as error:
+        raise misfit(role) from error
+    if not isinstance(value, dict):
+        raise misfit(role)
+    return value
