@@ -30,6 +30,7 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
             "sealed": manifest.created, "domain": manifest.domain.name,
             "grant": standing_of(opened, state.current),
+            "licences": sorted(file.path for file in manifest.files if file.path.startswith("LICENSES/")),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
 
@@ -39,6 +40,9 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         say(console, f"current  {state.current or 'nothing is installed'}")
         if state.current:
             say(console, f"grant    {_granted(record['grant'])}")
+            if record["licences"]:
+                names = ", ".join(record["licences"])
+                say(console, f"licences {names}: toolkit bundle print {opened.path} NAME")
         for version in state.kept:
             if version.bundle_id != state.current:
                 say(console, f"kept     {version.bundle_id}")
