@@ -81,7 +81,7 @@ def put(bundle: Path, site: Site) -> InstalledVersion:
 
 def forge(body: bytes, kind: str, key: SigningKey, **changes: Any) -> bytes:
     """A validly signed envelope over any bytes whatever (DSSE: PAE, then Ed25519); `changes` replace its members."""
-    name = f"application/vnd.distil-toolkit.{kind}+json"
+    name = "application/vnd.in-toto+json" if kind == "in-toto" else f"application/vnd.distil-toolkit.{kind}+json"
     signed = b"DSSEv1 " + str(len(name)).encode() + b" " + name.encode()
     signed += b" " + str(len(body)).encode() + b" " + body
     envelope: dict[str, Any] = {
