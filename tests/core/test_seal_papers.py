@@ -4,8 +4,10 @@ away, altered or exchanged."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -37,18 +39,21 @@ from seal_parts import (
 )
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
+from test_seal_mutations import mutated_bytes, mutated_value
 
 from toolkit.artifacts import Metric
-from toolkit.errors import PlanError
+from toolkit.errors import IntegrityError, PlanError, ToolkitError
 from toolkit.seal.bundle import SealedBundle
-from toolkit.seal.keyfile import load_signing_key
+from toolkit.seal.keyfile import load_model_key, load_signing_key
 from toolkit.seal.keys import load_keys
 from toolkit.seal.making import Making, Package
 from toolkit.seal.model_signature import MEDIA_TYPE, ORDER, public_pem, sign_model
+from toolkit.seal.papers import check_papers
 from toolkit.seal.provenance import sign_provenance
 from toolkit.seal.revocation import Revocation
 from toolkit.seal.rotation import revoke, rotate
 from toolkit.seal.sbom import make_sbom
+from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import read_bundle, read_head
 from toolkit.site.layout import open_site
 from toolkit.site.trust import accept_list, accept_root
@@ -329,3 +334,33 @@ def test_bundles_from_before_there_were_papers_hold(home: Home) -> None:
 def test_papers_are_made_by_sealing_alone(role: str, home: Home) -> None:
     with pytest.raises(PlanError, match="sealing's own"):
         home.seal(**{role: b"mine"})
+
+
+def test_case_41_mutated_papers_cause_typed_errors_only(home: Home, sealed: SealedBundle) -> None:
+    """Whoever signs them: a manifest that lists what was altered would let it come this far."""
+    choose, manifest, envelope = random.Random(7), sealed.manifest, (sealed.path / "bundle.dsse").read_bytes()
+    kept = {name: (sealed.path / name).read_bytes() for name in PAPERS}
+    key_file = home.path / "keys" / "model.key.json"
+    whole_key, refused = key_file.read_bytes(), 0
+    for _ in range(600):
+        name = choose.choice(PAPERS)
+        data = mutated_bytes(choose, kept[name])
+        if choose.random() < 0.6 and name == "provenance.dsse":
+            body = mutated_value(choose, body_of(sealed.path / name))
+            data = forge(canonical(body), "in-toto", home.keys.publisher)
+        elif choose.random() < 0.6:
+            data = canonical(mutated_value(choose, json.loads(kept[name])))
+        (sealed.path / name).write_bytes(data)
+        key_file.write_bytes(mutated_bytes(choose, whole_key))
+        try:
+            with open_tree(sealed.path) as root:
+                check_papers(root, manifest, envelope, home.keys.trust)
+            assert name != "model.sig" or data == kept[name]
+        except IntegrityError:
+            refused += 1
+        with contextlib.suppress(ToolkitError):
+            assert load_model_key(key_file, None) == home.keys.model
+        (sealed.path / name).write_bytes(kept[name])
+    assert refused > 300
+    with open_tree(sealed.path) as root:
+        check_papers(root, manifest, envelope, home.keys.trust)

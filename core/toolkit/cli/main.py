@@ -41,7 +41,7 @@ from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 INTERRUPTED = 130
 
 EXTRAS = {
-    "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
     "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
     "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip
