@@ -152,7 +152,7 @@ def read_facts(
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Callable[[PredictorFacts], Observer],
+    delay_ms: float, waiting: int, observer: Observer,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -162,7 +162,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: makes, of the facts of the opened model, what is told after each batch.
+        observer: told after each batch.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -172,9 +172,7 @@ def load(
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
-    queue = runtime.queue(
-        predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer(predictor.facts)
-    )
+    queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
     service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
