@@ -2,8 +2,8 @@
 
     python site_serving_crash.py FOLDER POINTS SEED
 
-After each kill a fresh opening of the site must find one whole version, the one before or the one after; the server that
-runs follows, and answers every request, each as one whole version.
+After each kill a fresh opening of the site must find one whole version, the one before or the one after; the server
+that runs follows, and answers every request, each as one whole version.
 """
 
 from __future__ import annotations

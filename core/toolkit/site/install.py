@@ -20,13 +20,11 @@ from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.layout import Site
 from toolkit.site.staging import Staging, clear_leftovers, put_version
-from toolkit.site.state import Served, State, Version, read_state
+from toolkit.site.state import ALL, Served, State, Version, read_state
 from toolkit.site.switch import settle, switch
 
 KEEP = 3
 """Versions of a product that are kept: the current one and those to roll back to."""
-ALL = 1000
-"""Every request, in thousandths."""
 MARGIN = 4 * 1024 * 1024
 
 Check = Callable[[Manifest], Iterable[Violation]]
@@ -82,6 +80,14 @@ def install(
             raise
         finally:
             clear_leftovers(site, read_state(site.current, site.key_id))
+
+
+def permille_of(share: float) -> int:
+    """A share of the requests, from 0 to 1, in thousandths. Raises UsageError where it is none, or too small."""
+    permille = round(share * ALL) if 0 <= share <= 1 else -1
+    if permille < 0 or (share and not permille):
+        raise UsageError(f"a share of {share:g} cannot be", hint="Choose 0, or one from 0.001 to 1.")
+    return permille
 
 
 def check_share(permille: int, low: int = 0) -> None:

@@ -13,9 +13,9 @@ from toolkit.errors import Refused, ToolkitError, UsageError
 from toolkit.seal.open import open_bundle
 from toolkit.seal.verify import verify_bundle
 from toolkit.site.clock import check_time, read_clock
-from toolkit.site.install import ALL, InstalledVersion, check_share
+from toolkit.site.install import InstalledVersion, check_share
 from toolkit.site.layout import Site
-from toolkit.site.state import Failure, Served, State, Version, read_state
+from toolkit.site.state import ALL, Failure, Served, State, Version, read_state
 from toolkit.site.switch import settle, switch
 
 _LISTED = "`toolkit status` lists what it keeps."

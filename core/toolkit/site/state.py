@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
@@ -21,6 +22,8 @@ BEFORE = "distil-site/2"
 """One `current` for the whole site; read, and written anew as FORMAT with the next change."""
 KIND = "site-state"
 MAX_STATE = 256 * 1024
+ALL = 1000
+"""Every request, in thousandths."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Version:
         return cls(
             manifest.bundle_id, manifest.product, manifest.epoch, manifest.counter, manifest.digest, serial
         )  # fmt: skip
+
+    @property
+    def number(self) -> str:
+        """As people and clients name it."""
+        return f"{self.epoch}.{self.counter}"
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -113,6 +121,32 @@ class State:
     def mark(self, product: str) -> Version | None:
         """The highest version of a product that was ever installed here."""
         return next((mark for mark in self.marks if mark.product == product), None)
+
+
+def versions_of(state: State) -> list[dict[str, Any]]:
+    """The products of a site as records: `product`, `serving` (a bundle id) and `versions`, those that answer first;
+    each with `bundle`, `version`, `state` (serving, canary, kept or failed, that with `why`) and its `share`."""
+    failed = {one.bundle_id: one.why for one in state.failed}
+    records = []
+    for served in state.served:
+        versions = []
+        for version in state.kept:
+            if version.product != served.product:
+                continue
+            shares = {served.bundle_id: ALL - served.permille, served.canary: served.permille}
+            states = {served.bundle_id: "serving", served.canary: "canary"}
+            why = failed.get(version.bundle_id)
+            versions.append({
+                "bundle": version.bundle_id,
+                "version": version.number,
+                "state": states.get(version.bundle_id, "kept" if why is None else "failed"),
+                "share": shares.get(version.bundle_id, 0) / ALL,
+                **({} if why is None else {"why": why}),
+            })  # fmt: skip
+        order = {"serving": 0, "canary": 1}
+        versions.sort(key=lambda one: order.get(str(one["state"]), 2))
+        records.append({"product": served.product, "serving": served.bundle_id, "versions": versions})
+    return records
 
 
 def write_state(path: Path, state: State, signer: Signer) -> None:
