@@ -105,9 +105,10 @@ def pictures(
 
 def language(
     folder: Path, processes: Processes, before: Before, shard_on: torch.device | None = None, lora_rank: int = 0,
-    checkpointing: bool = False, precision: Wanted = "fp32",
+    checkpointing: bool = False, precision: Wanted = "fp32", weighed: bool = False,
 ) -> Fitted:  # fmt: skip
-    """A student of a teacher's hidden states, two or three micro-batches a step; its last layer is tied."""
+    """A student of a teacher's hidden states, two or three micro-batches a step; its last layer is tied. `weighed`: by
+    difficulty, and by two tasks."""
     from test_text_generation_teacher import WORDS
     from transformers import LlamaConfig
 
@@ -118,12 +119,13 @@ def language(
     from toolkit.tasks.text_generation.teacher import label, read_teacher
     from toolkit.tasks.text_generation.tokens import tokenise
     from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson, validator
+    from toolkit.tasks.text_generation.weighting import TokenWeighting
     from toolkit.text import Message
 
     teacher = read_teacher(folder.parent / "teacher", name="tiny")
     numbers = WORDS[6:]
     texts = [
-        Row(f"r{n}-{m}", (Message("user", numbers[n]),), " ".join(numbers[n + 1 : n + 1 + m]))
+        Row(f"r{n}-{m}", (Message("user", numbers[n]),), " ".join(numbers[n + 1 : n + 1 + m]), task=TASKS[n % 2])
         for n in range(6) for m in (1, 2, 3, 4)
     ]  # fmt: skip
     samples = tokenise(texts, teacher.tokenizer, max_tokens=64).samples
@@ -135,8 +137,10 @@ def language(
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     batches = PackedBatches(samples, capacity=48, rows=1, accumulation=2)
+    weighting = TokenWeighting(TASKS[:2], by="loss-ratio", floor=0.3, difficulty=True) if weighed else TokenWeighting()
     return fit(
-        Learner(model, "lm_head"), SequenceLesson(batches, Mix(0.5, 0.5), knowledge), Schedule(5, 1e-2, 0.01),
+        Learner(model, "lm_head"), SequenceLesson(batches, Mix(0.5, 0.5), knowledge, weighting, processes),
+        Schedule(5, 1e-2, 0.01),
         groups=[{"params": [p for p in model.parameters() if p.requires_grad]}], validate=validator(batches),
         folder=folder, report=lambda done, _: before(done), precision=precision, processes=processes,
         shard_on=shard_on,
@@ -214,6 +218,7 @@ JOBS: Mapping[str, Callable[[Path, Processes, Before], Any]] = {
     "pictures": pictures,
     "few-pictures": lambda *given: pictures(*given, count=2),
     "language": language,
+    "weighed-language": lambda *given: language(*given, weighed=True),
     "norms": norms,
     "memory": memory,
     "sharded-memory": lambda *given: memory(*given, shard_on=CPU),
