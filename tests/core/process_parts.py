@@ -26,6 +26,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import Objective
+from toolkit.tasks.image_classification.family import describe_student
 from toolkit.tasks.image_classification.network import DepthwiseSeparableNet
 
 Before = Callable[[int], None]
@@ -100,6 +101,37 @@ def pictures(
         learner, BatchLesson(FewPictures(before, count), objectives, processes=processes), Schedule(2, 4e-3, 0.01),
         groups=[{"params": list(learner.parameters())}], validate=lambda _: Score(0.5, 1.0), folder=folder,
         report=lambda *_: None, processes=processes, shard_on=shard_on,
+    )  # fmt: skip
+
+
+class NoisyPictures:
+    """Pictures of six gradients in noise, in double precision: 24 a step, of 64 pixels a side."""
+
+    steps = 6
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        draw = torch.Generator().manual_seed(100 * epoch + step)
+        labels = torch.randint(0, 6, (24,), generator=draw)
+        ramps = torch.linspace(-1, 1, 64, dtype=torch.double) * (labels[:, None] - 2.5) / 5
+        noise = torch.randn(24, 1, 64, 64, generator=draw, dtype=torch.double)
+        pictures = 0.5 + 0.3 * ramps[:, None, None, :] + 0.2 * noise
+        said = 3 * torch.eye(6, dtype=torch.double)[labels] + torch.randn(24, 6, generator=draw, dtype=torch.double)
+        return Batch(pictures.contiguous(memory_format=torch.channels_last), labels, Outputs(said))
+
+
+def doubles(folder: Path, processes: Processes, before: Before) -> Fitted:
+    """The default student of pictures, with its hundreds of thousands of rectifiers a step, in double precision."""
+    del before
+    torch.manual_seed(0)
+    described = describe_student("small", channels=1, size_px=64, classes=6)
+    network = DepthwiseSeparableNet(channels=1, stem=described["stem"], blocks=described["blocks"], classes=6)
+    learner = Learner(network.double())
+    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objectives = (Objective("hard-label", 0.5), Objective("response", 0.5, 2.0))
+    return fit(
+        learner, BatchLesson(NoisyPictures(), objectives, processes=processes), Schedule(4, 4e-3, 0.01),
+        groups=[{"params": list(learner.parameters())}], validate=lambda _: Score(0.5, 1.0), folder=folder,
+        report=lambda *_: None, processes=processes,
     )  # fmt: skip
 
 
@@ -216,6 +248,7 @@ JOBS: Mapping[str, Callable[[Path, Processes, Before], Any]] = {
     "rows": rows,
     "rows-auto": lambda *given: rows(*given, precision="auto"),
     "pictures": pictures,
+    "doubles": doubles,
     "few-pictures": lambda *given: pictures(*given, count=2),
     "language": language,
     "weighed-language": lambda *given: language(*given, weighed=True),
