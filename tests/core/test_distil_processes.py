@@ -48,8 +48,8 @@ def test_two_processes_end_with_the_weights_of_one(
 def test_what_parts_several_processes_from_one_is_rounding_alone(
     two: Mapping[str, Sequence[Fitted]], tmp_path: Path
 ) -> None:
-    """In float32 such a student ends 4% apart, as it does on one process with two threads (tests/e2e/test_torchrun.py):
-    rounding moves activations over a rectifier's edge. In doubles it does not, so any other difference would be seen."""
+    """In float32 such a student ends 4% apart, as it does on one process with two threads (e2e/test_torchrun.py):
+    rounding moves activations over a rectifier's edge. In doubles it does not: any other difference would be seen."""
     one, found = alone(tmp_path, "doubles").weights, two["doubles"][0].weights
     apart = sum(float((found[name] - weight).square().sum()) for name, weight in one.items())
     assert (apart / sum(float(weight.square().sum()) for weight in one.values())) ** 0.5 < 1e-11
