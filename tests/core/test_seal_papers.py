@@ -336,6 +336,38 @@ def test_papers_are_made_by_sealing_alone(role: str, home: Home) -> None:
         home.seal(**{role: b"mine"})
 
 
+def test_the_command_line_shows_what_holds(home: Home, sealed: SealedBundle, tmp_path: Path) -> None:
+    installed(sealed.path, home)
+    bundle_id, key = sealed.manifest.bundle_id, sealed.manifest.model_signer
+    papers = run("verify", sealed.path, "--json").record["papers"]
+    assert papers == {
+        "sbom": {"holds": True, "format": "CycloneDX 1.7", "components": 11},
+        "provenance": {"holds": True, "format": "SLSA provenance v1 in DSSE"},
+        "model_signature": {
+            "holds": True, "format": "OpenSSF model-signing v1", "key": key, "public_key": public_pem(key)
+        },
+        "licences": ["LICENSES/teacher.txt"],
+    }  # fmt: skip
+    site = home.path / "site"
+    assert run("verify", site, "--json").record["papers"] == {bundle_id: papers}
+    told = run("verify", site).out
+    for line in ("sbom        holds: CycloneDX 1.7, 11 components", "provenance  holds", "model.sig   holds: OpenSSF"):
+        assert line in told
+    assert run("status", "--json").record["products"][0]["licences"] == ["LICENSES/teacher.txt"]
+    for place in (bundle_id, sealed.path, site, site / "versions" / bundle_id):
+        for name in ("sbom.cdx.json", "provenance.dsse", "model.sig", "LICENSES/teacher.txt"):
+            assert run("bundle", "print", place, name).out.encode() == (sealed.path / name).read_bytes()
+    for name, said in {"classes": "encrypted", "nothing": "has no"}.items():
+        found = run("bundle", "print", site, name)
+        assert (found.code, said in found.err, SECRETS[0].decode() in found.out) == (2, True, False)
+    assert run("keys", "list", "--json").record["models"] == [key]
+    run("keys", "export", "--to", tmp_path / "usb")
+    assert (tmp_path / "usb" / f"model-{key[:16]}.pem").read_text() == public_pem(key)
+    overwrite(site / "versions" / bundle_id / "model.sig", b"{}")
+    assert refusal(run("verify", site, "--json"), 4).part == f"versions/{bundle_id}/model.sig"
+    assert run("bundle", "print", site, "model.sig").code == 4
+
+
 def test_case_41_mutated_papers_cause_typed_errors_only(home: Home, sealed: SealedBundle) -> None:
     """Whoever signs them: a manifest that lists what was altered would let it come this far."""
     choose, manifest, envelope = random.Random(7), sealed.manifest, (sealed.path / "bundle.dsse").read_bytes()
