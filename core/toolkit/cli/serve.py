@@ -69,6 +69,7 @@ def _open(
     from toolkit.plugins import load_plugins
     from toolkit.resolve import thaw
     from toolkit.serving.assembly import assemble
+    from toolkit.serving.ledger import open_ledger
     from toolkit.serving.models import read_facts
     from toolkit.site.current import open_served
     from toolkit.site.instances import instance
@@ -96,6 +97,7 @@ def _open(
         others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
         app = assemble(
             bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning, standing=watch.standing,
+            ledger=open_ledger(opened),
             ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor, ask=others),
         )  # fmt: skip
     return app, facts, watch

@@ -40,10 +40,14 @@ def _bundle(path: Path, trust: Path | None) -> dict[str, Any]:
 
 
 def _site(path: Path) -> dict[str, Any]:
+    from toolkit.site.inference_chain import FOLDER
+    from toolkit.site.inference_chain import verify as verify_inferences
     from toolkit.site.verify import verify_site
 
     checked = verify_site(path)
+    found = verify_inferences(path / FOLDER, checked.site.audit.entries())
     return {
         "kind": "site", "ok": True, "current": checked.state.current, "root": checked.site.trust.fingerprint,
         "kept": [version.bundle_id for version in checked.state.kept], "audit_entries": checked.audit.sequence,
+        "inferences": found.lines,
     }  # fmt: skip

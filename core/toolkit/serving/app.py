@@ -5,18 +5,19 @@ Core adds keys, limits and figures here; what an inspection is, only the domain'
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.access import Access, Role
+from toolkit.serving.access import Access
 from toolkit.serving.answers import error_body, error_response
 from toolkit.serving.gateway import (
     LIVE,
@@ -31,19 +32,23 @@ from toolkit.serving.gateway import (
     Limits,
     Occupancy,
 )
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models
 from toolkit.serving.page import ApiPage, read_api_page
-from toolkit.serving.refusals import Forbidden
+from toolkit.serving.recording import Recorded
+from toolkit.serving.roles import require
 
 
 def build_app(
-    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False
-) -> FastAPI:
-    """The server of what is installed.
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False,
+    ledger: Ledger | None = None, site: APIRouter | None = None,
+) -> FastAPI:  # fmt: skip
+    """The server of what is installed; `ledger` is told of every answer, `site` are routes of the site itself.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
-    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
+    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted, and
+    what they were given to in `request.state.seen` (`protocols.Seen`).
     """
     page, served = read_api_page(), models.find()
     queue, standing = served.queue, served.standing
@@ -52,8 +57,12 @@ def build_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if ledger is not None:
+            await asyncio.to_thread(ledger.start)
         yield
         await queue.stop()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.stop)
 
     app = FastAPI(
         title=served.facts.product, version=served.facts.version, lifespan=lifespan,
@@ -61,27 +70,18 @@ def build_app(
     )  # fmt: skip
     _add_operations(app, models, metrics, page)
     app.include_router(served.service.routes)
+    if site is not None:
+        app.include_router(site)
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, occupancy=occupancy)
     app.add_middleware(Licence, standing=standing)
+    if ledger is not None:
+        app.add_middleware(Recorded, ledger=ledger, served=served.facts)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
     app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
     return app
-
-
-def require(role: Role) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes that not every key may use."""
-
-    async def check(request: Request) -> None:
-        identity = request.state.identity
-        if not identity.may(role):
-            raise Forbidden(
-                f"the role {identity.role} may not do this", hint=f"Use a key with the role {role} or above."
-            )
-
-    return check
 
 
 def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:

@@ -14,9 +14,11 @@ from toolkit.serving.access import Access
 from toolkit.serving.app import build_app
 from toolkit.serving.batching import Observer
 from toolkit.serving.gateway import Limits
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import AskDomain, BundleFacts, OneModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
+from toolkit.serving.site_routes import site_routes
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Tuning:
 
 def assemble(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, site: Path, ask: AskDomain, tuning: Tuning,
-    standing: Callable[[], Standing] = unlimited,
+    standing: Callable[[], Standing] = unlimited, ledger: Ledger | None = None,
 ) -> FastAPI:  # fmt: skip
-    """The server of an opened bundle, warmed up; `files` may be closed when this returns.
+    """The server of an opened bundle, warmed up; `files` may be closed when this returns. `ledger` keeps the site's
+    records of what is answered, and brings the routes that show them.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -55,5 +58,5 @@ def assemble(
     access.authenticate(None)  # a damaged file of keys is told now, not at the first request
     return build_app(
         models=OneModel(model), access=access, metrics=figures[0], limits=tuning.limits,
-        log_requests=tuning.log_requests,
+        log_requests=tuning.log_requests, ledger=ledger, site=site_routes(ledger) if ledger else None,
     )  # fmt: skip
