@@ -10,53 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from toolkit.errors import ToolkitError
-from toolkit.protocols import Seen
-from toolkit.serving.access import Identity
-from toolkit.serving.models import BundleFacts
+from toolkit.serving.exchange import Exchange
+from toolkit.serving.reviewing import Reviewer
 from toolkit.site.inference_chain import FOLDER
 from toolkit.site.inferences import InferenceLog
 from toolkit.site.layout import Site
 from toolkit.site.settings import SiteSettings, read_settings
 
 TICK_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Content:
-    """A body and its media type."""
-
-    media_type: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A request to what is served, and how it ended. `answered` is there where the site keeps content."""
-
-    request_id: str
-    identity: Identity
-    method: str
-    route: str
-    status: int
-    seconds: float
-    size: int
-    served: BundleFacts
-    verdicts: tuple[str, ...]
-    seen: tuple[Seen, ...]
-    asked: Content
-    answered: Content | None = None
-
-    def as_record(self) -> dict[str, object]:
-        """As the trail has it: never a byte of content."""
-        return {
-            "request_id": self.request_id, "key": self.identity.name, "role": self.identity.role,
-            "product": self.served.product, "bundle": self.served.id, "version": self.served.version,
-            "method": self.method, "route": self.route, "status": self.status, "ms": round(self.seconds * 1000, 2),
-            "bytes": self.size, "verdicts": list(self.verdicts),
-        }  # fmt: skip
 
 
 class Ledger:
@@ -68,6 +31,7 @@ class Ledger:
         self.trail = InferenceLog(
             site.path / FOLDER, lambda: site.audit, keep_bytes=kept.keep_mb * 1_000_000, keep_days=kept.keep_days
         )
+        self.reviewer = Reviewer(site, settings.review)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
 
@@ -85,6 +49,7 @@ class Ledger:
         """Sign for what was written."""
         self._end.set()
         self._thread.join()
+        self._try(self.reviewer.work)
         self.trail.close()
 
     def check(self) -> None:
@@ -94,15 +59,18 @@ class Ledger:
     def answered(self, exchange: Exchange) -> None:
         """One request has ended."""
         self.trail.append(exchange.as_record())
+        self.reviewer.answered(exchange, [() for _ in exchange.seen])
 
     def _work(self) -> None:
         self._try(self.trail.adopt)
         due = time.monotonic() + self.settings.inferences.seal_seconds
         while not self._end.wait(TICK_SECONDS):
+            self._try(self.reviewer.work)
             if time.monotonic() >= due:
                 due += self.settings.inferences.seal_seconds
                 self._try(self.trail.seal)
                 self._try(self.trail.clear)
+                self._try(self.reviewer.clear)
 
     @staticmethod
     def _try(work: Callable[[], None]) -> None:

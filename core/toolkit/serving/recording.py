@@ -9,8 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.answers import error_response
+from toolkit.serving.exchange import Content, Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
-from toolkit.serving.ledger import Content, Exchange, Ledger
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import BundleFacts
 
 

@@ -1,4 +1,4 @@
-"""Routes of the site itself: its trails. What they show needs the role operate."""
+"""Routes of the site itself: its trails here, its review set in `review_routes`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from toolkit.serving.ledger import Ledger
+from toolkit.serving.review_routes import add_review
 from toolkit.serving.roles import require
 from toolkit.site.audit import AuditEntry
 from toolkit.site.inference_chain import latest
@@ -23,6 +24,7 @@ def site_routes(ledger: Ledger) -> APIRouter:
     """The routes over one site's records."""
     router = APIRouter(prefix="/site", tags=["site"])
     _add_trails(router, ledger)
+    add_review(router, ledger)
     return router
 
 
