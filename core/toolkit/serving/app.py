@@ -78,6 +78,9 @@ def build_app(
     app.add_middleware(Intake, limits=limits, occupancy=occupancy)
     app.add_middleware(Licence, standing=standing)
     if ledger is not None:
+        for model in models.all():
+            ledger.serves(model.facts)
+        metrics.watch_drift(ledger.weeks)
         app.add_middleware(Recorded, ledger=ledger, served=served.facts)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
     app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)

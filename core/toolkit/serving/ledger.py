@@ -6,6 +6,7 @@ waits for an answer. Knows nothing of HTTP.
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -13,13 +14,17 @@ from collections.abc import Callable
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.exchange import Exchange
+from toolkit.serving.models import BundleFacts
 from toolkit.serving.reviewing import Reviewer
+from toolkit.serving.week import Weeks
 from toolkit.site.inference_chain import FOLDER
 from toolkit.site.inferences import InferenceLog
 from toolkit.site.layout import Site
 from toolkit.site.settings import SiteSettings, read_settings
 
 TICK_SECONDS = 1.0
+LOOK_SECONDS = 60.0
+"""How often drift is looked for, and counts are written down."""
 
 
 class Ledger:
@@ -32,6 +37,7 @@ class Ledger:
             site.path / FOLDER, lambda: site.audit, keep_bytes=kept.keep_mb * 1_000_000, keep_days=kept.keep_days
         )
         self.reviewer = Reviewer(site, settings.review)
+        self.weeks = Weeks(site.path)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ledger", daemon=True)
 
@@ -39,6 +45,19 @@ class Ledger:
     def wants_content(self) -> bool:
         """Whether the site keeps what was asked and answered."""
         return self.settings.inferences.content
+
+    def serves(self, served: BundleFacts) -> None:
+        """This bundle answers from now on."""
+        self.weeks.serves(served)
+
+    def look(self) -> None:
+        """Compare the week with the references; a state that changed is told on standard error, a JSON line each."""
+        for served, before, now in self.weeks.look():
+            line = {
+                "time": round(time.time(), 3), "event": "drift", "product": served.product, "bundle": served.id,
+                "version": served.version, "before": before, "state": now,
+            }  # fmt: skip
+            sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def start(self) -> None:
         """Raises EnvironmentUnfit where nothing can be written down."""
@@ -50,6 +69,7 @@ class Ledger:
         self._end.set()
         self._thread.join()
         self._try(self.reviewer.work)
+        self._try(self.look)
         self.trail.close()
 
     def check(self) -> None:
@@ -59,13 +79,18 @@ class Ledger:
     def answered(self, exchange: Exchange) -> None:
         """One request has ended."""
         self.trail.append(exchange.as_record())
-        self.reviewer.answered(exchange, [() for _ in exchange.seen])
+        if exchange.seen:
+            self.reviewer.answered(exchange, self.weeks.count(exchange.served, exchange.seen))
 
     def _work(self) -> None:
         self._try(self.trail.adopt)
-        due = time.monotonic() + self.settings.inferences.seal_seconds
+        due = looked = time.monotonic()
+        due += self.settings.inferences.seal_seconds
         while not self._end.wait(TICK_SECONDS):
             self._try(self.reviewer.work)
+            if time.monotonic() >= looked + LOOK_SECONDS:
+                looked = time.monotonic()
+                self._try(self.look)
             if time.monotonic() >= due:
                 due += self.settings.inferences.seal_seconds
                 self._try(self.trail.seal)

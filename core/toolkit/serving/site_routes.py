@@ -25,7 +25,21 @@ def site_routes(ledger: Ledger) -> APIRouter:
     router = APIRouter(prefix="/site", tags=["site"])
     _add_trails(router, ledger)
     add_review(router, ledger)
+    _add_drift(router, ledger)
     return router
+
+
+def _add_drift(router: APIRouter, ledger: Ledger) -> None:
+    @router.get(
+        "/drift",
+        summary="Whether scores and inputs of the running week are spread as in the release.",
+        description="`state` is the worst of the measures' `states`: ok, watch, alert, too_few (fewer than 50 values), "
+        "or no_reference in a bundle that brings none. `reference` and `week` count values.",
+        dependencies=[Depends(require("operate"))],
+    )
+    async def drift() -> JSONResponse:
+        await asyncio.to_thread(ledger.look)
+        return JSONResponse({"products": ledger.weeks.as_records()})
 
 
 def _add_trails(router: APIRouter, ledger: Ledger) -> None:
