@@ -173,6 +173,8 @@ def test_a_server_tells_of_drift_in_figures_log_and_review(
         metrics = operator.get("/metrics").text
         assert 'toolkit_drift_state{bundle="b-123",measure="brightness",state="alert",version="1.7"} 1.0' in metrics
         assert 'toolkit_drift_psi{bundle="b-123",measure="brightness",version="1.7"}' in metrics
+        for picture in sample:  # now that it is told, samples of it are kept
+            client.post("/v1/inspect", content=brighter(picture, 120), headers={"Content-Type": "image/jpeg"})
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             kept = operator.get("/site/review", params={"limit": 1000}).json()["entries"]

@@ -87,6 +87,10 @@ class Measure:
         room = 0.1 * (self.high - self.low)
         return not self.low - room <= value <= self.high + room
 
+    def rare(self, value: float) -> bool:
+        """Whether a value is beyond the first or the last percentile."""
+        return not self.edges[0] <= value <= self.edges[-1]
+
     @cached_property
     def _bins(self) -> tuple[int, ...]:
         """The tenth of the reference in which each bin's middle lies."""

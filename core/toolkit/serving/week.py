@@ -50,10 +50,12 @@ class Weeks:
                 self._measures[served.id] = measures_of(served.reference)
 
     def count(self, served: BundleFacts, seen: Sequence[Seen]) -> list[tuple[str, ...]]:
-        """Count these inputs; of each the measures by which it is unlike what the release was tested with."""
+        """Count these inputs; of each the measures by which it is unlike what the release was tested with: out of all
+        range, or, once there is an alert, at its ends."""
         if served.id not in self._served:
             self.serves(served)
         day, measures = str(_today()), self._measures[served.id]
+        alarmed = {name for name, one in self.found.get(served.id, {}).items() if one.state == "alert"}
         unlike: list[tuple[str, ...]] = []
         with self._guard:
             of_bundle = self._own.setdefault(served.id, {})
@@ -67,7 +69,7 @@ class Weeks:
                         days[day] = [0] * len(measure.counts)
                     days[day][measure.place(value)] += 1
                     self._dirty = True
-                    if measure.strange(value):
+                    if measure.strange(value) or (name in alarmed and measure.rare(value)):
                         strange.append(f"drift:{name}")
                 unlike.append(tuple(strange))
         return unlike
