@@ -19,7 +19,8 @@ class Content:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request to what is served, and how it ended. `answered` is there where the site keeps content."""
+    """A request to what is served, and how it ended. `served` is None where no version was reached; `answered` is there
+    where the site keeps content."""
 
     request_id: str
     identity: Identity
@@ -28,7 +29,7 @@ class Exchange:
     status: int
     seconds: float
     size: int
-    served: BundleFacts
+    served: BundleFacts | None
     verdicts: tuple[str, ...]
     seen: tuple[Seen, ...]
     asked: Content
@@ -36,9 +37,11 @@ class Exchange:
 
     def as_record(self) -> dict[str, object]:
         """As the trail has it: never a byte of content."""
+        served = self.served
+        product, bundle, version = (served.product, served.id, served.version) if served else ("", "", "")
         return {
             "request_id": self.request_id, "key": self.identity.name, "role": self.identity.role,
-            "product": self.served.product, "bundle": self.served.id, "version": self.served.version,
-            "task": self.served.plan["task"], "method": self.method, "route": self.route, "status": self.status,
+            "product": product, "bundle": bundle, "version": version, "task": served.plan["task"] if served else "",
+            "method": self.method, "route": self.route, "status": self.status,
             "ms": round(self.seconds * 1000, 2), "bytes": self.size, "verdicts": list(self.verdicts),
         }  # fmt: skip

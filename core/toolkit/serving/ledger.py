@@ -79,7 +79,7 @@ class Ledger:
     def answered(self, exchange: Exchange) -> None:
         """One request has ended."""
         self.trail.append(exchange.as_record())
-        if exchange.seen:
+        if exchange.seen and exchange.served is not None:
             self.reviewer.answered(exchange, self.weeks.count(exchange.served, exchange.seen))
 
     def _work(self) -> None:

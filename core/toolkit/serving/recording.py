@@ -9,20 +9,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.answers import error_response
+from toolkit.serving.dispatch import SERVED
 from toolkit.serving.exchange import Content, Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
 from toolkit.serving.ledger import Ledger
-from toolkit.serving.models import BundleFacts
+from toolkit.serving.models import ServedModel
 
 
 class Recorded:
     """Every request to a model is written into the site's trail, however it ends; where that cannot be, none is
     answered. Reading (GET) is no inference, and neither is what the site's own routes do."""
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, served: BundleFacts) -> None:
+    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
         self._app = app
         self._ledger = ledger
-        self._served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(SITE):
@@ -50,11 +50,12 @@ class Recorded:
             await self._app(scope, receive, watch)
         finally:
             state = scope["state"]
+            model: ServedModel | None = state.get(SERVED)
             self._ledger.answered(
                 Exchange(
                     request_id=state["request_id"], identity=state["identity"], method=scope["method"],
                     route=route_of(scope), status=status or CLIENT_GONE, seconds=time.perf_counter() - started,
-                    size=state.get("body_bytes", 0), served=state.get("served", self._served),
+                    size=state.get("body_bytes", 0), served=None if model is None else model.facts,
                     verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen", ())),
                     asked=Content(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
                     answered=None if answer is None else Content(answer_type, bytes(answer)),

@@ -16,6 +16,7 @@ from toolkit.errors import DataError
 from toolkit.protocols import Seen
 from toolkit.serving.exchange import Exchange
 from toolkit.serving.holding import Holding
+from toolkit.serving.models import BundleFacts
 from toolkit.serving.refusals import NotServed
 from toolkit.site.inference_chain import FOLDER as TRAIL
 from toolkit.site.inference_chain import find
@@ -44,9 +45,9 @@ class Reviewer:
 
     def answered(self, exchange: Exchange, strange: Iterable[tuple[str, ...]]) -> None:
         """Hold what was asked, and take what a person should see; `strange` has, of each input, why it is unlike."""
-        if not exchange.seen:
+        if exchange.served is None:
             return
-        facts = facts_of(exchange)
+        facts = facts_of(exchange.served)
         self._holding.add(exchange.request_id, facts, exchange.seen)
         for number, (seen, unlike) in enumerate(zip(exchange.seen, strange, strict=True)):
             doubt = seen.margin is not None and seen.margin < self._settings.margin
@@ -108,9 +109,8 @@ class Reviewer:
         return left
 
 
-def facts_of(exchange: Exchange) -> dict[str, str]:
+def facts_of(served: BundleFacts) -> dict[str, str]:
     """What the review set says of what answered."""
-    served = exchange.served
     return {
         "product": served.product, "bundle": served.id, "version": served.version, "task": str(served.plan["task"])
     }  # fmt: skip

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from toolkit.serving.ledger import Ledger
+from toolkit.serving.models import Models
 from toolkit.serving.review_routes import add_review
 from toolkit.serving.roles import require
 from toolkit.site.audit import AuditEntry
@@ -20,16 +21,16 @@ MOST = 1000
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries of the answer.")]
 
 
-def site_routes(ledger: Ledger) -> APIRouter:
+def site_routes(ledger: Ledger, models: Models) -> APIRouter:
     """The routes over one site's records."""
     router = APIRouter(prefix="/site", tags=["site"])
     _add_trails(router, ledger)
     add_review(router, ledger)
-    _add_drift(router, ledger)
+    _add_drift(router, ledger, models)
     return router
 
 
-def _add_drift(router: APIRouter, ledger: Ledger) -> None:
+def _add_drift(router: APIRouter, ledger: Ledger, models: Models) -> None:
     @router.get(
         "/drift",
         summary="Whether scores and inputs of the running week are spread as in the release.",
@@ -39,7 +40,8 @@ def _add_drift(router: APIRouter, ledger: Ledger) -> None:
     )
     async def drift() -> JSONResponse:
         await asyncio.to_thread(ledger.look)
-        return JSONResponse({"products": ledger.weeks.as_records()})
+        serving = {model.facts.id for model in models.all()}
+        return JSONResponse({"products": [one for one in ledger.weeks.as_records() if one["bundle"] in serving]})
 
 
 def _add_trails(router: APIRouter, ledger: Ledger) -> None:
