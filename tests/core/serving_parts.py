@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,7 @@ def running(
     ask: Callable[[Mapping[str, Any], ServedPredictor], Service | None] = inspection,
     slow: float = 0.0,
     ledger: Ledger | None = None,
+    tls: ssl.SSLContext | None = None,
     **more: bytes,
 ) -> Iterator[Running]:
     """A real server on a free port; `slow` seconds are added to every batch, `more` are files of its bundle."""
@@ -161,5 +163,5 @@ def running(
         ask=lambda bundle, predictor: ask(bundle, Slow(predictor, slow) if slow else predictor),
         ledger=ledger,
     )  # fmt: skip
-    with in_background(app, listen("127.0.0.1", 0), tuning.limits) as url:
+    with in_background(app, listen("127.0.0.1", 0), tuning.limits, tls) as url:
         yield Running(url, site, keys)

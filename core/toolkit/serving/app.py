@@ -59,6 +59,7 @@ def build_app(
     """
     page, in_hand = read_api_page(), in_hand or InHand()
     metrics.taken_in(lambda: in_hand.requests)
+    metrics.watch_rates(access.rates)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -138,6 +138,11 @@ class Keys:
         secret = credential(scope["headers"])
         try:
             identity = self._access.authenticate(secret)
+            if identity is not None and scope["path"] not in OPERATIONS:
+                scope["state"]["identity"] = identity
+                self._access.admit(identity)
+            elif identity is None:
+                self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
             await error_response(error)(scope, receive, send)
             return

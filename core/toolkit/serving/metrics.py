@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import get_args
@@ -101,6 +101,10 @@ class Metrics:
         for state in get_args(State):
             self._standing.remove(*bundle, state)
 
+    def watch_rates(self, rates: Callable[[], Mapping[str, float]]) -> None:
+        """Show how often each key with a limit may ask; `toolkit_requests` with status 429 counts what was refused."""
+        self._registry.register(_Rates(rates))
+
     def watch_drift(self, weeks: Weeks) -> None:
         """Show how the running week of each bundle compares with its reference."""
         self._registry.register(_Drift(weeks))
@@ -108,6 +112,19 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition format, as `content_type` says."""
         return generate_latest(self._registry)
+
+
+class _Rates(Collector):
+    """The limits of keys as they are."""
+
+    def __init__(self, rates: Callable[[], Mapping[str, float]]) -> None:
+        self._rates = rates
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        limits = GaugeMetricFamily("toolkit_key_rate_limit", "Requests a second that a key may send.", None, ("key",))
+        for name, rate in self._rates().items():
+            limits.add_metric((name,), rate)
+        yield limits
 
 
 class _Drift(Collector):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
+from toolkit.serving.key_routes import add_keys
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import Models
 from toolkit.serving.review_routes import add_review
@@ -27,6 +28,7 @@ def site_routes(ledger: Ledger, models: Models) -> APIRouter:
     _add_trails(router, ledger)
     add_review(router, ledger)
     _add_drift(router, ledger, models)
+    add_keys(router, ledger.site)
     return router
 
 
