@@ -70,12 +70,16 @@ def _bundle(path: Path, trust: Path | None) -> tuple[dict[str, Any], Mapping[str
 
 
 def _site(path: Path) -> tuple[dict[str, Any], Mapping[str, Papers]]:
+    from toolkit.site.inference_chain import FOLDER
+    from toolkit.site.inference_chain import verify as verify_inferences
     from toolkit.site.verify import verify_site
 
     checked = verify_site(path)
+    found = verify_inferences(path / FOLDER, checked.site.audit.entries())
     record = {
         "kind": "site", "ok": True, "current": checked.state.current, "root": checked.site.trust.fingerprint,
         "kept": [version.bundle_id for version in checked.state.kept], "audit_entries": checked.audit.sequence,
+        "inferences": found.lines,
         "papers": {bundle_id: papers.as_record() for bundle_id, papers in checked.papers.items()},
     }  # fmt: skip
     return record, checked.papers
