@@ -10,10 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toolkit.errors import ToolkitError
 from toolkit.serving.answers import error_response
 from toolkit.serving.dispatch import SERVED
-from toolkit.serving.exchange import Content, Exchange
+from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import ServedModel
+from toolkit.site.contents import Body
 
 
 class Recorded:
@@ -57,7 +58,7 @@ class Recorded:
                     route=route_of(scope), status=status or CLIENT_GONE, seconds=time.perf_counter() - started,
                     size=state.get("body_bytes", 0), served=None if model is None else model.facts,
                     verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen", ())),
-                    asked=Content(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
-                    answered=None if answer is None else Content(answer_type, bytes(answer)),
+                    asked=Body(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
+                    answered=None if answer is None else Body(answer_type, bytes(answer)),
                 )
             )  # fmt: skip
