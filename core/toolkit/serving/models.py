@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
@@ -22,6 +23,7 @@ from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+    *PAPERS,
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
 
