@@ -24,7 +24,7 @@ cd "$kit"
 program=/opt/toolkit
 
 [ -f SHA256SUMS ] || fail 4 "the kit has no SHA256SUMS" "Carry it again, whole."
-sha256sum --check --quiet --strict SHA256SUMS || fail 4 "the kit is damaged" "Carry it again; nothing was installed."
+sha256sum --check --quiet --strict SHA256SUMS >&2 || fail 4 "the kit is damaged" "Carry it again; nothing was installed."
 if [ "$(find . -type f ! -name SHA256SUMS | wc -l)" -ne "$(wc -l <SHA256SUMS)" ]; then
     fail 4 "the kit holds files that its list does not name" "Carry it again; nothing was installed."
 fi

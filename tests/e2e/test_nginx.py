@@ -91,7 +91,9 @@ def nginx(folder: Path, upstream: str) -> Iterator[tuple[int, ssl.SSLContext]]:
         text, found = re.subn(shipped, here, text)
         assert found, shipped
     (folder / "toolkit.conf").write_text(text)
-    spools = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    spools = "".join(
+        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     (folder / "nginx.conf").write_text(
         f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}"
         f"http {{ access_log {folder}/access.log; {spools} include {folder}/toolkit.conf; }}"

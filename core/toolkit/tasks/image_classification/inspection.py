@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 from toolkit.errors import DataError
 from toolkit.protocols import ServedPredictor, Tensors
 from toolkit.serving.forms import read_uploads
-from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit.tasks.image_classification.images import decode_planes
 from toolkit.tasks.image_classification.service import Decision, Verdict
 
 MOST_PICTURES = 256
@@ -93,7 +93,7 @@ def inspection_routes(
 
     async def judge(picture: bytes) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(decoders, _pixels, picture, channels)
+        pixels = await loop.run_in_executor(decoders, decode_planes, picture, channels)
         outputs = await predictor.predict({"image": pixels[np.newaxis]})
         said = _answer(decision.of(outputs["probabilities"][0]))
         if detail is None:
@@ -135,11 +135,6 @@ def inspection_routes(
         return JSONResponse(answers[0] | tail if single else {"results": answers} | tail)
 
     return router
-
-
-def _pixels(picture: bytes, channels: int) -> np.ndarray:
-    """uint8 `[height, width, channels]`. Raises DataError."""
-    return to_channels(decode_image(picture), channels)
 
 
 def _answer(verdict: Verdict) -> dict[str, Any]:
