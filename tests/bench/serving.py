@@ -1,12 +1,12 @@
-"""`make bench-serving`: our server beside ONNX Runtime without a server, MLServer and BentoML, in one run on one machine.
+"""`make bench-serving`: our server beside ONNX Runtime without one, MLServer and BentoML, in one run on one machine.
 
-    python tests/bench/serving.py [--quick] [--rounds 3] [--seconds 5] [--models heavy small] [--workers N --threads N]
+    python tests/bench/serving.py [--quick] [--rounds 3] [--seconds 5] [--models heavy small] [--threads N]
 
-All servers of a model stand at once, and are asked turn by turn, so that a busy machine slows all alike: a figure is the
-median of the rounds, a ratio the median of the rounds' ratios. The clients (serving_load.py) are a process of their own on the
-same machine; what they cost is the row `trivial`, a server that looks at nothing. `bare` is the better of two ways to use
-ONNX Runtime alone: as many threads of one inference as there are cores, or one. MLServer and BentoML have the
-session options of ours and environments of their own, made once below .venv/peers. Writes
+All servers of a model stand at once, and are asked turn by turn, so that a busy machine slows all alike: a figure is
+the median of the rounds, a ratio the median of the rounds' ratios. The clients (serving_load.py) are a process of their
+own on the same machine; what they cost is the row `trivial`, a server that looks at nothing. `bare` is the better of
+two ways to use ONNX Runtime alone: as many threads of one inference as there are cores, or one. MLServer and BentoML
+have the session options of ours and environments of their own, made once below .venv/peers. Writes
 tests/bench/results/serving.json = {machine, versions, rows, ratios} and prints one table.
 """
 
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -136,8 +137,6 @@ def program(name: str, *words: object, given: bytes) -> Figures:
 
 
 def cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0))
 
 
@@ -147,8 +146,9 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     found = {(row["model"], row["body"], row["clients"], row["server"]): row for row in rows}
     wanted = {
         "to_bare_at_8": ("heavy", "tensor", 8, "bare"), "to_bare_at_32": ("heavy", "tensor", 32, "bare"),
-        "to_mlserver_at_8": ("small", "jpeg", 8, "mlserver"), "to_mlserver_at_8_tensor": ("small", "tensor", 8, "mlserver"),
-        "to_bentoml_at_8": ("small", "jpeg", 8, "bentoml"), "to_bentoml_at_8_tensor": ("small", "tensor", 8, "bentoml"),
+        "to_mlserver_at_8": ("small", "jpeg", 8, "mlserver"), "to_bentoml_at_8": ("small", "jpeg", 8, "bentoml"),
+        "to_mlserver_at_8_tensor": ("small", "tensor", 8, "mlserver"),
+        "to_bentoml_at_8_tensor": ("small", "tensor", 8, "bentoml"),
         "to_empty_handler": ("small", "jpeg", 8, "empty"),
     }  # fmt: skip
     told = {}
@@ -183,8 +183,7 @@ def machine() -> dict[str, Any]:
 
 
 def show(record: Mapping[str, Any]) -> None:
-    print(f"{'model':<6} {'body':<7} {'clients':>7}  {'server':<9} {'req/s':>9} {'p50 ms':>9} {'p95 ms':>9} {'p99 ms':>9}"
-          f" {'errors':>7} {'clients CPU':>12}")  # fmt: skip
+    print("model  body    clients  server        req/s    p50 ms    p95 ms    p99 ms  errors  clients CPU")
     for row in record["rows"]:
         print(
             f"{row['model']:<6} {row['body']:<7} {row['clients']:>7}  {row['server']:<9} {row['per_second']:>9.1f}"

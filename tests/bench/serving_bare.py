@@ -2,7 +2,8 @@
 
     python serving_bare.py MODEL CLIENTS SECONDS THREADS < INPUT
 
-THREADS are those of one inference. INPUT is a JPEG, decoded each time anew, or an array as .npy. Prints one JSON object.
+THREADS are those of one inference. INPUT is a JPEG, decoded each time anew, or an array as .npy. Prints one
+JSON object.
 """
 
 from __future__ import annotations

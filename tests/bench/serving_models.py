@@ -1,8 +1,8 @@
 """What `bench-serving` serves: two classifiers as ONNX, a picture as a JPEG and as a tensor, and a site that has each.
 
-`heavy` is EfficientNet-Lite0 at 224 pixels with its ImageNet weights and a head of 1,000 classes: inference is nearly all.
-`small` is the student family's `small` at 128 pixels on one grey plane, 6 classes, of seeded weights, since what a student has
-learned does not change how long it takes.
+`heavy` is EfficientNet-Lite0 at 224 pixels with its ImageNet weights and a head of 1,000 classes: inference is nearly
+all. `small` is the student family's `small` at 128 pixels on one grey plane, 6 classes, of seeded weights, since what a
+student has learned does not change how long it takes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from seal_parts import HEADER, LICENCE, make_home
-from toolkit_teacher_efficientnet import EfficientNetLite0
 
 from toolkit.artifacts import BundleFile
 from toolkit.compile.export import Preprocessing, export_network, join
@@ -36,6 +35,7 @@ from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import install
 from toolkit.tasks.image_classification.family import describe_student, network_of
 from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit_teacher_efficientnet import EfficientNetLite0
 
 SCRAP = 30
 """Grey levels by which the drawn picture's grain varies: a JPEG of it is as large as one of a real surface."""

@@ -1,4 +1,4 @@
-"""What an operator copies onto a site, judged by the tools of its own trade; each test is skipped where its tool is not."""
+"""What an operator copies onto a site, judged by the tools of its trade; a test is skipped where its tool is not."""
 
 from __future__ import annotations
 

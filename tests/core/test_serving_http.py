@@ -369,8 +369,8 @@ CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
         b"\r\nA: a\0b\r\nContent-Length: 0\r\n\r\n",
     ],
     ids=[
-        "endless-head", "endless-chunk-extension", "endless-trailer", "length-and-chunks", "two-lengths", "space-before-colon",
-        "folded", "bare-line-feeds", "last-coding-not-chunked", "nul",
+        "endless-head", "endless-chunk-extension", "endless-trailer", "length-and-chunks", "two-lengths",
+        "space-before-colon", "folded", "bare-line-feeds", "last-coding-not-chunked", "nul",
     ],
 )  # fmt: skip
 def test_what_a_proxy_may_read_otherwise_is_refused_and_nothing_is_gathered_without_end(

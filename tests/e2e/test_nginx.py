@@ -1,4 +1,4 @@
-"""`deployments/nginx/toolkit.conf` under Debian's nginx, before a real server: TLS, limits, texts that stream through."""
+"""`deployments/nginx/toolkit.conf` under Debian's nginx, before a real server: TLS, limits, streams."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def server(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture
 def proxied(tmp_path: Path, server: Running) -> Iterator[httpx.Client]:
     """A client of nginx: the shipped file, with this test's ports and certificate."""
-    with nginx(tmp_path / "nginx", upstream=server.url.removeprefix("http://")) as (port, trusted):
-        with client(port, trusted, server.keys["infer"]) as speaking:
-            yield speaking
+    upstream, key = server.url.removeprefix("http://"), server.keys["infer"]
+    with nginx(tmp_path / "nginx", upstream) as (port, trusted), client(port, trusted, key) as speaking:
+        yield speaking
 
 
 def client(port: int, trusted: ssl.SSLContext, key: str) -> httpx.Client:

@@ -1,6 +1,6 @@
 """`deployments/offline` on a bare Debian: no Python, no network but loopback, and at the end a picture is answered.
 
-The root is debootstrap's smallest; the kit is built by build.sh, carried there as a folder, and installed by install.sh.
+The root is debootstrap's smallest; the kit is built by build.sh, carried there, and installed by install.sh.
 """
 
 from __future__ import annotations
