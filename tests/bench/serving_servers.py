@@ -21,7 +21,10 @@ from serving_models import Served
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PEERS = {"mlserver": "mlserver==1.7.*", "bentoml": "bentoml==1.4.*"}
+PEERS = {
+    "mlserver": ("mlserver==1.7.*", "uvloop<0.22"),  # with a newer one its worker finds no event loop and dies
+    "bentoml": ("bentoml==1.4.*",),
+}
 RUNTIME = ("onnxruntime==1.32.0", "pillow==13.0.0")
 START_SECONDS = 120
 
@@ -44,10 +47,9 @@ def environment(name: str) -> Path:
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        wanted = [PEERS[name], *RUNTIME]
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[name], *RUNTIME]
         if subprocess.run(pip).returncode:
-            raise OSError(f"pip cannot install {PEERS[name]} here")
+            raise OSError(f"pip cannot install {PEERS[name][0]} here")
         (folder / ".installed").touch()
     return python
 
