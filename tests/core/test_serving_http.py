@@ -341,9 +341,13 @@ def test_a_request_that_drips_in_is_cut_off(tmp_path: Path, monkeypatch: pytest.
         host, port = server.url.removeprefix("http://").split(":")
         key = server.keys["infer"].encode()
         head = b"POST /v1/inspect HTTP/1.1\r\nHost: x\r\nX-API-Key: " + key + b"\r\nContent-Length: 100\r\n\r\n"
-        for opening in (b"", b"GET /healthz HTTP/1.1\r\n", head + b"abc"):
+        answered = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        for opening in (b"", b"\r\n", b"GET /healthz HTTP/1.1\r\n", head + b"abc", answered):
             with socket.create_connection((host, int(port)), timeout=5) as connection:
                 connection.sendall(opening)
+                if opening is answered:
+                    connection.recv(65536)
+                    connection.sendall(b"\r\n")
                 received = b""
                 while chunk := connection.recv(65536):
                     received += chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder, unlock
-from toolkit.errors import EnvironmentUnfit
+from toolkit.errors import EnvironmentUnfit, UsageError
 
 if TYPE_CHECKING:
     from toolkit.seal.custody import Unlock
@@ -35,6 +36,13 @@ def serve(
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM of the certificate's key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option("--client-ca", help="PEM of authorities: only their clients may connect (mTLS).")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
@@ -42,6 +50,7 @@ def serve(
         from toolkit.serving.app import build_app
         from toolkit.serving.assembly import Tuning, checked_access
         from toolkit.serving.gateway import Limits
+        from toolkit.serving.ledger import open_ledger
         from toolkit.serving.runner import listen, run, url_of
     except ModuleNotFoundError as error:
         raise EnvironmentUnfit(
@@ -55,19 +64,32 @@ def serve(
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
+    tls = _tls(tls_cert, tls_key, client_ca)
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
             opened = _checked(folder, passphrase, kept)
             follower, metrics = _follower(opened, tuning)
             follower.begin()
         first = follower.fleet.find()
-        _announce(first.facts, url_of(listener), as_json=as_json)
-        _warn(folder, host, first.standing().message)
+        _announce(first.facts, url_of(listener, tls=tls is not None), as_json=as_json)
+        _warn(folder, host, first.standing().message, tls=tls is not None)
         app = build_app(
             models=follower.fleet, access=checked_access(folder), metrics=metrics, limits=limits,
             in_hand=follower.in_hand, log_requests=log_requests, beside=follower.following(),
+            ledger=open_ledger(opened),
         )  # fmt: skip
-        run(app, listener, limits)
+        run(app, listener, limits, tls)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    """TLS as the options say. Raises UsageError where one of them lacks another."""
+    from toolkit.serving.tls import server_context
+
+    if certificate is None or key is None:
+        if certificate or key or client_ca:
+            raise UsageError("TLS needs a certificate and its key", hint="Give both: --tls-cert FILE --tls-key FILE.")
+        return None
+    return server_context(certificate, key, client_ca)
 
 
 def _checked(folder: Path, passphrase: Unlock, kept: contextlib.ExitStack) -> Site:
@@ -137,7 +159,7 @@ def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _warn(site: Path, host: str, standing: str) -> None:
+def _warn(site: Path, host: str, standing: str, *, tls: bool) -> None:
     from toolkit.serving.access import list_keys
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -145,5 +167,8 @@ def _warn(site: Path, host: str, standing: str) -> None:
         console.print(f"No API key yet: toolkit access add NAME --role infer --site {site}", markup=False)
     if standing:
         console.print(f"Note: {standing}", markup=False)
-    if host not in LOOPBACK:
-        console.print("Keys and pictures travel unencrypted: put a TLS proxy in front of it.", markup=False)
+    if host not in LOOPBACK and not tls:
+        console.print(
+            "Keys and pictures travel unencrypted: give --tls-cert and --tls-key, or put a TLS proxy in front of it.",
+            markup=False,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Generator, Iterator
 
@@ -42,26 +43,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where a client on this machine finds the server."""
+    scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
+def run(app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return."""
-    _server(app, limits).run(sockets=[listener])
+    _server(app, limits, tls).run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def in_background(app: FastAPI, listener: socket.socket, limits: Limits) -> Iterator[str]:
+def in_background(
+    app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the URL, and drains at the end."""
-    server = _server(app, limits)
+    server = _server(app, limits, tls)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
     thread.start()
     try:
-        yield url_of(listener)  # the socket listens already: a request made now waits for the loop
+        yield url_of(listener, tls=tls is not None)  # the socket listens already: a request made now waits for the loop
     finally:
         server.should_exit = True
         thread.join()
@@ -78,11 +82,12 @@ class _Server(uvicorn.Server):
                 self._captured_signals.clear()
 
 
-def _server(app: FastAPI, limits: Limits) -> _Server:
+def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
     config = uvicorn.Config(
         app, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
+        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
     )  # fmt: skip
     return _Server(config)
 
@@ -94,8 +99,7 @@ def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
         (the parser would gather heads, trailers and the extensions of chunks without end)."""
 
         _deadline: asyncio.TimerHandle | None = None
-        _arriving = True
-        _received = _allowed = 0
+        _arriving, _received, _allowed = True, 0, _MOST_AROUND
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -105,6 +109,8 @@ def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
                 self._watch()
 
         def data_received(self, data: bytes) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._arriving = True  # empty lines too, with which a connection could be held for ever
             self._received += len(data)
             super().data_received(data)
             if self._arriving and self._received > self._allowed and not self.transport.is_closing():
