@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
@@ -39,7 +40,7 @@ from toolkit.serving.refusals import Forbidden
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
-    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None,
+    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
@@ -50,6 +51,7 @@ def build_app(
     Args:
         in_hand: where the requests are counted that are not answered yet.
         beside: what runs in the server's loop as long as it serves.
+        crew: the workers of which this is one, where there are several.
     """
     page, in_hand = read_api_page(), in_hand or InHand()
     metrics.taken_in(lambda: in_hand.requests)
@@ -64,7 +66,7 @@ def build_app(
     app = FastAPI(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-    _add_operations(app, models, metrics, page)
+    _add_operations(app, models, metrics, page, crew)
     _add_errors(app)
     own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
     app.router.default = Dispatch(models)
@@ -92,7 +94,7 @@ def require(role: Role) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -109,6 +111,8 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         record = _readiness(versions[0])
         if len(versions) > 1:
             record["versions"] = [_readiness(model) for model in versions]
+        if crew is not None:
+            record["workers"] = crew.health()
         return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     @app.get(
@@ -121,7 +125,7 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         dependencies=[Depends(require("operate"))],
     )
     async def show_metrics() -> Response:
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(crew.render() if crew else metrics.render(), media_type=metrics.content_type)
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> Response:

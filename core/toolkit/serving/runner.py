@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import h11
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.gateway import Limits
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
+_WAITING = 1024
+"""Connections that the system holds for a server that has not taken them yet."""
+_LAST_SECONDS = 1.0
+"""How long a kept-alive connection may bring one more request to a server that is ending: its client may have sent it
+already, and would see it lost."""
+
+_QUIET_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -31,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(_WAITING)
     except OSError as error:
         listener.close()
         raise EnvironmentUnfit(
@@ -76,14 +85,64 @@ class _Server(uvicorn.Server):
             finally:
                 self._captured_signals.clear()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_WAITING)  # asyncio has set what it was told to accept at a time
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, once what was on its way, in the backlog and on open connections, has been answered, with
+        `Connection: close`."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + _LAST_SECONDS
+        while any(map(_waited_on, sockets or [])) and loop.time() < last:
+            await asyncio.sleep(0)  # the loop takes them, and closing would reset them
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        quiet = loop.time()  # since when nobody is connected; whom the loop has just taken is not counted yet
+        while loop.time() < min(last, quiet + _QUIET_SECONDS):
+            await asyncio.sleep(0.01)
+            quiet = loop.time() if self.server_state.connections else quiet
+        await super().shutdown(sockets)
+
+
+def _waited_on(listener: socket.socket) -> bool:
+    """Whether somebody has connected whom nobody has taken yet."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Closing:
+    """Tells clients of a server that is ending to ask anew elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.ending: Callable[[], bool] = lambda: False
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dress(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.ending():
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, dress)
+
 
 def _server(app: FastAPI, limits: Limits) -> _Server:
+    # Several workers share one socket. Each takes one connection at a time, so that they are spread over those that
+    # have time for them, and not all with who looked first.
+    closing = _Closing(app)
     config = uvicorn.Config(
-        app, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on",
+        closing, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on", backlog=1,
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
     )  # fmt: skip
-    return _Server(config)
+    server = _Server(config)
+    closing.ending = lambda: server.should_exit
+    return server
 
 
 def _connection_class(limits: Limits) -> type[H11Protocol]:
