@@ -95,8 +95,10 @@ class _Server(uvicorn.Server):
         `Connection: close`."""
         loop = asyncio.get_running_loop()
         last = loop.time() + _LAST_SECONDS
-        while any(map(_waited_on, sockets or [])) and loop.time() < last:
-            await asyncio.sleep(0)  # the loop takes them, and closing would reset them
+        turns = 0  # of the loop in which nobody was waiting: it takes a connection in one and attaches it in the next
+        while turns < 2 and loop.time() < last:
+            turns = 0 if any(map(_waited_on, sockets or [])) else turns + 1
+            await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for listener in sockets or []:
