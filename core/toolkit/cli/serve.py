@@ -32,15 +32,21 @@ def serve(
     ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    rollback_errors: Annotated[
+        float, typer.Option(min=0, max=1, help="A new version with more faults than this share is taken back; 1: none.")
+    ] = 0.1,
+    rollback_within: Annotated[float, typer.Option(min=0, help="For so many seconds a version counts as new.")] = 300.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
+    """Serve what is installed on a site: verified, decrypted in RAM only, and checked before the first answer. What is
+    installed, promoted or rolled back there meanwhile is taken up without a restart."""
     try:
         from toolkit.cli.worker import Worker
         from toolkit.serving.assembly import Tuning
         from toolkit.serving.gateway import Limits
         from toolkit.serving.runner import listen, url_of
         from toolkit.serving.supervisor import Supervisor
+        from toolkit.serving.trial import Tolerance
     except ModuleNotFoundError as error:
         raise EnvironmentUnfit(
             f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
@@ -64,7 +70,8 @@ def serve(
             _import_all(facts["modules"])
             return wanted
 
-        Supervisor(Worker(folder, passphrase, tuning, listener), limits.drain_seconds).run(listener, first)
+        work = Worker(folder, passphrase, tuning, Tolerance(rollback_errors, rollback_within), listener)
+        Supervisor(work, limits.drain_seconds).run(listener, first)
 
 
 def workers_for(task: str) -> int:

@@ -24,8 +24,12 @@ from toolkit.serving.following import Follower, Loaded, Warm
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import ServedModel, read_facts
 from toolkit.serving.runner import run
+from toolkit.serving.shadow import Shadow
 from toolkit.serving.supervisor import Duty
+from toolkit.serving.trial import Tolerance
+from toolkit.serving.versions import Versions, version_routes
 from toolkit.site.current import refusals_written_down
+from toolkit.site.fit import plugin_check
 from toolkit.site.layout import Site, open_site
 from toolkit.site.watch import watched
 from toolkit.tasks.asking import ask_by
@@ -39,6 +43,7 @@ class Worker:
     folder: Path
     passphrase: Unlock
     tuning: Tuning
+    tolerance: Tolerance
     listener: socket
 
     def __call__(self, duty: Duty) -> None:
@@ -51,24 +56,33 @@ class Worker:
         tuning, metrics = self.tuning, Metrics()
         with refusals_written_down(self.folder, "serve", self.passphrase):
             site = open_site(self.folder, self.passphrase)
-            follower = Follower(site, warmer(tuning, metrics), metrics, InHand(), tuning.limits.drain_seconds)
+            follower = Follower(
+                site, warmer(tuning, metrics), metrics, InHand(), tuning.limits.drain_seconds, self.tolerance
+            )
             follower.begin()
             access = checked_access(self.folder)
             if duty.replaces:
                 site.audit.append("serve.restarted", duty.replaces)
-        crew = Crew(duty.board, duty.place, metrics, dict)
+        crew = Crew(duty.board, duty.place, metrics, follower.told)
+        versions, first = self._versions(crew), duty.place == 1
 
         @contextlib.asynccontextmanager
         async def beside() -> AsyncIterator[None]:
-            async with crew.telling(), follower.following():
+            async with crew.telling(), follower.following(), versions.noting() if first else contextlib.nullcontext():
                 yield
 
         app = build_app(
             models=follower.fleet, access=access, metrics=metrics, limits=tuning.limits, in_hand=follower.in_hand,
             log_requests=tuning.log_requests, beside=beside(), crew=crew,
+            routes=[version_routes(versions)], heard=[follower.trials.answered],
+            shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared),
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
         run(app, self.listener, tuning.limits)
+
+    def _versions(self, crew: Crew) -> Versions:
+        check = plugin_check(lambda domain: load_plugins(domain, defaults), self.folder)
+        return Versions(self.folder, self.passphrase, check, crew.all)
 
 
 def _facts(model: ServedModel) -> dict[str, Any]:

@@ -5,11 +5,11 @@ Core adds keys, limits and figures here; what an inspection is, only a domain's 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -28,6 +28,7 @@ from toolkit.serving.gateway import (
     READY,
     SCHEMA,
     Envelope,
+    Heard,
     Intake,
     Keys,
     Limits,
@@ -36,11 +37,13 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
+from toolkit.serving.shadow import Shadow
 
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
     log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
+    routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
@@ -52,6 +55,9 @@ def build_app(
         in_hand: where the requests are counted that are not answered yet.
         beside: what runs in the server's loop as long as it serves.
         crew: the workers of which this is one, where there are several.
+        routes: more of the server's own.
+        shadow: puts a sample of requests to a second version.
+        heard: told of each request that is done, as `metrics` is.
     """
     page, in_hand = read_api_page(), in_hand or InHand()
     metrics.taken_in(lambda: in_hand.requests)
@@ -67,9 +73,11 @@ def build_app(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     _add_operations(app, models, metrics, page, crew)
+    for more in routes:
+        app.include_router(more)
     _add_errors(app)
     own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
-    app.router.default = Dispatch(models)
+    app.router.default = Dispatch(models, shadow)
 
     def known(path: str) -> bool:
         return path in own or any(path in _paths(model) for model in models.all())
@@ -77,7 +85,7 @@ def build_app(
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
-    app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
+    app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
     return app
 
 

@@ -55,6 +55,11 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self._taken_back = Counter(
+            "toolkit_versions_taken_back", "Versions that the server took back by itself.", ("bundle",),
+            registry=registry,
+        )  # fmt: skip
+
     def answered(
         self, model: ServedModel | None, route: str, status: int, seconds: float, verdicts: Iterable[str]
     ) -> None:
@@ -74,6 +79,10 @@ class Metrics:
             inference.observe(seconds)
 
         return ran
+
+    def taken_back(self, bundle: str) -> None:
+        """A version did not come to life, or answered with faults."""
+        self._taken_back.labels(bundle).inc()
 
     def taken_in(self, inside: Callable[[], int]) -> None:
         """Where to read the requests in progress when somebody asks."""
