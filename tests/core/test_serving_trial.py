@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -44,10 +45,10 @@ def packages(tmp_path: Path) -> Path:
     """A domain whose model fails each so many times, as a file of the bundle says."""
     folder = install_domain(tmp_path / "packages", seconds=0)
     text = DOMAIN.replace("Slow(predictor) if SECONDS else predictor", "predictor").replace("SECONDS", "0")
-    asks = '    every = bundle["files"].get("every")\n    predictor = Faulty(predictor, int(every)) if every else predictor\n'
-    (folder / "tiny_domain.py").write_text(
-        FAULTY + text.replace("    return inspection", asks + "    return inspection")
-    )
+    asks = """    every = bundle["files"].get("every")
+    predictor = Faulty(predictor, int(every)) if every else predictor
+    return inspection"""
+    (folder / "tiny_domain.py").write_text(FAULTY + text.replace("    return inspection", asks))
     return folder
 
 
@@ -89,9 +90,10 @@ def test_a_trial_by_the_sites_own_routes(home: Home, packages: Path) -> None:
     (site / "incoming" / "broken").mkdir()
     (site / "incoming" / "broken" / "bundle.dsse").write_bytes(b"{}")
     keys = {role: add_key(site, f"{role}-1", role) for role in ("infer", "operate", "admin")}  # type: ignore[arg-type]
-    with serving(site, packages, "--workers", "2") as (_process, told):
+    with contextlib.ExitStack() as opened:
+        _process, told = opened.enter_context(serving(site, packages, "--workers", "2"))
         clients = {
-            role: httpx.Client(base_url=told["url"], headers={"X-API-Key": key}, timeout=30)
+            role: opened.enter_context(httpx.Client(base_url=told["url"], headers={"X-API-Key": key}, timeout=30))
             for role, key in keys.items()
         }
         admin = clients["admin"]

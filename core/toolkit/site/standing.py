@@ -18,8 +18,8 @@ from toolkit.site.layout import Site
 from toolkit.site.state import read_state
 
 TRIAL = "trial.json"
-"""In a site's folder while a version is on trial: how the versions compare, as the running server last said. Not signed:
-it is shown, and nothing depends on it."""
+"""In a site's folder while a version is on trial: how the versions compare, as the running server last said. It is not
+signed: it is shown, and nothing depends on it."""
 
 
 def judge(trust: TrustRoot, publisher: str, bundle_id: str, grant: Grant, now: int) -> Standing:
