@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -21,13 +23,23 @@ def verify(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check the whole chain: exit 4 where an entry was edited, removed, moved, or the tail cut off."""
+    """Check the whole chain, and every inference against it: exit 4 where one was edited, removed, moved, or a tail cut
+    off."""
     from toolkit.site.audit import parse_head
+    from toolkit.site.inference_chain import FOLDER
+    from toolkit.site.inference_chain import verify as verify_inferences
     from toolkit.site.layout import open_site
 
-    last = open_site(site_folder(site)).audit.verify(parse_head(head) if head else None)
-    record = {"ok": True, "sequence": last.sequence, "digest": last.digest}
-    emit(record, as_json=as_json, text=lambda console: say(console, f"{last.sequence} entries, none altered"))
+    opened = open_site(site_folder(site))
+    trail = opened.audit.read(parse_head(head) if head else None)
+    found = verify_inferences(opened.path / FOLDER, trail)
+    record = {"ok": True, "sequence": trail[-1].sequence, "digest": trail[-1].digest, "inferences": asdict(found)}
+
+    def text(console: Console) -> None:
+        say(console, f"{trail[-1].sequence} entries, none altered")
+        say(console, f"{found.lines:,} inferences, none altered; {found.unsealed:,} of them not signed for yet")
+
+    emit(record, as_json=as_json, text=text)
 
 
 @app.command("head")
@@ -60,3 +72,26 @@ def entries(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             say(console, f"{entry.sequence:>5}  {entry.time}  {entry.event:<18} {details}")
 
     emit(record, as_json=as_json, text=text)
+
+
+@app.command("inferences")
+def inferences(
+    site: SiteOption = None,
+    last: Annotated[int, typer.Option("--last", min=1, help="How many, newest first.")] = 20,
+    request: Annotated[str | None, typer.Option("--request", metavar="ID", help="Only this request.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Who asked what was served, and how it ended, newest first; `verify` checks them."""
+    from toolkit.site.inference_chain import FOLDER, latest
+    from toolkit.site.layout import open_site
+
+    lines = latest(open_site(site_folder(site)).path / FOLDER)
+    found = list(islice((one for one in lines if request in (None, one.get("request_id"))), last))
+
+    def text(console: Console) -> None:
+        for one in found:
+            verdicts = " ".join(one["verdicts"])
+            said = f"{one['status']} {one['ms']:>8} ms  {one['key']:<16} {one['product']} {one['version']}"
+            say(console, f"{one['time']}  {one['request_id']:<16} {said}  {one['route']} {verdicts}")
+
+    emit({"inferences": found}, as_json=as_json, text=text)

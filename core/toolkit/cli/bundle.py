@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,21 +12,24 @@ from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import BundleArgument, bundle_folder, say
-from toolkit.errors import IntegrityError
+from toolkit.errors import IntegrityError, UsageError
 from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
+    from toolkit.seal.trust import TrustRoot
     from toolkit.seal.verify import CheckedBundle
 
 app = typer.Typer(help="Sealed bundles.", no_args_is_help=True)
+
+TrustOption = Annotated[
+    Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")
+]
 
 
 @app.command("show")
 def show(
     bundle: BundleArgument,
-    trust: Annotated[
-        Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")
-    ] = None,
+    trust: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What a bundle's signed manifest says; the files themselves are checked by `toolkit verify`."""
@@ -50,11 +54,33 @@ def show(
             for file in variant.files:
                 say(console, f"  {file.role:<14} {file.size:>12,} bytes, encrypted")
         for plain in manifest.files:
-            say(console, f"  {plain.role:<14} {plain.size:>12,} bytes, signed only")
+            say(console, f"  {plain.role:<14} {plain.size:>12,} bytes, readable")
         for one in found.grants:
             say(console, f"grant    {one.grant_id} serial {one.serial} to {one.recipient[:16]}…")
 
     emit(record, as_json=as_json, text=text)
+
+
+@app.command("print")
+def print_file(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE|SITE", help="A bundle's folder or id, or a site's folder.")],
+    name: Annotated[str, typer.Argument(help="A readable file as `toolkit bundle show` names it, or model.sig.")],
+    trust: TrustOption = None,
+) -> None:
+    """Write a file that everybody may read to standard output: a licence, a paper, what a domain left readable."""
+    from toolkit.seal.readable import read_readable
+    from toolkit.site.layout import is_site, open_site
+    from toolkit.site.state import read_state
+
+    if is_site(Path(bundle)):
+        site = open_site(Path(bundle))
+        current = read_state(site.current, site.key_id).current
+        if not current:
+            raise UsageError(f"nothing is installed on {bundle}", hint="Install a bundle: `toolkit install BUNDLE`.")
+        data = read_readable(site.versions / current, site.trust.unrevoked(), name)
+    else:
+        data = read_readable(bundle_folder(bundle), _trust(trust), name)
+    sys.stdout.buffer.write(data)
 
 
 @app.command("list")
@@ -87,8 +113,13 @@ def _row(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, trust: Path | None) -> CheckedBundle:
-    from toolkit.seal.keys import ROOT
-    from toolkit.seal.trust import load_trust
     from toolkit.seal.verify import read_head
 
-    return read_head(path, load_trust(trust or toolkit_home() / "keys" / ROOT))
+    return read_head(path, _trust(trust))
+
+
+def _trust(trust: Path | None) -> TrustRoot:
+    from toolkit.seal.keys import ROOT
+    from toolkit.seal.trust import load_trust
+
+    return load_trust(trust or toolkit_home() / "keys" / ROOT)

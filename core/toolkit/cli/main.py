@@ -27,6 +27,7 @@ from toolkit.cli import (
     plugins,
     promote,
     report,
+    review,
     rollback,
     runs,
     serve,
@@ -71,7 +72,7 @@ def build_app() -> typer.Typer:
     for panel, functions in verbs.items():
         for function in functions:
             app.command(rich_help_panel=panel)(function)
-    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, access)}
+    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, review, access)}
     for panel, modules in groups.items():
         for module in modules:
             app.add_typer(module.app, name=module.__name__.rpartition(".")[2], rich_help_panel=panel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import ssl
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder, unlock
-from toolkit.errors import EnvironmentUnfit
+from toolkit.errors import EnvironmentUnfit, UsageError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -32,6 +33,13 @@ def serve(
     ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM of the certificate's key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option("--client-ca", help="PEM of authorities: only their clients may connect (mTLS).")
+    ] = None,
     rollback_errors: Annotated[
         float, typer.Option(min=0, max=1, help="A new version with more faults than this share is taken back; 1: none.")
     ] = 0.1,
@@ -59,19 +67,31 @@ def serve(
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
+    tls = _tls(tls_cert, tls_key, client_ca)
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
             _check(folder, kept)
 
         def first(facts: Mapping[str, Any]) -> int:
             wanted = workers or workers_for(str(facts["task"]))
-            _announce(facts, url_of(listener), wanted, as_json=as_json)
-            _warn(folder, host, str(facts["standing"]))
+            _announce(facts, url_of(listener, tls=tls is not None), wanted, as_json=as_json)
+            _warn(folder, host, str(facts["standing"]), tls=tls is not None)
             _import_all(facts["modules"])
             return wanted
 
-        work = Worker(folder, passphrase, tuning, Tolerance(rollback_errors, rollback_within), listener)
+        work = Worker(folder, passphrase, tuning, Tolerance(rollback_errors, rollback_within), listener, tls)
         Supervisor(work, limits.drain_seconds).run(listener, first)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    """TLS as the options say. Raises UsageError where one of them lacks another."""
+    from toolkit.serving.tls import server_context
+
+    if certificate is None or key is None:
+        if certificate or key or client_ca:
+            raise UsageError("TLS needs a certificate and its key", hint="Give both: --tls-cert FILE --tls-key FILE.")
+        return None
+    return server_context(certificate, key, client_ca)
 
 
 def workers_for(task: str) -> int:
@@ -118,7 +138,7 @@ def _announce(facts: Mapping[str, Any], url: str, workers: int, *, as_json: bool
     sys.stdout.flush()
 
 
-def _warn(site: Path, host: str, standing: str) -> None:
+def _warn(site: Path, host: str, standing: str, *, tls: bool) -> None:
     from toolkit.serving.access import list_keys
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -126,5 +146,8 @@ def _warn(site: Path, host: str, standing: str) -> None:
         console.print(f"No API key yet: toolkit access add NAME --role infer --site {site}", markup=False)
     if standing:
         console.print(f"Note: {standing}", markup=False)
-    if host not in LOOPBACK:
-        console.print("Keys and pictures travel unencrypted: put a TLS proxy in front of it.", markup=False)
+    if host not in LOOPBACK and not tls:
+        console.print(
+            "Keys and pictures travel unencrypted: give --tls-cert and --tls-key, or put a TLS proxy in front of it.",
+            markup=False,
+        )

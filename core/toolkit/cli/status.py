@@ -31,6 +31,7 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
             "sealed": manifest.created, "domain": manifest.domain.name,
             "grant": standing_of(opened, state.current),
+            "licences": sorted(file.path for file in manifest.files if file.path.startswith("LICENSES/")),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
     compared = trial_of(opened)
@@ -46,6 +47,8 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             say(console, "current  nothing is installed")
         for product in record["products"]:
             _show_product(console, product)
+        if record.get("licences"):
+            say(console, f"licences {', '.join(record['licences'])}: toolkit bundle print {opened.path} NAME")
         say(console, f"root     version {opened.trust.version}, {opened.trust.fingerprint}")
         say(console, f"audit    {record['audit_sequence']} entries")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from toolkit.serving.assembly import Tuning, checked_access, loaded
 from toolkit.serving.crew import Crew
 from toolkit.serving.fleet import InHand
 from toolkit.serving.following import Follower, Loaded, Warm
+from toolkit.serving.ledger import open_ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import ServedModel, read_facts
 from toolkit.serving.runner import run
@@ -45,6 +47,7 @@ class Worker:
     tuning: Tuning
     tolerance: Tolerance
     listener: socket
+    tls: ssl.SSLContext | None
 
     def __call__(self, duty: Duty) -> None:
         """A worker's life.
@@ -60,7 +63,7 @@ class Worker:
                 site, warmer(tuning, metrics), metrics, InHand(), tuning.limits.drain_seconds, self.tolerance
             )
             follower.begin()
-            access = checked_access(self.folder)
+            access, ledger = checked_access(self.folder), open_ledger(site)
             if duty.replaces:
                 site.audit.append("serve.restarted", duty.replaces)
         crew = Crew(duty.board, duty.place, metrics, follower.told)
@@ -73,12 +76,12 @@ class Worker:
 
         app = build_app(
             models=follower.fleet, access=access, metrics=metrics, limits=tuning.limits, in_hand=follower.in_hand,
-            log_requests=tuning.log_requests, beside=beside(), crew=crew,
+            log_requests=tuning.log_requests, beside=beside(), crew=crew, ledger=ledger,
             routes=[version_routes(versions)], heard=[follower.trials.answered],
             shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared),
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
-        run(app, self.listener, tuning.limits)
+        run(app, self.listener, tuning.limits, self.tls)
 
     def _versions(self, crew: Crew) -> Versions:
         check = plugin_check(lambda domain: load_plugins(domain, defaults), self.folder)

@@ -5,7 +5,8 @@ Core adds keys, limits and figures here; what an inspection is, only a domain's 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.access import Access, Role
+from toolkit.serving.access import Access
 from toolkit.serving.answers import error_body, error_response
 from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
@@ -33,23 +34,27 @@ from toolkit.serving.gateway import (
     Keys,
     Limits,
 )
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
-from toolkit.serving.refusals import Forbidden
+from toolkit.serving.recording import Recorded
+from toolkit.serving.roles import require
 from toolkit.serving.shadow import Shadow
+from toolkit.serving.site_routes import site_routes
 
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
     log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
     routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
+    ledger: Ledger | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
     `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted; one
-    that leaves verdicts has no other effect than its answer.
+    that leaves verdicts has no other effect than its answer. What they were given to it leaves in `request.state.seen`.
 
     Args:
         in_hand: where the requests are counted that are not answered yet.
@@ -58,16 +63,22 @@ def build_app(
         routes: more of the server's own.
         shadow: puts a sample of requests to a second version.
         heard: told of each request that is done, as `metrics` is.
+        ledger: keeps the site's records of what is answered; with it come the routes that show them.
     """
     page, in_hand = read_api_page(), in_hand or InHand()
     metrics.taken_in(lambda: in_hand.requests)
+    metrics.watch_rates(access.rates)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if ledger is not None:
+            await asyncio.to_thread(ledger.start)
         async with beside or nullcontext():
             yield
         for model in models.all():
             await model.queue.stop()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.stop)
 
     app = FastAPI(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
@@ -76,6 +87,11 @@ def build_app(
     for more in routes:
         app.include_router(more)
     _add_errors(app)
+    if ledger is not None:
+        app.include_router(site_routes(ledger, models))
+        metrics.watch_drift(ledger.weeks)
+        for model in models.all():
+            ledger.serves(model.facts)
     own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
     app.router.default = Dispatch(models, shadow)
 
@@ -84,22 +100,11 @@ def build_app(
 
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
+    if ledger is not None:
+        app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
     app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
     return app
-
-
-def require(role: Role) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes that not every key may use."""
-
-    async def check(request: Request) -> None:
-        identity = request.state.identity
-        if not identity.may(role):
-            raise Forbidden(
-                f"the role {identity.role} may not do this", hint=f"Use a key with the role {role} or above."
-            )
-
-    return check
 
 
 def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:

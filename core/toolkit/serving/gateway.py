@@ -1,5 +1,6 @@
 """What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `Intake` (limits, time, the client's going). Knows no route's meaning.
+log), `Keys` (deny by default), `recording.Recorded` (no answer that is not written down), `Intake` (limits, time, the
+client's going). Knows no route's meaning.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
+SITE = "/site/"
+"""Where the routes of the site itself are: what they do is no inference."""
 
 Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
 """Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
 answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
+CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,10 @@ class Envelope:
                 await answer(scope, receive, dress)
             raise
         finally:
-            self._record(scope, status or _CLIENT_GONE, time.perf_counter() - started)
+            self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        state, path = scope["state"], scope["path"]
-        # A path that is no route must not become a label: anyone could make up as many as memory holds.
-        route = getattr(scope.get("route"), "path", None) or (path if self._known(path) else "other")
+        state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
         model = state.get(SERVED)
         for heard in self._heard:
@@ -142,6 +143,11 @@ class Keys:
         secret = credential(scope["headers"])
         try:
             identity = self._access.authenticate(secret)
+            if identity is not None and scope["path"] not in OPERATIONS:
+                scope["state"]["identity"] = identity
+                self._access.admit(identity)
+            elif identity is None:
+                self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -191,7 +197,7 @@ class Intake:
             return
         if body is None:
             return
-        scope["state"]["body_bytes"] = len(body)
+        scope["state"] |= {"body_bytes": len(body), "body": body}
         try:
             await _run_until_gone(self._app, scope, body, receive, send)
         finally:
@@ -223,6 +229,12 @@ class Intake:
     def _too_large(self) -> TooLarge:
         megabytes = self._limits.body_bytes / 1_000_000
         return TooLarge(f"a request may hold {megabytes:g} MB", hint="Send a smaller picture, or fewer at a time.")
+
+
+def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) -> str:
+    """A path that is no route must not become a label: anyone could make up as many as memory holds."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", None) or (path if known(path) else "other")
 
 
 async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from toolkit.seal.validity import Standing, State
 from toolkit.serving.batching import Observer
+from toolkit.serving.drift import RANK
 from toolkit.serving.models import ServedModel
+from toolkit.serving.week import Weeks
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -106,9 +110,58 @@ class Metrics:
         for state in get_args(State):
             self._standing.remove(*bundle, state)
 
+    def watch_rates(self, rates: Callable[[], Mapping[str, float]]) -> None:
+        """Show how often each key with a limit may ask; `toolkit_requests` with status 429 counts what was refused."""
+        self._registry.register(_Rates(rates))
+
+    def watch_drift(self, weeks: Weeks) -> None:
+        """Show how the running week of each bundle compares with its reference."""
+        self._registry.register(_Drift(weeks))
+
     def render(self) -> bytes:
         """The exposition format, as `content_type` says."""
         return generate_latest(self._registry)
+
+
+class _Rates(Collector):
+    """The limits of keys as they are."""
+
+    def __init__(self, rates: Callable[[], Mapping[str, float]]) -> None:
+        self._rates = rates
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        limits = GaugeMetricFamily("toolkit_key_rate_limit", "Requests a second that a key may send.", None, ("key",))
+        for name, rate in self._rates().items():
+            limits.add_metric((name,), rate)
+        yield limits
+
+
+class _Drift(Collector):
+    """What the last look at the running week found."""
+
+    def __init__(self, weeks: Weeks) -> None:
+        self._weeks = weeks
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = (*_BUNDLE, "measure")
+        values = GaugeMetricFamily(
+            "toolkit_drift_values", "Answers of the running week that were counted.", None, labels
+        )
+        psi = GaugeMetricFamily("toolkit_drift_psi", "PSI against the bundle's reference.", None, labels)
+        ks = GaugeMetricFamily("toolkit_drift_ks", "KS distance from the bundle's reference.", None, labels)
+        state = GaugeMetricFamily(
+            "toolkit_drift_state", "How a measure stands: 1 at its state.", None, (*labels, "state")
+        )
+        for told in self._weeks.as_records():
+            for measure, found in told["states"].items():
+                named = (told["bundle"], told["version"], measure)
+                values.add_metric(named, told["week"][measure])
+                for family, name in ((psi, "psi"), (ks, "ks")):
+                    if told[name][measure] is not None:
+                        family.add_metric(named, told[name][measure])
+                for one in RANK[1:]:
+                    state.add_metric((*named, one), float(found == one))
+        return iter((values, psi, ks, state))
 
 
 def _is(standing: Callable[[], Standing], state: State) -> float:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
@@ -21,6 +22,7 @@ from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+    *PAPERS,
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
 
@@ -33,7 +35,8 @@ class BundleFacts:
     """What a domain's `serve` learns of the bundle, as a mapping of these names.
 
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
-    `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
+    `metrics` is what its compiled student was measured at, a record a metric; `reference` has the measures of its test
+    rows, to tell drift by, and is empty in bundles from before there were any; `files` are those that the domain packed
     itself, by role.
     """
 
@@ -50,6 +53,7 @@ class BundleFacts:
     thresholds: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
+    reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def unlimited() -> Standing:
@@ -133,7 +137,7 @@ def read_facts(
     Raises:
         IntegrityError: a file is missing or not what its role says.
     """
-    labels = _json(files, "classes")
+    labels, reference = _json(files, "classes"), _json(files, "reference", optional=True)
     try:
         return BundleFacts(
             id=bundle, version=version, product=product, domain=domain, development_keys=development_keys,
@@ -143,11 +147,12 @@ def read_facts(
             channels=labels["channels"],
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
-            metrics=_json(files, "reference", optional=True).get("metrics", {}),
+            metrics=reference.get("metrics", {}),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
+            reference=_measures(reference.get("per_row", ())),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise misfit("classes or thresholds") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise misfit("classes, thresholds or reference") from error
 
 
 def load(
@@ -178,6 +183,19 @@ def load(
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
     inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     return ServedModel(facts, queue, service, inputs, outputs, standing)
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """The values of each measure that test rows have: their `measures`, and of a classifier's rows its confidence and
+    score. A row that could not be read has none."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("predicted", "") is None and "confidence" in row:
+            continue
+        scores = {name: row[name] for name in ("confidence", "score") if name in row}
+        for name, value in {**row.get("measures", {}), **scores}.items():
+            found.setdefault(name, []).append(float(value))
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def _is_domains(role: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Generator, Iterator
 
@@ -50,26 +51,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where a client on this machine finds the server."""
+    scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
+def run(app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return."""
-    _server(app, limits).run(sockets=[listener])
+    _server(app, limits, tls).run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def in_background(app: FastAPI, listener: socket.socket, limits: Limits) -> Iterator[str]:
+def in_background(
+    app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the URL, and drains at the end."""
-    server = _server(app, limits)
+    server = _server(app, limits, tls)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
     thread.start()
     try:
-        yield url_of(listener)  # the socket listens already: a request made now waits for the loop
+        yield url_of(listener, tls=tls is not None)  # the socket listens already: a request made now waits for the loop
     finally:
         server.should_exit = True
         thread.join()
@@ -133,7 +137,7 @@ class _Closing:
         await self._app(scope, receive, dress)
 
 
-def _server(app: FastAPI, limits: Limits) -> _Server:
+def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
     # Several workers share one socket. Each takes one connection at a time, so that they are spread over those that
     # have time for them, and not all with who looked first.
     closing = _Closing(app)
@@ -141,6 +145,7 @@ def _server(app: FastAPI, limits: Limits) -> _Server:
         closing, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on", backlog=1,
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
+        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
     )  # fmt: skip
     server = _Server(config)
     closing.ending = lambda: server.should_exit

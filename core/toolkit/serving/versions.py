@@ -23,9 +23,9 @@ from toolkit.seal.canonical import utc_now
 from toolkit.seal.custody import Unlock
 from toolkit.seal.manifest import ENVELOPE
 from toolkit.seal.verify import read_head
-from toolkit.serving.app import require
 from toolkit.serving.bodies import Body
 from toolkit.serving.refusals import NotServed
+from toolkit.serving.roles import require
 from toolkit.serving.trial import summed
 from toolkit.site.install import Check, InstalledVersion, install, permille_of
 from toolkit.site.layout import Site, open_site

@@ -12,9 +12,11 @@ from pathlib import Path
 from toolkit.artifacts import Violation
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.grantfile import Grant, choose_grant
-from toolkit.seal.manifest import ENVELOPE, Manifest, check_teacher
+from toolkit.seal.manifest import ENVELOPE, MODEL_SIGNATURE, Manifest, check_teacher
+from toolkit.seal.model_signature import MAX_MODEL_SIGNATURE
 from toolkit.seal.open import open_bundle
-from toolkit.seal.tree import open_tree
+from toolkit.seal.papers import check_papers
+from toolkit.seal.tree import open_tree, read_file
 from toolkit.seal.verify import check_files, check_listing, read_bundle, read_envelope
 from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
@@ -124,11 +126,15 @@ def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mappin
                 check_files(root, manifest, staging.receive)
                 staging.add(ENVELOPE, envelope)
                 staging.add(grant.label, grant.data)
+                if manifest.model_signer:
+                    staging.add(MODEL_SIGNATURE, read_file(root, MODEL_SIGNATURE, limit=MAX_MODEL_SIGNATURE))
                 staging.finish()
         except OSError as error:
             raise EnvironmentUnfit(
                 f"cannot write into {site.path}: {error.strerror}", hint="Check free space and rights."
             ) from error
+    with open_tree(staging.path) as staged:
+        check_papers(staged, manifest, envelope, site.trust)
     with open_bundle(staging.path, site.trust, *keys) as opened:
         for role in opened.roles:
             opened.view(role)
