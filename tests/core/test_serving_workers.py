@@ -21,7 +21,7 @@ from prometheus_client import Histogram as Spread
 from seal_parts import Home, make_home
 from serving_parts import picture
 from test_serving_cli import finished, install_domain, serving
-from test_serving_following import lying, put, seal
+from test_serving_following import lying, put, seal, told_of
 
 from toolkit.serving.access import add_key
 from toolkit.serving.board import PLACE_BYTES, Board
@@ -103,8 +103,7 @@ def test_a_killed_worker_is_replaced_and_it_is_told(home: Home, packages: Path, 
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         assert f"(process {victim.pid}) was killed by SIGKILL" in process.stderr.read()  # type: ignore[union-attr]
-    last = verify_site(home.site().path).site.audit.read()[-1]
-    assert (last.event, last.details["pid"]) == ("serve.restarted", str(victim.pid))
+    assert [told["pid"] for told in told_of(verify_site(home.site().path).site, "serve.restarted")] == [str(victim.pid)]
 
 
 def test_figures_of_all_workers_add_up_and_outlive_them(home: Home, packages: Path) -> None:

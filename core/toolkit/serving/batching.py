@@ -106,8 +106,8 @@ class Batcher:
                 self._forget(request)
 
     async def stop(self) -> None:
-        """Take nothing more, answer what waits, end the thread, and let go of the model: frameworks keep hold of routes,
-        and so of this, longer than of what they serve."""
+        """Take nothing more, answer what waits, end the thread, and let go of the model: the web framework keeps hold of
+        routes, and by them of this queue, when nothing is served any more."""
         self._closed = True
         self._advance(patient=False)
         while self._running is not None:
