@@ -106,7 +106,7 @@ class Batcher:
                 self._forget(request)
 
     async def stop(self) -> None:
-        """Take nothing more, answer what waits, end the thread, and let go of the model: the web framework keeps hold of
+        """Take nothing more, answer what waits, end the thread, and let go of the model: a web framework keeps hold of
         routes, and by them of this queue, when nothing is served any more."""
         self._closed = True
         self._advance(patient=False)
