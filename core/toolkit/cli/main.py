@@ -44,8 +44,8 @@ INTERRUPTED = 130
 
 EXTRAS = {
     "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
-    "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
-    "starlette": "serve", "uvicorn": "serve",
+    "fastapi": "serve", "httptools": "serve", "multipart": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip
 """Modules that the base install lacks, and the extra that brings each."""
 
