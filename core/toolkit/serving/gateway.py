@@ -6,16 +6,15 @@ client's going). Knows no route's meaning.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +23,7 @@ from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
-from toolkit.serving.metrics import Metrics
+from toolkit.serving.models import ServedModel
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
@@ -35,6 +34,10 @@ SCHEMA = "/openapi.json"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
 SITE = "/site/"
 """Where the routes of the site itself are: what they do is no inference."""
+
+Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
+"""Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
+answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
@@ -64,9 +67,9 @@ class Envelope:
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, known: Callable[[str], bool], log: bool) -> None:
+    def __init__(self, app: ASGIApp, heard: Sequence[Heard], known: Callable[[str], bool], log: bool) -> None:
         self._app = app
-        self._metrics = metrics
+        self._heard = heard
         self._known = known
         self._log = log
 
@@ -83,13 +86,12 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                for header, value in SECURITY_HEADERS:
-                    headers.setdefault(header.decode(), value.decode())
-                headers["x-request-id"] = request_id
+                headers = message["headers"]
+                set_already = {name for name, _ in headers}
+                headers += [header for header in SECURITY_HEADERS if header[0] not in set_already]
+                headers.append((b"x-request-id", request_id.encode()))
                 if (model := state.get(SERVED)) is not None:
-                    for name, told in told_by(model):
-                        headers[name] = told
+                    headers += [(name.encode(), told.encode("latin-1", "replace")) for name, told in told_by(model)]
             await send(message)
 
         try:
@@ -108,7 +110,8 @@ class Envelope:
         state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
         model = state.get(SERVED)
-        self._metrics.answered(model, route, status, seconds, verdicts)
+        for heard in self._heard:
+            heard(model, route, status, seconds, verdicts)
         if self._log:
             identity = state.get("identity")
             line = {
@@ -234,7 +237,8 @@ def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) ->
 
 async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run `app` on a body that is already here; cancel it when the client disconnects."""
-    delivered = False
+    working, delivered, stopped = asyncio.current_task(), False, False
+    assert working is not None
 
     async def gone() -> Message:
         while (message := await receive())["type"] != "http.disconnect":
@@ -248,15 +252,19 @@ async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Rece
             return {"type": "http.request", "body": body, "more_body": False}
         return await asyncio.shield(leaving)
 
-    leaving = asyncio.ensure_future(gone())
-    working = asyncio.ensure_future(app(scope, replay, send))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not working.done():
+    def stop(left: asyncio.Future[Message]) -> None:
+        nonlocal stopped
+        if not left.cancelled():
+            stopped = True
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
-    if not working.cancelled():
-        await working
+
+    leaving = asyncio.ensure_future(gone())
+    leaving.add_done_callback(stop)
+    try:
+        await app(scope, replay, send)
+    except asyncio.CancelledError:
+        if not stopped or working.uncancel():
+            raise
+    finally:
+        leaving.remove_done_callback(stop)
+        leaving.cancel()
