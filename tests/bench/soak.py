@@ -67,9 +67,10 @@ def client(url: str, key: str, rate: float, seconds: float, told: Connection) ->
     told.send((right, wrong, times))
 
 
-def load(
-    url: str, key: str, clients: int, rate: float, seconds: float
-) -> list[tuple[multiprocessing.Process, Connection]]:
+Started = list[tuple[multiprocessing.Process, Connection]]
+
+
+def load(url: str, key: str, clients: int, rate: float, seconds: float) -> Started:
     """Start clients that together ask `rate` times a second."""
     started = []
     for _ in range(clients):

@@ -183,6 +183,7 @@ class Follower:
         if not await self.in_hand.earlier(self.drain_seconds):
             self._say_of(model, f"is let go with requests still in hand after {self.drain_seconds:g} seconds")
         await model.queue.stop()
+        await asyncio.to_thread(model.service.close)
         await asyncio.to_thread(loaded.ends.close)
         self.metrics.forget(model)
         self.trials.end(model)
