@@ -76,6 +76,8 @@ class Supervisor:
     _begun: bool = False
     _early: int = 0
     _last: Mapping[str, str] = field(default_factory=dict)
+    _dead: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    """By place, whom the next worker there replaces."""
     _gone: str = ""
 
     def run(self, listener: socket.socket, first: Callable[[Mapping[str, Any]], int]) -> None:
@@ -132,9 +134,8 @@ class Supervisor:
         _end_with(parent)
         for connection in others:
             connection.close()
-        replaces = self._last if self._last.get("place") == str(place) else {}
         try:
-            self.work(Duty(place, self.board, lambda record: told.send(dict(record)), replaces))
+            self.work(Duty(place, self.board, lambda record: told.send(dict(record)), self._dead.get(place, {})))
         except ToolkitError as error:
             with contextlib.suppress(OSError):
                 told.send(error)
@@ -170,7 +171,7 @@ class Supervisor:
         self._early = 0 if lived >= STEADY_SECONDS else self._early + 1
         pause = BACK_OFF[min(max(self._early - 1, 0), len(BACK_OFF) - 1)]
         self.restarts += 1
-        self._last = {
+        self._last = self._dead[worker.place] = {
             "pid": str(pid), "place": str(worker.place), "why": _how(code), "lived_seconds": f"{lived:.1f}",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
