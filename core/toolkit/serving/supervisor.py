@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -122,6 +123,7 @@ class Supervisor:
     def _start(self, place: int) -> None:
         here, there = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("fork")
+        gc.freeze()  # a worker's collector leaves what it shares with its parent alone, and its pages shared
         others = [here, *(worker.told for worker in self._workers.values())]
         process = context.Process(target=self._live, args=(place, there, others, os.getpid()), name=f"worker-{place}")
         process.start()
