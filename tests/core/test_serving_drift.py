@@ -89,6 +89,13 @@ def test_a_measure_of_few_or_equal_values_is_no_trouble(values: list[float]) -> 
     assert not measure.strange(values[0])
 
 
+def test_what_never_changed_in_the_reference_may_not_grow_unseen() -> None:
+    measure = measure_of(np.zeros(200))
+    assert measure.compare(counted(measure, np.zeros(100))).state == "ok"
+    for value in (0.3, -0.3):
+        assert measure.compare(counted(measure, np.full(100, value))).state == "alert"
+
+
 def test_the_worst_state_counts() -> None:
     assert worst(["ok", "alert", "too_few"]) == "alert"
     assert worst(["too_few", "ok"]) == "ok"
@@ -171,8 +178,9 @@ def test_a_server_tells_of_drift_in_figures_log_and_review(
         assert (told["product"], told["bundle"], told["state"]) == ("tiny", "b-123", "alert")
         assert told["week"]["brightness"] == 2 * len(sample)
         metrics = operator.get("/metrics").text
-        assert 'toolkit_drift_state{bundle="b-123",measure="brightness",state="alert",version="1.7"} 1.0' in metrics
-        assert 'toolkit_drift_psi{bundle="b-123",measure="brightness",version="1.7"}' in metrics
+        named = 'bundle="b-123",measure="brightness",product="tiny"'
+        assert f'toolkit_drift_state{{{named},state="alert",version="1.7"}} 1.0' in metrics
+        assert f'toolkit_drift_psi{{{named},version="1.7"}}' in metrics
         for picture in sample:  # now that it is told, samples of it are kept
             client.post("/v1/inspect", content=brighter(picture, 120), headers={"Content-Type": "image/jpeg"})
         deadline = time.monotonic() + 10

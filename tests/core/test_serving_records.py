@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from serving_parts import Running, picture, running
 from test_serving_cli import run_here
 
 from toolkit.serving.ledger import open_ledger
+from toolkit.site.contents import Body, Contents
 from toolkit.site.inference_chain import FOLDER, latest
 from toolkit.site.layout import Site
 
@@ -123,3 +125,38 @@ def test_many_threads_write_one_chain(site: Site) -> None:
         for thread in threads:
             thread.join()
     assert len(list(latest(site.path / FOLDER))) == 100
+
+
+def test_content_is_kept_where_the_site_asks_for_it_and_encrypted(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, out = ("--site", str(site.path)), tmp_path / "out"
+    (site.path / "settings.toml").write_text("[inferences]\ncontent = true\n")
+    sent = picture(GREEN)
+    with running(site.path, ledger=open_ledger(site)) as server, server.client() as client:
+        headers = {"X-Request-Id": "part-1", "Content-Type": "image/png"}
+        answer = client.post("/v1/inspect", content=sent, headers=headers)
+    written = b"".join(path.read_bytes() for path in site.path.rglob("*") if path.is_file())
+    assert sent[20:60] not in written
+    code, told, _err = run_here(capsys, "audit", "content", "part-1", str(out), *at, "--json")
+    assert (code, json.loads(told)["asked"]["media_type"]) == (0, "image/png")
+    assert (out / "asked").read_bytes() == sent
+    assert (out / "answered").read_bytes() == answer.content
+    assert [entry.event for entry in site.audit.read()][-1] == "content.opened"
+    assert run_here(capsys, "audit", "content", "part-2", str(out), *at)[0] == 2
+    (parcel,) = (path for path in (site.path / FOLDER / "content").rglob("*") if path.is_file())
+    parcel.write_bytes(parcel.read_bytes()[:-1] + b"x")
+    assert run_here(capsys, "audit", "content", "part-1", str(out), *at)[0] == 4
+    parcel.unlink()
+    assert run_here(capsys, "audit", "content", "part-1", str(out), *at)[0] == 2
+
+
+def test_the_oldest_hours_of_content_go(site: Site) -> None:
+    kept = Contents(site.path, keep_bytes=5000, keep_days=2)
+    place = kept.keep(Body("text/plain", b"x" * 2000), Body("text/plain", b"y"))["place"]
+    folder = site.path / FOLDER / "content"
+    now = place.partition("/")[0]
+    for hour in ("2020010100", f"{int(now) - 2:010}", f"{int(now) - 1:010}"):
+        shutil.copytree(folder / now, folder / hour)
+    kept.clear()
+    assert sorted(path.name for path in folder.iterdir()) == [now]

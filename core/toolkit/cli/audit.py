@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, say, site_folder
+from toolkit.cli.places import SiteOption, say, site_folder, unlock
+from toolkit.errors import UsageError
 
 app = typer.Typer(help="The signed trail of what happened on a site.", no_args_is_help=True)
 
@@ -95,3 +97,35 @@ def inferences(
             say(console, f"{one['time']}  {one['request_id']:<16} {said}  {one['route']} {verdicts}")
 
     emit({"inferences": found}, as_json=as_json, text=text)
+
+
+@app.command("content")
+def content(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of a request.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make, for what was asked and answered.")],
+    site: SiteOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Decrypt what was asked and answered, where the site keeps it; that it was opened is written into the trail."""
+    from toolkit.site.contents import kept_contents
+    from toolkit.site.inference_chain import FOLDER, latest
+    from toolkit.site.layout import open_site
+    from toolkit.site.settings import read_settings
+    from toolkit.workspace import write_file
+
+    opened = open_site(site_folder(site), unlock())
+    line = next((one for one in latest(opened.path / FOLDER) if one.get("request_id") == request), None)
+    if line is None:
+        raise UsageError(f"no request is called {request[:64]}", hint="See: toolkit audit inferences.")
+    kept = kept_contents(opened.path, read_settings(opened.path).inferences)
+    bodies = dict(zip(("asked", "answered"), kept.open(line, opened.recipient_keys()), strict=True))
+    opened.audit.append("content.opened", {"request_id": request})
+    for name, body in bodies.items():
+        write_file(folder / name, body.data, mode=0o600)
+
+    def text(console: Console) -> None:
+        for name, body in bodies.items():
+            say(console, f"{folder / name}: {len(body.data):,} bytes, {body.media_type or 'of no stated type'}")
+
+    record = {name: {"path": str(folder / name), "media_type": body.media_type} for name, body in bodies.items()}
+    emit(record, as_json=as_json, text=text)

@@ -44,7 +44,7 @@ def loaded(
     model = load(
         files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
         delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests,
-        observer=metrics.batches(facts.id, facts.version), standing=standing,
+        observer=metrics.batches(facts), texts=metrics.texts(facts), standing=standing,
     )  # fmt: skip
     metrics.serve(model)
     return model

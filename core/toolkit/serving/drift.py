@@ -73,7 +73,9 @@ class Measure:
         known = np.asarray([value for value in values if math.isfinite(value)], np.float64)
         if not len(known):
             return None
-        edges = tuple(np.unique(np.quantile(known, np.arange(1, EDGES + 1) / (EDGES + 1))).tolist())
+        percentiles = np.quantile(known, np.arange(1, EDGES + 1) / (EDGES + 1))
+        # Beyond all of the reference is a bin of its own, or a value that never changed there could grow unseen.
+        edges = tuple(np.unique(np.append(percentiles, np.nextafter(known.max(), np.inf))).tolist())
         places = np.searchsorted(edges, known, side="right")
         counts = np.bincount(places, minlength=len(edges) + 1)
         return cls(edges, tuple(counts.tolist()), float(known.min()), float(known.max()))
@@ -89,7 +91,7 @@ class Measure:
 
     def rare(self, value: float) -> bool:
         """Whether a value is beyond the first or the last percentile."""
-        return not self.edges[0] <= value <= self.edges[-1]
+        return not self.edges[0] <= value <= self.edges[max(0, len(self.edges) - 2)]
 
     @cached_property
     def _bins(self) -> tuple[int, ...]:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from toolkit.protocols import Seen
 from toolkit.serving.access import Identity
 from toolkit.serving.models import BundleFacts
-
-
-@dataclass(frozen=True)
-class Content:
-    """A body and its media type."""
-
-    media_type: str
-    data: bytes = field(repr=False)
+from toolkit.site.contents import Body
 
 
 @dataclass(frozen=True)
@@ -32,11 +25,11 @@ class Exchange:
     served: BundleFacts | None
     verdicts: tuple[str, ...]
     seen: tuple[Seen, ...]
-    asked: Content
-    answered: Content | None = None
+    asked: Body
+    answered: Body | None = None
 
     def as_record(self) -> dict[str, object]:
-        """As the trail has it: never a byte of content."""
+        """As the trail has it: the content itself is kept apart."""
         served = self.served
         product, bundle, version = (served.product, served.id, served.version) if served else ("", "", "")
         return {

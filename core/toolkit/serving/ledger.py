@@ -17,6 +17,7 @@ from toolkit.serving.exchange import Exchange
 from toolkit.serving.models import BundleFacts
 from toolkit.serving.reviewing import Reviewer
 from toolkit.serving.week import Weeks
+from toolkit.site.contents import kept_contents
 from toolkit.site.inference_chain import FOLDER
 from toolkit.site.inferences import InferenceLog
 from toolkit.site.layout import Site
@@ -36,6 +37,7 @@ class Ledger:
         self.trail = InferenceLog(
             site.path / FOLDER, lambda: site.audit, keep_bytes=kept.keep_mb * 1_000_000, keep_days=kept.keep_days
         )
+        self.contents = kept_contents(site.path, kept)
         self.reviewer = Reviewer(site, settings.review)
         self.weeks = Weeks(site.path)
         self._end = threading.Event()
@@ -78,7 +80,14 @@ class Ledger:
 
     def answered(self, exchange: Exchange) -> None:
         """One request has ended."""
-        self.trail.append(exchange.as_record())
+        record = exchange.as_record()
+        if exchange.answered is not None:
+            try:
+                record["content"] = self.contents.keep(exchange.asked, exchange.answered)
+            except ToolkitError as error:
+                record["content"] = {"lost": error.code}
+                sys.stderr.write(f"warning: {error}\n")
+        self.trail.append(record)
         if exchange.seen and exchange.served is not None:
             self.reviewer.answered(exchange, self.weeks.count(exchange.served, exchange.seen))
 
@@ -95,6 +104,7 @@ class Ledger:
                 due += self.settings.inferences.seal_seconds
                 self._try(self.trail.seal)
                 self._try(self.trail.clear)
+                self._try(self.contents.clear)
                 self._try(self.reviewer.clear)
 
     @staticmethod

@@ -18,6 +18,7 @@ from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.serving.written import TextObserver, Written
 from toolkit.text import ServedText
 
 OWN = frozenset({
@@ -157,7 +158,7 @@ def read_facts(
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Observer,
+    delay_ms: float, waiting: int, observer: Observer, texts: TextObserver,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -167,7 +168,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: told after each batch.
+        observer: told after each batch; `texts`, of a model that writes, as it does.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -178,10 +179,11 @@ def load(
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
     queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
-    service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
+    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
+    asked = cast(ServedPredictor, queue) if inputs else Written(cast(ServedText, queue), texts)
+    service = ask(asdict(facts), asked)
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
-    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     return ServedModel(facts, queue, service, inputs, outputs, standing)
 
 

@@ -8,12 +8,15 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
+from toolkit.protocols import Seen
 from toolkit.serving.answers import error_response
 from toolkit.serving.dispatch import SERVED
-from toolkit.serving.exchange import Content, Exchange
+from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import ServedModel
+from toolkit.serving.written import SEEN
+from toolkit.site.contents import Body
 
 
 class Recorded:
@@ -46,9 +49,12 @@ class Recorded:
                 answer.extend(message.get("body", b""))
             await send(message)
 
+        written: list[Seen] = []
+        noting = SEEN.set(written)
         try:
             await self._app(scope, receive, watch)
         finally:
+            SEEN.reset(noting)
             state = scope["state"]
             model: ServedModel | None = state.get(SERVED)
             self._ledger.answered(
@@ -56,8 +62,8 @@ class Recorded:
                     request_id=state["request_id"], identity=state["identity"], method=scope["method"],
                     route=route_of(scope), status=status or CLIENT_GONE, seconds=time.perf_counter() - started,
                     size=state.get("body_bytes", 0), served=None if model is None else model.facts,
-                    verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen", ())),
-                    asked=Content(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
-                    answered=None if answer is None else Content(answer_type, bytes(answer)),
+                    verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen") or written),
+                    asked=Body(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
+                    answered=None if answer is None else Body(answer_type, bytes(answer)),
                 )
             )  # fmt: skip

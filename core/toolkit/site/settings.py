@@ -26,6 +26,7 @@ class InferenceSettings(Section):
     seal_seconds: float = Field(300.0, ge=1, le=86_400, description="How often the trail's head is signed.")
     keep_days: int = Field(400, ge=1, le=36_500, description="Older lines are removed, and that is signed.")
     keep_mb: int = Field(2_000, ge=1, description="So are the oldest beyond this size.")
+    content_mb: int = Field(10_000, ge=1, description="And the oldest content beyond this one.")
 
 
 class ReviewSettings(Section):
