@@ -110,11 +110,11 @@ def resign(bundle: Path, keys: KeyRing, change: Callable[[dict[str, Any]], objec
     """Alter a manifest and sign it again, as a malicious publisher could. He leaves the papers out, as bundles from
     before there were any have none: what is wrong must be found all the same."""
     body = body_of(bundle / "bundle.dsse")
+    body.pop("model_signer", None)
+    body["files"] = [file for file in body["files"] if file["path"] not in PAPERS]
+    for name in PAPERS:
+        (bundle / name).unlink(missing_ok=True)
     change(body)
-    if body.pop("model_signer", ""):
-        body["files"] = [file for file in body["files"] if file["path"] not in PAPERS]
-        for name in PAPERS:
-            (bundle / name).unlink(missing_ok=True)
     (bundle / "bundle.dsse").write_bytes(forge(canonical(body), "bundle", keys.publisher))
 
 

@@ -216,7 +216,7 @@ def test_hook_package_says_what_operators_read_and_what_nobody_does(
         assert run("bundle", "print", bundle, name).out.encode() == said
     assert run("bundle", "print", bundle, "template").code == 2
     listed = json.loads(run("verify", bundle, "--json").out)["papers"]["licences"]
-    assert listed == ["LICENSES/data.txt", "LICENSES/lens-maker.txt"]
+    assert listed == ["LICENSES/data.txt", "LICENSES/lens-maker.txt", "LICENSES/teacher.txt"]
     parts = {one["name"]: one for one in json.loads((bundle / "sbom.cdx.json").read_text())["components"]}
     encrypted = {one["name"]: one["value"] for one in parts["template"]["properties"]}["distil-toolkit:encrypted"]
     assert (encrypted, "operator-notes.txt" in parts or "operator-notes.en.txt" in parts) == ("true", True)

@@ -4,8 +4,10 @@ away, altered or exchanged."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -37,18 +39,21 @@ from seal_parts import (
 )
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
+from test_seal_mutations import mutated_bytes, mutated_value
 
 from toolkit.artifacts import Metric
-from toolkit.errors import PlanError
+from toolkit.errors import IntegrityError, PlanError, ToolkitError
 from toolkit.seal.bundle import SealedBundle
-from toolkit.seal.keyfile import load_signing_key
+from toolkit.seal.keyfile import load_model_key, load_signing_key
 from toolkit.seal.keys import load_keys
 from toolkit.seal.making import Making, Package
 from toolkit.seal.model_signature import MEDIA_TYPE, ORDER, public_pem, sign_model
+from toolkit.seal.papers import check_papers
 from toolkit.seal.provenance import sign_provenance
 from toolkit.seal.revocation import Revocation
 from toolkit.seal.rotation import revoke, rotate
 from toolkit.seal.sbom import make_sbom
+from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import read_bundle, read_head
 from toolkit.site.layout import open_site
 from toolkit.site.trust import accept_list, accept_root
@@ -329,3 +334,65 @@ def test_bundles_from_before_there_were_papers_hold(home: Home) -> None:
 def test_papers_are_made_by_sealing_alone(role: str, home: Home) -> None:
     with pytest.raises(PlanError, match="sealing's own"):
         home.seal(**{role: b"mine"})
+
+
+def test_the_command_line_shows_what_holds(home: Home, sealed: SealedBundle, tmp_path: Path) -> None:
+    installed(sealed.path, home)
+    bundle_id, key = sealed.manifest.bundle_id, sealed.manifest.model_signer
+    papers = run("verify", sealed.path, "--json").record["papers"]
+    assert papers == {
+        "sbom": {"holds": True, "format": "CycloneDX 1.7", "components": 11},
+        "provenance": {"holds": True, "format": "SLSA provenance v1 in DSSE"},
+        "model_signature": {
+            "holds": True, "format": "OpenSSF model-signing v1", "key": key, "public_key": public_pem(key)
+        },
+        "licences": ["LICENSES/teacher.txt"],
+    }  # fmt: skip
+    site = home.path / "site"
+    assert run("verify", site, "--json").record["papers"] == {bundle_id: papers}
+    told = run("verify", site).out
+    for line in ("sbom        holds: CycloneDX 1.7, 11 components", "provenance  holds", "model.sig   holds: OpenSSF"):
+        assert line in told
+    assert run("status", "--json").record["products"][0]["licences"] == ["LICENSES/teacher.txt"]
+    for place in (bundle_id, sealed.path, site, site / "versions" / bundle_id):
+        for name in ("sbom.cdx.json", "provenance.dsse", "model.sig", "LICENSES/teacher.txt"):
+            assert run("bundle", "print", place, name).out.encode() == (sealed.path / name).read_bytes()
+    for name, said in {"classes": "encrypted", "nothing": "has no"}.items():
+        found = run("bundle", "print", site, name)
+        assert (found.code, said in found.err, SECRETS[0].decode() in found.out) == (2, True, False)
+    assert run("keys", "list", "--json").record["models"] == [key]
+    run("keys", "export", "--to", tmp_path / "usb")
+    assert (tmp_path / "usb" / f"model-{key[:16]}.pem").read_text() == public_pem(key)
+    overwrite(site / "versions" / bundle_id / "model.sig", b"{}")
+    assert refusal(run("verify", site, "--json"), 4).part == f"versions/{bundle_id}/model.sig"
+    assert run("bundle", "print", site, "model.sig").code == 4
+
+
+def test_case_41_mutated_papers_cause_typed_errors_only(home: Home, sealed: SealedBundle) -> None:
+    """Whoever signs them: a manifest that lists what was altered would let it come this far."""
+    choose, manifest, envelope = random.Random(7), sealed.manifest, (sealed.path / "bundle.dsse").read_bytes()
+    kept = {name: (sealed.path / name).read_bytes() for name in PAPERS}
+    key_file = home.path / "keys" / "model.key.json"
+    whole_key, refused = key_file.read_bytes(), 0
+    for _ in range(600):
+        name = choose.choice(PAPERS)
+        data = mutated_bytes(choose, kept[name])
+        if choose.random() < 0.6 and name == "provenance.dsse":
+            body = mutated_value(choose, body_of(sealed.path / name))
+            data = forge(canonical(body), "in-toto", home.keys.publisher)
+        elif choose.random() < 0.6:
+            data = canonical(mutated_value(choose, json.loads(kept[name])))
+        (sealed.path / name).write_bytes(data)
+        key_file.write_bytes(mutated_bytes(choose, whole_key))
+        try:
+            with open_tree(sealed.path) as root:
+                check_papers(root, manifest, envelope, home.keys.trust)
+            assert name != "model.sig" or data == kept[name]
+        except IntegrityError:
+            refused += 1
+        with contextlib.suppress(ToolkitError):
+            assert load_model_key(key_file, None) == home.keys.model
+        (sealed.path / name).write_bytes(kept[name])
+    assert refused > 300
+    with open_tree(sealed.path) as root:
+        check_papers(root, manifest, envelope, home.keys.trust)

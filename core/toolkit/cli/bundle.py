@@ -55,6 +55,8 @@ def show(
                 say(console, f"  {file.role:<14} {file.size:>12,} bytes, encrypted")
         for plain in manifest.files:
             say(console, f"  {plain.role:<14} {plain.size:>12,} bytes, readable")
+        if manifest.model_signer:
+            say(console, f"signed   also by model.sig, key {manifest.model_signer[:16]}…")
         for one in found.grants:
             say(console, f"grant    {one.grant_id} serial {one.serial} to {one.recipient[:16]}…")
 
@@ -63,7 +65,10 @@ def show(
 
 @app.command("print")
 def print_file(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE|SITE", help="A bundle's folder or id, or a site's folder.")],
+    bundle: Annotated[
+        str,
+        typer.Argument(metavar="BUNDLE|SITE", help="A bundle's folder or id, or a site's, or SITE/versions/ID."),
+    ],
     name: Annotated[str, typer.Argument(help="A readable file as `toolkit bundle show` names it, or model.sig.")],
     trust: TrustOption = None,
 ) -> None:
@@ -72,15 +77,16 @@ def print_file(
     from toolkit.site.layout import is_site, open_site
     from toolkit.site.state import read_state
 
-    if is_site(Path(bundle)):
-        site = open_site(Path(bundle))
+    folder, root = bundle_folder(bundle), None if trust is None else _trust(trust)
+    if is_site(folder):
+        site = open_site(folder)
         current = read_state(site.current, site.key_id).current
         if not current:
             raise UsageError(f"nothing is installed on {bundle}", hint="Install a bundle: `toolkit install BUNDLE`.")
-        data = read_readable(site.versions / current, site.trust.unrevoked(), name)
-    else:
-        data = read_readable(bundle_folder(bundle), _trust(trust), name)
-    sys.stdout.buffer.write(data)
+        folder, root = site.versions / current, root or site.trust.unrevoked()
+    elif is_site(folder.parent.parent):
+        root = root or open_site(folder.parent.parent).trust.unrevoked()
+    sys.stdout.buffer.write(read_readable(folder, root or _trust(None), name))
 
 
 @app.command("list")

@@ -43,9 +43,9 @@ from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 INTERRUPTED = 130
 
 EXTRAS = {
-    "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
-    "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
-    "starlette": "serve", "uvicorn": "serve",
+    "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "fastapi": "serve", "httptools": "serve", "multipart": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip
 """Modules that the base install lacks, and the extra that brings each."""
 

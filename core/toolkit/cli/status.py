@@ -31,11 +31,12 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             "product": manifest.product, "epoch": manifest.epoch, "counter": manifest.counter,
             "sealed": manifest.created, "domain": manifest.domain.name,
             "grant": standing_of(opened, state.current),
-            "licences": sorted(file.path for file in manifest.files if file.path.startswith("LICENSES/")),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
     for product in record["products"]:
+        files = installed_manifest(opened, product["serving"]).files
         product["grant"] = standing_of(opened, product["serving"])
+        product["licences"] = sorted(file.path for file in files if file.path.startswith("LICENSES/"))
 
     def text(console: Console) -> None:
         keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
@@ -44,8 +45,6 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             say(console, "current  nothing is installed")
         for product in record["products"]:
             _show_product(console, product)
-        if record.get("licences"):
-            say(console, f"licences {', '.join(record['licences'])}: toolkit bundle print {opened.path} NAME")
         say(console, f"root     version {opened.trust.version}, {opened.trust.fingerprint}")
         say(console, f"audit    {record['audit_sequence']} entries")
 
@@ -60,6 +59,8 @@ def _show_product(console: Console, product: dict[str, Any]) -> None:
         say(console, f"{state:<8} {bundle}{more}{': ' + version['why'] if 'why' in version else ''}")
         if state == "current":
             say(console, f"grant    {_granted(product['grant'])}")
+            if product["licences"]:
+                say(console, f"licences {', '.join(product['licences'])}")
 
 
 def _granted(grant: dict[str, Any]) -> str:

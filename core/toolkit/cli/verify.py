@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,8 +32,11 @@ def verify(
 
     def text(console: Console) -> None:
         say(console, f"{record['kind']} {what}: as it was sealed")
-        for line in shown_papers(papers):
-            say(console, line)
+        for bundle_id, found in papers.items():
+            if record["kind"] == "site":
+                say(console, f"version     {bundle_id}")
+            for line in shown_papers(found):
+                say(console, line)
 
     emit(record, as_json=as_json, text=text)
 
@@ -51,7 +55,7 @@ def shown_papers(papers: Papers) -> list[str]:
     return lines or ["papers      none: it was sealed without"]
 
 
-def _bundle(path: Path, trust: Path | None) -> tuple[dict[str, Any], Papers]:
+def _bundle(path: Path, trust: Path | None) -> tuple[dict[str, Any], Mapping[str, Papers]]:
     from toolkit.seal.keys import home_trust
     from toolkit.seal.trust import load_trust
     from toolkit.seal.verify import read_bundle
@@ -62,10 +66,10 @@ def _bundle(path: Path, trust: Path | None) -> tuple[dict[str, Any], Papers]:
         "publisher": found.manifest.signer, "grants": len(found.grants), "files": len(list(found.manifest.listed())),
         "development_keys": found.manifest.development_keys, "papers": found.papers.as_record(),
     }  # fmt: skip
-    return record, found.papers
+    return record, {found.manifest.bundle_id: found.papers}
 
 
-def _site(path: Path) -> tuple[dict[str, Any], Papers]:
+def _site(path: Path) -> tuple[dict[str, Any], Mapping[str, Papers]]:
     from toolkit.site.inference_chain import FOLDER
     from toolkit.site.inference_chain import verify as verify_inferences
     from toolkit.site.verify import verify_site
@@ -75,6 +79,7 @@ def _site(path: Path) -> tuple[dict[str, Any], Papers]:
     record = {
         "kind": "site", "ok": True, "current": checked.state.current, "root": checked.site.trust.fingerprint,
         "kept": [version.bundle_id for version in checked.state.kept], "audit_entries": checked.audit.sequence,
-        "inferences": found.lines, "papers": checked.papers.as_record(),
+        "inferences": found.lines,
+        "papers": {bundle_id: papers.as_record() for bundle_id, papers in checked.papers.items()},
     }  # fmt: skip
     return record, checked.papers

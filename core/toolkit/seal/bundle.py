@@ -55,7 +55,6 @@ from toolkit.seal.manifest import (
 from toolkit.seal.model_signature import sign_model
 from toolkit.seal.provenance import sign_provenance
 from toolkit.seal.recipient import Recipient
-from toolkit.seal.sbom import make_sbom
 from toolkit.seal.suites import suite_of
 from toolkit.seal.verify import verify_bundle
 from toolkit.workspace import flush_folder, folder_lock, write_file
@@ -171,6 +170,8 @@ def _build(
 
 def _with_papers(aside: Path, manifest: Manifest, making: Making, keys: KeyRing) -> Manifest:
     """The manifest that lists the papers too. The provenance comes second: it is about the bill of materials too."""
+    from toolkit.seal.sbom import make_sbom  # here: `toolkit plan` goes without cyclonedx-python-lib
+
     sbom = _store_plain(aside, BundleFile(SBOM, make_sbom(manifest, making), secret=False))
     manifest = replace(manifest, files=(*manifest.files, sbom))
     statement = sign_provenance(manifest, making, keys.publisher)

@@ -6,7 +6,6 @@ client's going). Knows no route's meaning.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
@@ -15,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -83,13 +82,12 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                for header, value in SECURITY_HEADERS:
-                    headers.setdefault(header.decode(), value.decode())
-                headers["x-request-id"] = request_id
+                headers = message["headers"]
+                set_already = {name for name, _ in headers}
+                headers += [header for header in SECURITY_HEADERS if header[0] not in set_already]
+                headers.append((b"x-request-id", request_id.encode()))
                 if (model := state.get(SERVED)) is not None:
-                    for name, told in told_by(model):
-                        headers[name] = told
+                    headers += [(name.encode(), told.encode("latin-1", "replace")) for name, told in told_by(model)]
             await send(message)
 
         try:
@@ -234,7 +232,8 @@ def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) ->
 
 async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run `app` on a body that is already here; cancel it when the client disconnects."""
-    delivered = False
+    working, delivered, stopped = asyncio.current_task(), False, False
+    assert working is not None
 
     async def gone() -> Message:
         while (message := await receive())["type"] != "http.disconnect":
@@ -248,15 +247,19 @@ async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Rece
             return {"type": "http.request", "body": body, "more_body": False}
         return await asyncio.shield(leaving)
 
-    leaving = asyncio.ensure_future(gone())
-    working = asyncio.ensure_future(app(scope, replay, send))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not working.done():
+    def stop(left: asyncio.Future[Message]) -> None:
+        nonlocal stopped
+        if not left.cancelled():
+            stopped = True
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
-    if not working.cancelled():
-        await working
+
+    leaving = asyncio.ensure_future(gone())
+    leaving.add_done_callback(stop)
+    try:
+        await app(scope, replay, send)
+    except asyncio.CancelledError:
+        if not stopped or working.uncancel():
+            raise
+    finally:
+        leaving.remove_done_callback(stop)
+        leaving.cancel()

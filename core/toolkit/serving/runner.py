@@ -9,15 +9,16 @@ import ssl
 import threading
 from collections.abc import Generator, Iterator
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.gateway import Limits
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
+_MOST_AROUND = 64 * 1024  # bytes of a head
+_AROUND_A_BYTE = 9  # a body in chunks of one byte takes six bytes a byte
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -83,7 +84,7 @@ class _Server(uvicorn.Server):
 
 def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
     config = uvicorn.Config(
-        app, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on",
+        app, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
         ssl_context_factory=None if tls is None else lambda _config, _make: tls,
@@ -91,36 +92,55 @@ def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> 
     return _Server(config)
 
 
-def _connection_class(limits: Limits) -> type[H11Protocol]:
-    class Connection(H11Protocol):
-        """uvicorn's, with two limits that it lacks: how many connections there may be, and how long one may take to
-        bring a request (headers or body drip by drip: "slow loris")."""
+def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
+    class Connection(HttpToolsProtocol):
+        """uvicorn's, with three limits that it lacks: how many connections there may be, how long one may take to bring
+        a request (headers or body drip by drip: "slow loris"), and how much of a request may be anything but its body
+        (the parser would gather heads, trailers and the extensions of chunks without end)."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _arriving, _received, _allowed = True, 0, _MOST_AROUND
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
                 transport.close()
             else:
-                self._watch(arriving=True)
+                self._watch()
 
         def data_received(self, data: bytes) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._arriving = True  # empty lines too, with which a connection could be held for ever
+            self._received += len(data)
             super().data_received(data)
-            state = self.conn.their_state
-            # Without uvicorn's keep-alive timer an idle connection is one that brings a head, or has just brought the
-            # rest of a body that was refused.
-            idle = state is h11.IDLE and self.timeout_keep_alive_task is None
-            self._watch(arriving=idle or state is h11.SEND_BODY)
+            if self._arriving and self._received > self._allowed and not self.transport.is_closing():
+                self.send_400_response("A request with too much around its body.")
+            self._watch()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._arriving, self._allowed = True, _MOST_AROUND
+
+        def on_body(self, body: bytes) -> None:
+            super().on_body(body)
+            self._allowed += _AROUND_A_BYTE * len(body)
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._arriving, self._received = False, 0
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            self._watch(arriving=False)
+            self._arriving = False
+            self._watch()
 
-        def _watch(self, *, arriving: bool) -> None:
-            if arriving and self._deadline is None:
+        def _unsupported_upgrade_warning(self) -> None:
+            """A request for another protocol is answered in this one, and is nothing to log."""
+
+        def _watch(self) -> None:
+            if self._arriving and self._deadline is None:
                 self._deadline = self.loop.call_later(limits.arrival_seconds + _GRACE, self._expire)
-            elif not arriving and self._deadline is not None:
+            elif not self._arriving and self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
 

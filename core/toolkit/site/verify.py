@@ -4,12 +4,12 @@ that they tell the same story.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import IntegrityError, UsageError
-from toolkit.seal.papers import NO_PAPERS, Papers
+from toolkit.seal.papers import Papers
 from toolkit.seal.recipient import load_recipient
 from toolkit.seal.verify import read_bundle
 from toolkit.site.audit import AuditEntry, AuditHead
@@ -21,12 +21,12 @@ from toolkit.site.trust import check_chain
 
 @dataclass(frozen=True)
 class CheckedSite:
-    """A site that is as it was left. `papers` are those of the current version."""
+    """A site that is as it was left. `papers` are those of each version kept, by its bundle id."""
 
     site: Site
     state: State
     audit: AuditHead
-    papers: Papers = NO_PAPERS
+    papers: Mapping[str, Papers]
 
 
 def verify_site(path: Path) -> CheckedSite:
@@ -39,7 +39,7 @@ def verify_site(path: Path) -> CheckedSite:
     entries = site.audit.read()
     state = read_state(site.current, site.key_id)
     _check_story(site, state, entries)
-    papers = NO_PAPERS
+    papers: dict[str, Papers] = {}
     for version in state.kept:
         part = f"versions/{version.bundle_id}"
         try:
@@ -51,7 +51,7 @@ def verify_site(path: Path) -> CheckedSite:
             raise IntegrityError(f"{part}: {error}", part=f"{part}/{error.part}", hint=error.hint) from error
         if found.manifest.digest != version.manifest_sha256:
             raise IntegrityError(f"{part} is not the version that was installed", part=f"{part}/bundle.dsse")
-        papers = found.papers if version.bundle_id == state.current else papers
+        papers[version.bundle_id] = found.papers
     return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest), papers)
 
 

@@ -21,7 +21,7 @@ from toolkit.errors import DataError
 from toolkit.protocols import Seen, ServedPredictor, Tensors
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
-from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit.tasks.image_classification.images import decode_planes
 from toolkit.tasks.image_classification.service import Decision, Verdict
 
 MOST_PICTURES = 256
@@ -144,7 +144,7 @@ def inspection_routes(
 
 def _look(picture: bytes, channels: int) -> tuple[np.ndarray, Mapping[str, float]]:
     """Pixels, uint8 `[height, width, channels]`, and how they look. Raises DataError."""
-    pixels = to_channels(decode_image(picture), channels)
+    pixels = decode_planes(picture, channels)
     return pixels, appearance(pixels)
 
 
