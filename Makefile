@@ -7,7 +7,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash bench bench-seal \
+.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash soak bench bench-seal \
 	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
 
 deploy: .venv/.installed
@@ -31,6 +31,11 @@ fuzz: .venv/.installed
 # kill -9 at 200 points while a server serves.
 crash: .venv/.installed
 	$(BIN)/python -m pytest -m slow tests/core/test_site_crash.py
+
+# Ten minutes at 80% of the peak with versions changing: SOAK="--minutes 2" for less.
+soak: .venv/.installed
+	$(BIN)/python tests/bench/soak.py $(SOAK)
+	$(BIN)/python -m pytest -m slow tests/core/test_serving_load.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

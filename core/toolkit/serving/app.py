@@ -6,11 +6,11 @@ Core adds keys, limits and figures here; what an inspection is, only a domain's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access
 from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
@@ -28,6 +29,7 @@ from toolkit.serving.gateway import (
     READY,
     SCHEMA,
     Envelope,
+    Heard,
     Intake,
     Keys,
     Limits,
@@ -38,12 +40,14 @@ from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.recording import Recorded
 from toolkit.serving.roles import require
+from toolkit.serving.shadow import Shadow
 from toolkit.serving.site_routes import site_routes
 
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
-    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None,
+    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
+    routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
     ledger: Ledger | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
@@ -55,6 +59,10 @@ def build_app(
     Args:
         in_hand: where the requests are counted that are not answered yet.
         beside: what runs in the server's loop as long as it serves.
+        crew: the workers of which this is one, where there are several.
+        routes: more of the server's own.
+        shadow: puts a sample of requests to a second version.
+        heard: told of each request that is done, as `metrics` is.
         ledger: keeps the site's records of what is answered; with it come the routes that show them.
     """
     page, in_hand = read_api_page(), in_hand or InHand()
@@ -75,7 +83,9 @@ def build_app(
     app = FastAPI(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-    _add_operations(app, models, metrics, page)
+    _add_operations(app, models, metrics, page, crew)
+    for more in routes:
+        app.include_router(more)
     _add_errors(app)
     if ledger is not None:
         app.include_router(site_routes(ledger, models))
@@ -83,7 +93,7 @@ def build_app(
         for model in models.all():
             ledger.serves(model.facts)
     own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
-    app.router.default = Dispatch(models)
+    app.router.default = Dispatch(models, shadow)
 
     def known(path: str) -> bool:
         return path in own or any(path in _paths(model) for model in models.all())
@@ -93,11 +103,11 @@ def build_app(
     if ledger is not None:
         app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
-    app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
+    app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
     return app
 
 
-def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -114,6 +124,8 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         record = _readiness(versions[0])
         if len(versions) > 1:
             record["versions"] = [_readiness(model) for model in versions]
+        if crew is not None:
+            record["workers"] = crew.health()
         return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     @app.get(
@@ -126,7 +138,7 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         dependencies=[Depends(require("operate"))],
     )
     async def show_metrics() -> Response:
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(crew.render() if crew else metrics.render(), media_type=metrics.content_type)
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> Response:

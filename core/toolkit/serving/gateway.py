@@ -11,7 +11,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
@@ -23,7 +23,7 @@ from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
-from toolkit.serving.metrics import Metrics
+from toolkit.serving.models import ServedModel
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
@@ -34,6 +34,10 @@ SCHEMA = "/openapi.json"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
 SITE = "/site/"
 """Where the routes of the site itself are: what they do is no inference."""
+
+Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
+"""Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
+answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
@@ -63,9 +67,9 @@ class Envelope:
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, known: Callable[[str], bool], log: bool) -> None:
+    def __init__(self, app: ASGIApp, heard: Sequence[Heard], known: Callable[[str], bool], log: bool) -> None:
         self._app = app
-        self._metrics = metrics
+        self._heard = heard
         self._known = known
         self._log = log
 
@@ -106,7 +110,8 @@ class Envelope:
         state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
         model = state.get(SERVED)
-        self._metrics.answered(model, route, status, seconds, verdicts)
+        for heard in self._heard:
+            heard(model, route, status, seconds, verdicts)
         if self._log:
             identity = state.get("identity")
             line = {

@@ -73,6 +73,11 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self._taken_back = Counter(
+            "toolkit_versions_taken_back", "Versions that the server took back by itself.", ("bundle",),
+            registry=registry,
+        )  # fmt: skip
+
     def answered(
         self, model: ServedModel | None, route: str, status: int, seconds: float, verdicts: Iterable[str]
     ) -> None:
@@ -97,6 +102,10 @@ class Metrics:
         """What is told of each text that this version writes."""
         named = _named(facts)
         return _Texts(self._first, self._between, self._prompt_tokens, self._generation_tokens, named)
+
+    def taken_back(self, bundle: str) -> None:
+        """A version did not come to life, or answered with faults."""
+        self._taken_back.labels(bundle).inc()
 
     def taken_in(self, inside: Callable[[], int]) -> None:
         """Where to read the requests in progress when somebody asks."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from toolkit.errors import EnvironmentUnfit
@@ -19,6 +21,13 @@ from toolkit.serving.gateway import Limits
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
 _MOST_AROUND = 64 * 1024  # bytes of a head
 _AROUND_A_BYTE = 9  # a body in chunks of one byte takes six bytes a byte
+_WAITING = 1024
+"""Connections that the system holds for a server that has not taken them yet."""
+_LAST_SECONDS = 1.0
+"""How long a kept-alive connection may bring one more request to a server that is ending: its client may have sent it
+already, and would see it lost."""
+
+_QUIET_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -33,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(_WAITING)
     except OSError as error:
         listener.close()
         raise EnvironmentUnfit(
@@ -81,15 +90,67 @@ class _Server(uvicorn.Server):
             finally:
                 self._captured_signals.clear()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_WAITING)  # asyncio has set what it was told to accept at a time
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, once what was on its way, in the backlog and on open connections, has been answered, with
+        `Connection: close`."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + _LAST_SECONDS
+        turns = 0  # of the loop in which nobody was waiting: it takes a connection in one and attaches it in the next
+        while turns < 2 and loop.time() < last:
+            turns = 0 if any(map(_waited_on, sockets or [])) else turns + 1
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        quiet = loop.time()  # since when nobody is connected; whom the loop has just taken is not counted yet
+        while loop.time() < min(last, quiet + _QUIET_SECONDS):
+            await asyncio.sleep(0.01)
+            quiet = loop.time() if self.server_state.connections else quiet
+        await super().shutdown(sockets)
+
+
+def _waited_on(listener: socket.socket) -> bool:
+    """Whether somebody has connected whom nobody has taken yet."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Closing:
+    """Tells clients of a server that is ending to ask anew elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.ending: Callable[[], bool] = lambda: False
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dress(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.ending():
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, dress)
+
 
 def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
+    # Several workers share one socket. Each takes one connection at a time, so that they are spread over those that
+    # have time for them, and not all with who looked first.
+    closing = _Closing(app)
     config = uvicorn.Config(
-        app, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
+        closing, http=_connection_class(limits), ws="none", loop="auto", lifespan="on", backlog=1,
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
         ssl_context_factory=None if tls is None else lambda _config, _make: tls,
     )  # fmt: skip
-    return _Server(config)
+    server = _Server(config)
+    closing.ending = lambda: server.should_exit
+    return server
 
 
 def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:

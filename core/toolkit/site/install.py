@@ -69,16 +69,17 @@ def install(
             site (exit 5).
     """
     check_share(permille, low=1)
+    who = {"by": by} if by else {}
     with site.lock("install a bundle"):
         state = settle(site)
         try:
             checked = _check(bundle, site, state, check, installed_domains() if domains is None else domains)
-            return _put(site, state, checked, permille, {"by": by} if by else {})
+            return _put(site, state, checked, permille, who)
         except UsageError:
             raise
         except ToolkitError as error:
             clear_leftovers(site, state)  # first, for on a full disk they leave no room for the trail
-            site.audit.refused("install", error, source=bundle.name)
+            site.audit.refused("install", error, source=bundle.name, **who)
             raise
         finally:
             clear_leftovers(site, read_state(site.current, site.key_id))
