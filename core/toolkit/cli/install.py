@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder, unlock
+from toolkit.cli.places import SiteOption, bundle_folder, say, site_folder, unlock
+
+InstallArgument = Annotated[
+    str,
+    typer.Argument(metavar="BUNDLE", help="A bundle's folder or `bundle export` file, or the id of one in the home."),
+]
 
 
-def install(bundle: BundleArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
+def install(bundle: InstallArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """Check a bundle and make it the site's current version; whatever fails, the site stays as it was."""
     from toolkit import defaults
     from toolkit.plugins import load_plugins

@@ -42,6 +42,7 @@ INTERRUPTED = 130
 
 EXTRAS = {
     "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "httpx": "oci",
     "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
     "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip

@@ -4,12 +4,14 @@ before or as after. On disk everything stays ciphertext.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.artifacts import Violation
+from toolkit.carriage.archive import import_bundle
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.grantfile import Grant, choose_grant
 from toolkit.seal.manifest import ENVELOPE, Manifest, check_teacher
@@ -43,7 +45,7 @@ class InstalledVersion:
 def install(
     bundle: Path, site: Site, *, check: Check, domains: Mapping[str, InstalledDomain] | None = None
 ) -> InstalledVersion:
-    """Install the bundle in the folder `bundle` and make it the current version.
+    """Install the bundle in `bundle`, a folder or an archive, and make it the current version.
 
     Args:
         check: what plugins have against it, asked once everything else held (hook `check_install`).
@@ -58,7 +60,8 @@ def install(
     with site.lock("install a bundle"):
         state = settle(site)
         try:
-            return _install(bundle, site, state, check, installed_domains() if domains is None else domains)
+            folder = _unpacked(bundle, site)
+            return _install(folder, site, state, check, installed_domains() if domains is None else domains)
         except UsageError:
             raise
         except ToolkitError as error:
@@ -67,6 +70,15 @@ def install(
             raise
         finally:
             clear_leftovers(site, read_state(site.current, site.key_id))
+
+
+def _unpacked(bundle: Path, site: Site) -> Path:
+    """The folder of a bundle. An archive is unpacked beside the staged files, which go away when the install ends."""
+    if bundle.is_symlink() or not bundle.is_file():
+        return bundle
+    folder = site.staging / f"{secrets.token_hex(8)}.unpacked"
+    import_bundle(bundle, site.trust, folder)
+    return folder
 
 
 def settle(site: Site) -> State:
