@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 LINE = [
-    "pipeline", "stages", "defaults", "tasks", "registry", "plugins", "hookspecs", "text_teachers", "text",
+    "pipeline", "stages", "defaults", "tasks", "carriage", "registry", "plugins", "hookspecs", "text_teachers", "text",
     "executors", "protocols", "key_providers", "workspace", "resolve", "plan", "artifacts", "errors",
 ]  # fmt: skip
-"""The layers that stand alone, as the design lists them (and ADR 12, 17 and 32); siblings share the other three."""
+"""The layers that stand alone, as the design lists them (and ADR 12, 17, 32 and 38); siblings share the other three."""
 
 LIGHT = [
     "toolkit.cli.main",
