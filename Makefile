@@ -5,7 +5,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,oci,qlora,serve,postgres,test,lint]'
 	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11 \
-	-e plugins/keys-tpm2
+	-e plugins/keys-tpm2 -e plugins/suite-gm
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash bench bench-seal \

@@ -17,7 +17,7 @@ from toolkit.plan import database_url, passphrase_from_environment, toolkit_home
 from toolkit.workspace import write_file
 
 if TYPE_CHECKING:
-    from toolkit.protocols import KeyProvider
+    from toolkit.protocols import CipherSuite, KeyProvider
     from toolkit.registry.store import Registry
     from toolkit.seal.custody import Access
     from toolkit.seal.manifest import Manifest
@@ -55,7 +55,7 @@ def unlock(custody: str = "") -> Access:
     """How key files are opened: by TOOLKIT_PASSPHRASE_FILE, and by plugins where a file names one."""
     from toolkit.seal.custody import Access
 
-    return Access(passphrase_from_environment(), _key_providers, custody)
+    return Access(passphrase_from_environment(), _key_providers, custody, _cipher_suites)
 
 
 def _key_providers() -> Mapping[str, KeyProvider]:
@@ -63,6 +63,13 @@ def _key_providers() -> Mapping[str, KeyProvider]:
     from toolkit.plugins import load_plugins
 
     return load_plugins(None, defaults).key_providers()
+
+
+def _cipher_suites() -> Mapping[str, CipherSuite]:
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+
+    return load_plugins(None, defaults).cipher_suites()
 
 
 def new_passphrase() -> str:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UsageError, unknown_name
-from toolkit.seal.custody import Unlock, alike
+from toolkit.seal.custody import Unlock, access, alike
 from toolkit.seal.files import read_small
 from toolkit.seal.keyfile import SigningKey, create_signing_key, key_facts, load_signing_key
 from toolkit.seal.keys import LOCK_WAIT, ROOT, home_trust, key_path, root_paths
 from toolkit.seal.revocation import LIST, Revocation, RevokedList, parse_list, sign_list
-from toolkit.seal.suites import SUITES, name_of, suite_of
+from toolkit.seal.suites import check_suite_name, cipher_of, name_of, suite_of
 from toolkit.seal.trust import (
     MAX_ROOT,
     TrustRoot,
@@ -49,15 +49,16 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
     """A new key for a role, and a root.json of the next version that names it.
 
     Args:
-        suite: of the new key; that of the old one where not given.
+        suite: of the new key, and its cipher is allowed from then on; that of the old one where not given.
 
     Raises:
         UsageError: no such role or suite, a rotation is under way, or no root key lies here.
     """
     if role not in ROTATED:
         raise unknown_name("role", role, ROTATED)
-    if suite is not None and suite not in SUITES:
-        raise unknown_name("suite", suite, SUITES)
+    if suite is not None:
+        check_suite_name(suite)
+        access(passphrase).cipher(suite)
     with folder_lock(folder, purpose="rotate a key", wait=LOCK_WAIT):
         trust = home_trust(folder)
         if (folder / DRAFT).exists():
@@ -68,7 +69,7 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
         new_path = folder / "next" / old_path.name
         new_path.unlink(missing_ok=True)  # of a rotation that never came to its root.json
         new = create_signing_key(new_path, role, alike(passphrase, key_facts(old_path)[1]), suite or suite_of(old))
-        payload = _payload(trust, role, old, new.key_id)
+        payload = _payload(trust, role, old, new.key_id, [cipher_of(suite)] if suite else [])
         signers = [*_root_keys(folder, passphrase), *([new] if role == "root" else [])]
         if not signers:
             raise UsageError(f"no root key lies in {folder}", hint="Bring one back for the rotation.")
@@ -125,7 +126,7 @@ def revoke(
     return made
 
 
-def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, object]:
+def _payload(trust: TrustRoot, role: str, old: str, new: str, ciphers: Sequence[str]) -> dict[str, object]:
     def with_new(mine: str, signers: tuple[str, ...]) -> list[str]:
         return [new, *signers] if mine == role else list(signers)
 
@@ -134,6 +135,7 @@ def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, objec
         version=trust.version + 1, roots=roots, threshold=trust.threshold,
         publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
         revokers=with_new("revocation", trust.revokers), development=trust.development,
+        ciphers={*trust.ciphers, *ciphers},
     )  # fmt: skip
 
 

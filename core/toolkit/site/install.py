@@ -126,7 +126,7 @@ def _install(
             raise EnvironmentUnfit(
                 f"cannot write into {site.path}: {error.strerror}", hint="Check free space and rights."
             ) from error
-    with open_bundle(staging.path, site.trust, *keys) as opened:
+    with open_bundle(staging.path, site.trust, *keys, unlock=site.passphrase) as opened:
         for role in opened.roles:
             opened.view(role)
             opened.forget(role)

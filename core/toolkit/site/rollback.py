@@ -41,7 +41,7 @@ def rollback(site: Site, to: str | None = None) -> InstalledVersion:
 def _rollback(site: Site, state: State, version: Version) -> InstalledVersion:
     path = site.versions / version.bundle_id
     manifest = verify_bundle(path, site.trust)
-    with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
+    with open_bundle(path, site.trust, *site.recipient_keys(), unlock=site.passphrase) as opened:
         for role in opened.roles:
             opened.view(role)
             opened.forget(role)
