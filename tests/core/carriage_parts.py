@@ -99,7 +99,7 @@ def hostile(answer: Answer) -> Iterator[Hostile]:
             found[0].asked.append(seen)
             status, headers, body = answer(seen)
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            for name, value in {"Content-Length": str(len(body)), "Connection": "close", **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":

@@ -17,7 +17,7 @@ from typing import Any
 from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode
 from toolkit.seal.manifest import ENVELOPE, MAX_BLOB, MAX_ENVELOPE, MAX_FILES, Manifest
-from toolkit.seal.tree import FILE_PATH, MAX_GRANTS, list_files, open_tree, read_file, read_pieces
+from toolkit.seal.tree import FILES, MAX_GRANTS, list_files, open_tree, read_file, read_pieces
 from toolkit.seal.trust import TrustRoot
 from toolkit.seal.verify import read_bundle
 
@@ -161,7 +161,7 @@ def _part(path: str, data: bytes) -> Part:
 def _layer(fields: Fields) -> Part:
     sha256, size = read_descriptor(fields)
     path = fields.record("annotations", lambda inner: inner.text(TITLE))
-    if re.fullmatch(FILE_PATH, path) is None:
+    if re.fullmatch(FILES, path) is None:
         raise _unfit(f"{ascii(path)[:120]} does not belong in a bundle", fields.part)
     return Part(path, sha256, size)
 

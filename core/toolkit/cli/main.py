@@ -25,7 +25,9 @@ from toolkit.cli import (
     new,
     plan,
     plugins,
+    promote,
     report,
+    review,
     rollback,
     runs,
     serve,
@@ -41,10 +43,10 @@ from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 INTERRUPTED = 130
 
 EXTRAS = {
-    "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
     "httpx": "oci",
-    "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
-    "starlette": "serve", "uvicorn": "serve",
+    "fastapi": "serve", "httptools": "serve", "multipart": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip
 """Modules that the base install lacks, and the extra that brings each."""
 
@@ -66,12 +68,12 @@ def build_app() -> typer.Typer:
         DISTIL: (deploy.deploy, plan.plan, evaluate.evaluate, report.report, runs.runs),
         LOOK: (targets.targets, plugins.plugins, doctor.doctor),
         SEAL: (grant.grant, verify.verify),
-        SITE: (install.install, rollback.rollback, serve.serve, status.status),
+        SITE: (install.install, promote.promote, rollback.rollback, serve.serve, status.status),
     }
     for panel, functions in verbs.items():
         for function in functions:
             app.command(rich_help_panel=panel)(function)
-    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, access)}
+    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, review, access)}
     for panel, modules in groups.items():
         for module in modules:
             app.add_typer(module.app, name=module.__name__.rpartition(".")[2], rich_help_panel=panel)

@@ -26,6 +26,8 @@ SUITE_NAME = r"[a-z0-9][a-z0-9-]{0,39}\+xwing\+ed25519(\+mldsa65)?"
 ED25519_ID, ML_DSA_65_ID = r"[0-9a-f]{64}", r"[0-9a-f]{3904}"
 KEY_ID = f"{ED25519_ID}|{ML_DSA_65_ID}"
 SIGNER = rf"{ED25519_ID}(\+{ML_DSA_65_ID})?"
+MODEL_SIGNER = r"0[23][0-9a-f]{64}"
+"""A key of model.sig: a compressed point of P-256 (SEC 1, 2.3.3). It signs no envelope and belongs to no suite."""
 
 
 def suite_of(signer: str, cipher: str = CIPHER) -> str:

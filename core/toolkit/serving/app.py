@@ -1,23 +1,27 @@
-"""The app around a domain's routes: health, metrics, the API page, and errors in one shape.
+"""The app around the domains' routes: health, metrics, the API page, and errors in one shape.
 
-Core adds keys, limits and figures here; what an inspection is, only the domain's routes know.
+Core adds keys, limits and figures here; what an inspection is, only a domain's routes know.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.access import Access, Role
+from toolkit.serving.access import Access
 from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.crew import Crew
+from toolkit.serving.dispatch import Dispatch
+from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
     LIVE,
     METRICS,
@@ -25,66 +29,85 @@ from toolkit.serving.gateway import (
     READY,
     SCHEMA,
     Envelope,
+    Heard,
     Intake,
     Keys,
-    Licence,
     Limits,
-    Occupancy,
 )
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
-from toolkit.serving.models import Models
+from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
-from toolkit.serving.refusals import Forbidden
+from toolkit.serving.recording import Recorded
+from toolkit.serving.roles import require
+from toolkit.serving.shadow import Shadow
+from toolkit.serving.site_routes import site_routes
 
 
 def build_app(
-    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False
-) -> FastAPI:
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
+    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
+    routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
+    ledger: Ledger | None = None,
+) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
-    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
+    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted; one
+    that leaves verdicts has no other effect than its answer. What they were given to it leaves in `request.state.seen`.
+
+    Args:
+        in_hand: where the requests are counted that are not answered yet.
+        beside: what runs in the server's loop as long as it serves.
+        crew: the workers of which this is one, where there are several.
+        routes: more of the server's own.
+        shadow: puts a sample of requests to a second version.
+        heard: told of each request that is done, as `metrics` is.
+        ledger: keeps the site's records of what is answered; with it come the routes that show them.
     """
-    page, served = read_api_page(), models.find()
-    queue, standing = served.queue, served.standing
-    occupancy = Occupancy()
-    metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
+    page, in_hand = read_api_page(), in_hand or InHand()
+    metrics.taken_in(lambda: in_hand.requests)
+    metrics.watch_rates(access.rates)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await queue.stop()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.start)
+        async with beside or nullcontext():
+            yield
+        for model in models.all():
+            await model.queue.stop()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.stop)
 
     app = FastAPI(
-        title=served.facts.product, version=served.facts.version, lifespan=lifespan,
-        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
-    )  # fmt: skip
-    _add_operations(app, models, metrics, page)
-    app.include_router(served.service.routes)
+        title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    _add_operations(app, models, metrics, page, crew)
+    for more in routes:
+        app.include_router(more)
     _add_errors(app)
-    known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
+    if ledger is not None:
+        app.include_router(site_routes(ledger, models))
+        metrics.watch_drift(ledger.weeks)
+        for model in models.all():
+            ledger.serves(model.facts)
+    own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
+    app.router.default = Dispatch(models, shadow)
+
+    def known(path: str) -> bool:
+        return path in own or any(path in _paths(model) for model in models.all())
+
     # The last one added is the outermost.
-    app.add_middleware(Intake, limits=limits, occupancy=occupancy)
-    app.add_middleware(Licence, standing=standing)
+    app.add_middleware(Intake, limits=limits, in_hand=in_hand)
+    if ledger is not None:
+        app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
-    app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
+    app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
     return app
 
 
-def require(role: Role) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes that not every key may use."""
-
-    async def check(request: Request) -> None:
-        identity = request.state.identity
-        if not identity.may(role):
-            raise Forbidden(
-                f"the role {identity.role} may not do this", hint=f"Use a key with the role {role} or above."
-            )
-
-    return check
-
-
-def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -97,18 +120,13 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         responses={503: {"description": "It is stopping, or its grant ended."}},
     )
     async def readyz() -> JSONResponse:
-        model = models.find()
-        served, running, grant = model.facts, model.queue.facts, model.standing()
-        status = "stopping" if model.queue.closed else "ready" if grant.holds else "refused"
-        record = {
-            "status": status,
-            "product": served.product, "version": served.version, "bundle": served.id,
-            "form": running.form, "provider": running.provider,
-            "keys": "development keys" if served.development_keys else "site keys",
-            "sample": served.sample,
-            "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},
-        }  # fmt: skip
-        return JSONResponse(record, 200 if status == "ready" else 503)
+        versions = models.all()
+        record = _readiness(versions[0])
+        if len(versions) > 1:
+            record["versions"] = [_readiness(model) for model in versions]
+        if crew is not None:
+            record["workers"] = crew.health()
+        return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     @app.get(
         METRICS,
@@ -120,7 +138,7 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         dependencies=[Depends(require("operate"))],
     )
     async def show_metrics() -> Response:
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(crew.render() if crew else metrics.render(), media_type=metrics.content_type)
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> Response:
@@ -128,7 +146,12 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
 
     @app.get(SCHEMA, include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(_schema(app))
+        return JSONResponse(_schema(app, models.all()[0], {LIVE}))
+
+    @app.get("/products/{product}" + SCHEMA, include_in_schema=False)
+    async def openapi_of(product: str) -> JSONResponse:
+        schema = _schema(None, models.find(product), set())
+        return JSONResponse(schema | {"servers": [{"url": f"/products/{product}"}]})
 
 
 def _page_response(page: ApiPage, status: int) -> Response:
@@ -138,17 +161,34 @@ def _page_response(page: ApiPage, status: int) -> Response:
     return Response(page.html, status, headers, media_type="text/html")
 
 
-def _schema(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema.setdefault("components", {})["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{"bearer": []}, {"header": []}]
-        schema["paths"][LIVE]["get"]["security"] = []
-        app.openapi_schema = schema
-    return app.openapi_schema
+def _readiness(model: ServedModel) -> dict[str, Any]:
+    served, running, grant = model.facts, model.queue.facts, model.standing()
+    return {
+        "status": "stopping" if model.queue.closed else "ready" if grant.holds else "refused",
+        "product": served.product, "version": served.version, "bundle": served.id,
+        "form": running.form, "provider": running.provider,
+        "keys": "development keys" if served.development_keys else "site keys",
+        "sample": served.sample,
+        "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},
+    }  # fmt: skip
+
+
+def _paths(model: ServedModel) -> set[str]:
+    return {getattr(route, "path", "") for route in model.service.routes.routes}
+
+
+def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str]) -> dict[str, Any]:
+    """What OpenAPI says of the routes of an app, if any, and of a version's."""
+    routes = [*(app.routes if app else ()), *model.service.routes.routes]
+    schema = get_openapi(title=model.facts.product, version=model.facts.version, routes=routes)
+    schema.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    schema["security"] = [{"bearer": []}, {"header": []}]
+    for path in open_to_all:
+        schema["paths"][path]["get"]["security"] = []
+    return schema
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -1,30 +1,30 @@
 """What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `Licence` (does the grant hold), `Intake` (limits, time, the client's
-going). Knows no route's meaning.
+log), `Keys` (deny by default), `recording.Recorded` (no answer that is not written down), `Intake` (limits, time, the
+client's going). Knows no route's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
-from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
-from toolkit.serving.metrics import Metrics
-from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
+from toolkit.serving.dispatch import SERVED, told_by
+from toolkit.serving.fleet import InHand
+from toolkit.serving.models import ServedModel
+from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -32,9 +32,15 @@ METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
+SITE = "/site/"
+"""Where the routes of the site itself are: what they do is no inference."""
+
+Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
+"""Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
+answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
+CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,15 @@ class Limits:
 
 
 class Envelope:
-    """Outermost: every answer gets a request id and the security headers, is counted, and is logged if asked.
+    """Outermost: every answer gets a request id, the security headers and the name of the version that gave it, is
+    counted, and is logged if asked.
 
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, known: frozenset[str], log: bool) -> None:
+    def __init__(self, app: ASGIApp, heard: Sequence[Heard], known: Callable[[str], bool], log: bool) -> None:
         self._app = app
-        self._metrics = metrics
+        self._heard = heard
         self._known = known
         self._log = log
 
@@ -79,10 +86,12 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                for name, value in SECURITY_HEADERS:
-                    headers.setdefault(name.decode(), value.decode())
-                headers["x-request-id"] = request_id
+                headers = message["headers"]
+                set_already = {name for name, _ in headers}
+                headers += [header for header in SECURITY_HEADERS if header[0] not in set_already]
+                headers.append((b"x-request-id", request_id.encode()))
+                if (model := state.get(SERVED)) is not None:
+                    headers += [(name.encode(), told.encode("latin-1", "replace")) for name, told in told_by(model)]
             await send(message)
 
         try:
@@ -95,20 +104,20 @@ class Envelope:
                 await answer(scope, receive, dress)
             raise
         finally:
-            self._record(scope, status or _CLIENT_GONE, time.perf_counter() - started)
+            self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        state, path = scope["state"], scope["path"]
-        # A path that is no route must not become a label: anyone could make up as many as memory holds.
-        route = getattr(scope.get("route"), "path", None) or (path if path in self._known else "other")
+        state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
-        self._metrics.answered(route, status, seconds, verdicts)
+        model = state.get(SERVED)
+        for heard in self._heard:
+            heard(model, route, status, seconds, verdicts)
         if self._log:
             identity = state.get("identity")
             line = {
                 "time": round(time.time(), 3), "request_id": state["request_id"], "key": identity and identity.name,
                 "method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2),
-                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts),
+                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts), "bundle": model and model.facts.id,
             }  # fmt: skip
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 
@@ -132,6 +141,11 @@ class Keys:
         secret = credential(scope["headers"])
         try:
             identity = self._access.authenticate(secret)
+            if identity is not None and scope["path"] not in OPERATIONS:
+                scope["state"]["identity"] = identity
+                self._access.admit(identity)
+            elif identity is None:
+                self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -146,43 +160,16 @@ class Keys:
             await error_response(Unauthorised(what, hint=hint))(scope, receive, send)
 
 
-class Licence:
-    """A served bundle whose grant no longer holds answers nothing more, and says why; operations stay open."""
-
-    def __init__(self, app: ASGIApp, standing: Callable[[], Standing]) -> None:
-        self._app = app
-        self._standing = standing
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPERATIONS:
-            standing = self._standing()
-            if not standing.holds:
-                hint = "Install a new grant on the site; the server takes it up by itself."
-                if standing.state == "revoked":
-                    hint = "Install what took its place on the site, and start the server anew."
-                await error_response(NotLicensed(standing.message, hint=hint))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-@dataclass
-class Occupancy:
-    """What a server holds at this moment."""
-
-    requests: int = 0
-    held_bytes: int = 0
-
-
 class Intake:
     """Takes a request's body into RAM, within limits and in time, and stops the work when its client has gone.
 
     The body is read here, once: no parser further in can spool a customer's picture to disk.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, occupancy: Occupancy) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, in_hand: InHand) -> None:
         self._app = app
         self._limits = limits
-        self._now = occupancy
+        self._now = in_hand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
@@ -192,11 +179,8 @@ class Intake:
             busy = Overloaded(f"the server is busy: {self._now.requests} requests are in progress")
             await error_response(busy)(scope, receive, send)
             return
-        self._now.requests += 1
-        try:
+        with self._now.one():
             await self._serve(scope, receive, send)
-        finally:
-            self._now.requests -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -211,7 +195,7 @@ class Intake:
             return
         if body is None:
             return
-        scope["state"]["body_bytes"] = len(body)
+        scope["state"] |= {"body_bytes": len(body), "body": body}
         try:
             await _run_until_gone(self._app, scope, body, receive, send)
         finally:
@@ -245,9 +229,16 @@ class Intake:
         return TooLarge(f"a request may hold {megabytes:g} MB", hint="Send a smaller picture, or fewer at a time.")
 
 
+def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) -> str:
+    """A path that is no route must not become a label: anyone could make up as many as memory holds."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", None) or (path if known(path) else "other")
+
+
 async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run `app` on a body that is already here; cancel it when the client disconnects."""
-    delivered = False
+    working, delivered, stopped = asyncio.current_task(), False, False
+    assert working is not None
 
     async def gone() -> Message:
         while (message := await receive())["type"] != "http.disconnect":
@@ -261,15 +252,19 @@ async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Rece
             return {"type": "http.request", "body": body, "more_body": False}
         return await asyncio.shield(leaving)
 
-    leaving = asyncio.ensure_future(gone())
-    working = asyncio.ensure_future(app(scope, replay, send))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not working.done():
+    def stop(left: asyncio.Future[Message]) -> None:
+        nonlocal stopped
+        if not left.cancelled():
+            stopped = True
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
-    if not working.cancelled():
-        await working
+
+    leaving = asyncio.ensure_future(gone())
+    leaving.add_done_callback(stop)
+    try:
+        await app(scope, replay, send)
+    except asyncio.CancelledError:
+        if not stopped or working.uncancel():
+            raise
+    finally:
+        leaving.remove_done_callback(stop)
+        leaving.cancel()

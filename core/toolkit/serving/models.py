@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
-from toolkit.serving.refusals import NotServed
+from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.serving.written import TextObserver, Written
 from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+    *PAPERS,
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
 
@@ -33,7 +36,8 @@ class BundleFacts:
     """What a domain's `serve` learns of the bundle, as a mapping of these names.
 
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
-    `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
+    `metrics` is what its compiled student was measured at, a record a metric; `reference` has the measures of its test
+    rows, to tell drift by, and is empty in bundles from before there were any; `files` are those that the domain packed
     itself, by role.
     """
 
@@ -50,6 +54,7 @@ class BundleFacts:
     thresholds: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
+    reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def unlimited() -> Standing:
@@ -80,11 +85,16 @@ class Models(Protocol):
         """Every version that answers."""
         ...
 
-    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
-        """Who answers a request for this product and version; where none is named, the one that is served to all.
+    def find(self, product: str | None = None, version: str | None = None, key: str = "") -> ServedModel:
+        """Who answers a request for this product and version: of the first product where none is named, and where no
+        version is, the current one, or for its share of keys the one that is on trial beside it.
+
+        Args:
+            key: what belongs together has the same, and is answered by the same version; without one the current.
 
         Raises:
             NotServed: there is no such product or version.
+            NotLicensed: its grant no longer holds.
         """
         ...
 
@@ -98,13 +108,25 @@ class OneModel:
     def all(self) -> Sequence[ServedModel]:
         return (self.model,)
 
-    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
+    def find(self, product: str | None = None, version: str | None = None, key: str = "") -> ServedModel:
+        del key
         facts = self.model.facts
         if product not in (None, facts.product):
             raise NotServed(f"no model is called {product}", hint=f"Served here: {facts.product}.")
         if version not in (None, facts.version):
             raise NotServed(f"{facts.product} is not served in version {version}", hint=f"Served: {facts.version}.")
-        return self.model
+        return holding(self.model)
+
+
+def holding(model: ServedModel) -> ServedModel:
+    """The model, where its grant holds. Raises NotLicensed where it does not."""
+    standing = model.standing()
+    if not standing.holds:
+        hint = "Install a new grant on the site; the server takes it up by itself."
+        if standing.state == "revoked":
+            hint = "Install what took its place on the site; the server takes it up by itself."
+        raise NotLicensed(standing.message, hint=hint)
+    return model
 
 
 def read_facts(
@@ -116,7 +138,7 @@ def read_facts(
     Raises:
         IntegrityError: a file is missing or not what its role says.
     """
-    labels = _json(files, "classes")
+    labels, reference = _json(files, "classes"), _json(files, "reference", optional=True)
     try:
         return BundleFacts(
             id=bundle, version=version, product=product, domain=domain, development_keys=development_keys,
@@ -126,16 +148,17 @@ def read_facts(
             channels=labels["channels"],
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
-            metrics=_json(files, "reference", optional=True).get("metrics", {}),
+            metrics=reference.get("metrics", {}),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
+            reference=_measures(reference.get("per_row", ())),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise misfit("classes or thresholds") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise misfit("classes, thresholds or reference") from error
 
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Callable[[PredictorFacts], Observer],
+    delay_ms: float, waiting: int, observer: Observer, texts: TextObserver,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -145,7 +168,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: makes, of the facts of the opened model, what is told after each batch.
+        observer: told after each batch; `texts`, of a model that writes, as it does.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -155,14 +178,26 @@ def load(
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
-    queue = runtime.queue(
-        predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer(predictor.facts)
-    )
-    service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
+    queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
+    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
+    asked = cast(ServedPredictor, queue) if inputs else Written(cast(ServedText, queue), texts)
+    service = ask(asdict(facts), asked)
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
-    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     return ServedModel(facts, queue, service, inputs, outputs, standing)
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """The values of each measure that test rows have: their `measures`, and of a classifier's rows its confidence and
+    score. A row that could not be read has none."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("predicted", "") is None and "confidence" in row:
+            continue
+        scores = {name: row[name] for name in ("confidence", "score") if name in row}
+        for name, value in {**row.get("measures", {}), **scores}.items():
+            found.setdefault(name, []).append(float(value))
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def _is_domains(role: str) -> bool:

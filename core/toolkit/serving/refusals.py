@@ -15,6 +15,16 @@ class Overloaded(EnvironmentUnfit):
         self.retry_after = retry_after
 
 
+class TooMany(UsageError):
+    """More requests than a key may send (429): ask again after `retry_after` seconds."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, hint=f"Ask again in {retry_after} seconds; `toolkit access add --rate` sets limits.")
+        self.retry_after = retry_after
+
+
 class Unauthorised(UsageError):
     """No API key, or none this site knows (401)."""
 
@@ -62,6 +72,7 @@ _STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
     (Forbidden, 403),
     (NotServed, 404),
     (TooSlow, 408),
+    (TooMany, 429),
     (TooLarge, 413),
     (DataError, 422),
     (UsageError, 422),

@@ -4,26 +4,29 @@ that they tell the same story.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.papers import Papers
 from toolkit.seal.recipient import load_recipient
-from toolkit.seal.verify import verify_bundle
+from toolkit.seal.verify import read_bundle
 from toolkit.site.audit import AuditEntry, AuditHead
 from toolkit.site.layout import Site, open_site
-from toolkit.site.state import State, read_state
+from toolkit.site.state import Served, State, read_state
+from toolkit.site.switch import told_switch
 from toolkit.site.trust import check_chain
 
 
 @dataclass(frozen=True)
 class CheckedSite:
-    """A site that is as it was left."""
+    """A site that is as it was left. `papers` are those of each version kept, by its bundle id."""
 
     site: Site
     state: State
     audit: AuditHead
+    papers: Mapping[str, Papers]
 
 
 def verify_site(path: Path) -> CheckedSite:
@@ -36,22 +39,24 @@ def verify_site(path: Path) -> CheckedSite:
     entries = site.audit.read()
     state = read_state(site.current, site.key_id)
     _check_story(site, state, entries)
+    papers: dict[str, Papers] = {}
     for version in state.kept:
         part = f"versions/{version.bundle_id}"
         try:
             # Whether it may still be opened is judged where it is: what was revoked lies there as it was left.
-            manifest = verify_bundle(site.versions / version.bundle_id, site.trust.unrevoked())
+            found = read_bundle(site.versions / version.bundle_id, site.trust.unrevoked())
         except UsageError as error:
             raise IntegrityError(f"{part} is missing", part=part, hint="Install it again.") from error
         except IntegrityError as error:
             raise IntegrityError(f"{part}: {error}", part=f"{part}/{error.part}", hint=error.hint) from error
-        if manifest.digest != version.manifest_sha256:
+        if found.manifest.digest != version.manifest_sha256:
             raise IntegrityError(f"{part} is not the version that was installed", part=f"{part}/bundle.dsse")
-    return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest))
+        papers[version.bundle_id] = found.papers
+    return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest), papers)
 
 
 def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> None:
-    """The audit trail must know the root the site trusts, its recipient key, and the version that is current."""
+    """The audit trail must know the root the site trusts, its recipient key, and the versions that answer."""
     made = entries[0].details
     check_chain(site, str(made.get("root_sha256")))
     received = {str(made.get("recipient"))}
@@ -65,12 +70,21 @@ def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> Non
         done = [entry.details.get("version") for entry in entries if entry.event == f"{what}.done"]
         if done and pin.version < int(str(done[-1])):
             raise IntegrityError("the site's state is older than its audit trail", part="current")
-    allowed = {""}
+    _check_switches(state, entries)
+
+
+def _check_switches(state: State, entries: Sequence[AuditEntry]) -> None:
+    """What answers for each product is what the trail told last, or what was begun then and killed on the way."""
+    allowed: dict[str, set[Served | None]] = {served.product: {None} for served in state.served}
+    products: dict[str, str] = {}
     for entry in entries:
-        bundle_id = str(entry.details.get("bundle_id", ""))
-        if entry.event in ("install.begin", "rollback.begin"):
-            allowed = allowed | {bundle_id}
-        elif entry.event in ("install.done", "rollback.done"):
-            allowed = {bundle_id}
-    if state.current not in allowed:
+        told = told_switch(entry, products)
+        if told is not None:
+            step, served = told
+            known = allowed.setdefault(served.product, {None})
+            if step == "begin":
+                known.add(served)
+            elif step == "done":
+                allowed[served.product] = {served}
+    if any(state.of(product) not in known for product, known in allowed.items()):
         raise IntegrityError("the site's state and its audit trail name different versions", part="current")
