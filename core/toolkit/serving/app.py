@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access, Role
-from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.answers import error_answer, error_response
 from toolkit.serving.gateway import (
     LIVE,
+    LIVENESS,
     METRICS,
     PAGE,
     READY,
@@ -31,6 +32,7 @@ from toolkit.serving.gateway import (
     Limits,
     Occupancy,
 )
+from toolkit.serving.kserve import kserve_routes
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models
 from toolkit.serving.page import ApiPage, read_api_page
@@ -60,6 +62,7 @@ def build_app(
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     _add_operations(app, models, metrics, page)
+    app.include_router(kserve_routes(models))
     app.include_router(served.service.routes)
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
@@ -146,25 +149,31 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
         schema["security"] = [{"bearer": []}, {"header": []}]
-        schema["paths"][LIVE]["get"]["security"] = []
+        for path in LIVENESS:
+            schema["paths"][path]["get"]["security"] = []
         app.openapi_schema = schema
     return app.openapi_schema
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ToolkitError)
-    async def refused(_request: Request, error: ToolkitError) -> Response:
-        return error_response(error)
+    async def refused(request: Request, error: ToolkitError) -> Response:
+        return error_response(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        body = error_body("invalid", f"{where}: {first['msg']}", "The API page at /docs shows what fits.")
-        return Response(body, 422, media_type="application/json")
+        field = ".".join(str(part) for part in first["loc"][1:]) or None
+        return error_answer(
+            request.url.path, 422, "invalid", f"{where}: {first['msg']}", "The API page at /docs shows what fits.",
+            param=field,
+        )  # fmt: skip
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-        body = error_body(code, f"{error.detail}.", "The API page at /docs lists the routes.")
-        return Response(body, error.status_code, error.headers, media_type="application/json")
+        return error_answer(
+            request.url.path, error.status_code, code, f"{error.detail}.", "The API page at /docs lists the routes.",
+            headers=error.headers,
+        )  # fmt: skip

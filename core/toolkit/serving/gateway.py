@@ -22,16 +22,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toolkit.errors import ToolkitError
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
-from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
+from toolkit.serving.answers import SECURITY_HEADERS, error_answer, error_response
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
 READY = "/readyz"
+KSERVE_LIVE = "/v2/health/live"
+KSERVE_READY = "/v2/health/ready"
 METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
-OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
+LIVENESS = frozenset({LIVE, KSERVE_LIVE})
+"""The one question that needs no key, by both its names."""
+OPERATIONS = frozenset({*LIVENESS, READY, KSERVE_READY, METRICS, PAGE, SCHEMA})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
@@ -89,9 +93,11 @@ class Envelope:
             await self._app(scope, receive, dress)
         except Exception:
             if not status:
-                body = error_body("internal", "The server failed on this request.", f"Its log has {request_id}.")
                 # uvicorn writes the traceback of what is raised here to its log, and then drops the connection.
-                answer = Response(body, 500, {"connection": "close"}, media_type="application/json")
+                answer = error_answer(
+                    scope["path"], 500, "internal", "The server failed on this request.",
+                    f"Its log has {request_id}.", headers={"connection": "close"},
+                )  # fmt: skip
                 await answer(scope, receive, dress)
             raise
         finally:
@@ -114,7 +120,7 @@ class Envelope:
 
 
 class Keys:
-    """No key, no answer: every path but /healthz, whether it exists or not.
+    """No key, no answer: every path but those of liveness, whether it exists or not.
 
     A browser cannot send a key when it opens /docs, so that one refusal carries the page on which to type the key:
     static text that is in the public package anyway. What it then shows, /openapi.json, needs the key.
@@ -126,14 +132,14 @@ class Keys:
         self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == LIVE:
+        if scope["type"] != "http" or scope["path"] in LIVENESS:
             await self._app(scope, receive, send)
             return
         secret = credential(scope["headers"])
         try:
             identity = self._access.authenticate(secret)
         except ToolkitError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         if identity is not None:
             scope["state"]["identity"] = identity
@@ -143,7 +149,7 @@ class Keys:
         else:
             what = "this key is not known here" if secret else "an API key is needed"
             hint = "Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `toolkit access add` makes one."
-            await error_response(Unauthorised(what, hint=hint))(scope, receive, send)
+            await error_response(Unauthorised(what, hint=hint), scope["path"])(scope, receive, send)
 
 
 class Licence:
@@ -157,10 +163,7 @@ class Licence:
         if scope["type"] == "http" and scope["path"] not in OPERATIONS:
             standing = self._standing()
             if not standing.holds:
-                hint = "Install a new grant on the site; the server takes it up by itself."
-                if standing.state == "revoked":
-                    hint = "Install what took its place on the site, and start the server anew."
-                await error_response(NotLicensed(standing.message, hint=hint))(scope, receive, send)
+                await error_response(NotLicensed.because(standing), scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -190,7 +193,7 @@ class Intake:
             return
         if self._now.requests >= self._limits.requests:
             busy = Overloaded(f"the server is busy: {self._now.requests} requests are in progress")
-            await error_response(busy)(scope, receive, send)
+            await error_response(busy, scope["path"])(scope, receive, send)
             return
         self._now.requests += 1
         try:
@@ -204,10 +207,10 @@ class Intake:
                 body = await self._read(Headers(scope=scope), receive)
         except TimeoutError:
             late = TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.")
-            await error_response(late)(scope, receive, send)
+            await error_response(late, scope["path"])(scope, receive, send)
             return
         except ToolkitError as refusal:
-            await error_response(refusal)(scope, receive, send)
+            await error_response(refusal, scope["path"])(scope, receive, send)
             return
         if body is None:
             return

@@ -107,6 +107,20 @@ class OneModel:
         return self.model
 
 
+def named(models: Models, name: str, version: str | None = None) -> ServedModel:
+    """The model of a name as clients' protocols have them, one string: a product, a bundle's id, or product@version.
+
+    Raises:
+        NotServed: there is none.
+    """
+    if (found := next((one for one in models.all() if one.facts.id == name), None)) is not None:
+        if version in (None, found.facts.version):
+            return found
+        raise NotServed(f"the bundle {name} is version {found.facts.version}", hint="Name its product, or no version.")
+    product, _, stated = name.rpartition("@") if version is None and "@" in name else (name, "", "")
+    return models.find(product, version or stated or None)
+
+
 def read_facts(
     files: SealedFiles, *, bundle: str, version: str, product: str, domain: str, development_keys: bool
 ) -> BundleFacts:
