@@ -16,7 +16,7 @@ from toolkit.protocols import PredictorFacts, Service
 from toolkit.serving.access import Access, Role, add_key
 from toolkit.serving.app import build_app
 from toolkit.serving.batching import Batcher
-from toolkit.serving.gateway import Limits
+from toolkit.serving.limits import Limits
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import OneModel, ServedModel
 from toolkit.serving.runner import in_background, listen
@@ -69,11 +69,11 @@ def served(model: bytes, **limits: Any) -> ServedModel:
 
 
 @contextlib.contextmanager
-def serving(model: ServedModel, site: Path, **more: Any) -> Iterator[Running]:
+def serving(model: ServedModel, site: Path, limits: Limits | None = None, **more: Any) -> Iterator[Running]:
     """A real server of one version on a free port."""
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ("infer", "operate", "admin")}
     metrics = Metrics(model.facts.id, model.facts.version, model.queue.facts)
-    limits = Limits()
+    limits = limits or Limits()
     app = build_app(models=OneModel(model), access=Access(site), metrics=metrics, limits=limits, **more)
     with in_background(app, listen("127.0.0.1", 0), limits) as url:
         yield Running(url, site, keys)

@@ -5,8 +5,8 @@ Core adds keys, limits and figures here; what an inspection is, only the domain'
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -29,20 +29,23 @@ from toolkit.serving.gateway import (
     Intake,
     Keys,
     Licence,
-    Limits,
-    Occupancy,
 )
 from toolkit.serving.kserve import kserve_routes
+from toolkit.serving.limits import Door, Limits, Occupancy
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
 
+Beside = Callable[[Door], AbstractAsyncContextManager[Any]]
+"""A server of another protocol, in the same event loop."""
+
 
 def build_app(
-    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False
-) -> FastAPI:
-    """The server of what is installed.
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False,
+    beside: Sequence[Beside] = (),
+) -> FastAPI:  # fmt: skip
+    """The server of what is installed; the servers `beside` it are up as long as it is.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
     `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
@@ -50,11 +53,15 @@ def build_app(
     page, served = read_api_page(), models.find()
     queue, standing = served.queue, served.standing
     occupancy = Occupancy()
+    door = Door(models, access, metrics, limits, occupancy)
     metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with AsyncExitStack() as others:
+            for server in beside:
+                await others.enter_async_context(server(door))
+            yield
         await queue.stop()
 
     app = FastAPI(

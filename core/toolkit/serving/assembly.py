@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from toolkit.protocols import PredictorFacts
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
-from toolkit.serving.app import build_app
+from toolkit.serving.app import Beside, build_app
 from toolkit.serving.batching import Observer
 from toolkit.serving.gateway import Limits
 from toolkit.serving.metrics import Metrics
@@ -21,12 +22,13 @@ from toolkit.serving.runtime import Runtime, SealedFiles
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once."""
+    """How much one server does at once, and how: `grpc` is the HOST:PORT at which it speaks gRPC as well."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
     threads: int = 1
     log_requests: bool = False
+    grpc: str = ""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -55,5 +57,13 @@ def assemble(
     access.authenticate(None)  # a damaged file of keys is told now, not at the first request
     return build_app(
         models=OneModel(model), access=access, metrics=figures[0], limits=tuning.limits,
-        log_requests=tuning.log_requests,
+        log_requests=tuning.log_requests, beside=_beside(tuning),
     )  # fmt: skip
+
+
+def _beside(tuning: Tuning) -> Sequence[Beside]:
+    if not tuning.grpc:
+        return ()
+    from toolkit.serving.kserve_grpc import grpc_server  # brings grpcio, an extra
+
+    return (partial(grpc_server, address=tuning.grpc),)

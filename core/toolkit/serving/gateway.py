@@ -13,7 +13,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -23,6 +22,8 @@ from toolkit.errors import ToolkitError
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_answer, error_response
+from toolkit.serving.limits import Limits as Limits
+from toolkit.serving.limits import Occupancy as Occupancy
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
 
@@ -39,23 +40,6 @@ OPERATIONS = frozenset({*LIVENESS, READY, KSERVE_READY, METRICS, PAGE, SCHEMA})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server takes in at once. Bytes are counted as they arrive; time is for a whole request to arrive."""
-
-    body_bytes: int = 25_000_000
-    requests: int = 256
-    held_bytes: int = 512_000_000
-    arrival_seconds: float = 30.0
-    idle_seconds: float = 15.0
-    drain_seconds: float = 30.0
-
-    @property
-    def connections(self) -> int:
-        """Open connections: those with a request, and as many again that are idle or about to be refused."""
-        return 2 * self.requests + 64
 
 
 class Envelope:
@@ -168,14 +152,6 @@ class Licence:
         await self._app(scope, receive, send)
 
 
-@dataclass
-class Occupancy:
-    """What a server holds at this moment."""
-
-    requests: int = 0
-    held_bytes: int = 0
-
-
 class Intake:
     """Takes a request's body into RAM, within limits and in time, and stops the work when its client has gone.
 
@@ -191,15 +167,11 @@ class Intake:
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
             await self._app(scope, receive, send)
             return
-        if self._now.requests >= self._limits.requests:
-            busy = Overloaded(f"the server is busy: {self._now.requests} requests are in progress")
-            await error_response(busy, scope["path"])(scope, receive, send)
-            return
-        self._now.requests += 1
         try:
-            await self._serve(scope, receive, send)
-        finally:
-            self._now.requests -= 1
+            with self._now.one_more(self._limits):
+                await self._serve(scope, receive, send)
+        except Overloaded as busy:
+            await error_response(busy, scope["path"])(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
