@@ -285,9 +285,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Service:
-    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics."""
+    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
+
+    `conversation`, a `toolkit.text.Conversation`, answers at OpenAI's routes; without one they know no such model.
+    """
 
     routes: Any
+    conversation: Any = None
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ KSERVE = "/v2"
 OPENAI = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 """Where other protocols than our own begin."""
 
-_OPENAI_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
-
 
 def error_answer(
     path: str, status: int, code: str, message: str, hint: str = "", *, param: str | None = None,
@@ -40,13 +38,11 @@ def error_answer(
     place for a hint but the message.
     """
     error: Any
-    whole = f"{message.removesuffix('.')}. {hint}" if hint else message
+    whole = _whole(message, hint)
     if path == KSERVE or path.startswith(f"{KSERVE}/"):
         error, status = whole, _plain(status)
-    elif any(path == one or path.startswith(f"{one}/") for one in OPENAI):
-        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
-        known = None if status in (400, 422) else _OPENAI_CODES.get(status, code)
-        error, status = {"message": whole, "type": kind, "param": param, "code": known}, _plain(status)
+    elif _is_openai(path):
+        error, status = _openai(status, code, whole, param), _plain(status)
     else:
         error = {"code": code, "message": message, "hint": hint}
     body = json.dumps({"error": error}, ensure_ascii=False).encode("utf-8", "replace")
@@ -60,10 +56,31 @@ def error_response(error: ToolkitError, path: str = "") -> Response:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthorised):
         headers["www-authenticate"] = 'Bearer realm="toolkit"'
-    code = "model_not_found" if isinstance(error, NotServed) and path.startswith(OPENAI) else error.code
     return error_answer(
-        path, status_of(error), code, error.message, error.hint, param=getattr(error, "param", None), headers=headers
+        path, status_of(error), error.code, error.message, error.hint, param=getattr(error, "param", None),
+        headers=headers,
     )  # fmt: skip
+
+
+def openai_error(error: ToolkitError) -> dict[str, Any]:
+    """OpenAI's error object of what went wrong in the midst of an answer."""
+    return _openai(status_of(error), error.code, _whole(error.message, error.hint), None)
+
+
+def _openai(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    known = {400: None, 422: None, 401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status, code)
+    if status == 404 and code == NotServed.code:
+        known = "model_not_found"
+    return {"message": message, "type": kind, "param": param, "code": known}
+
+
+def _is_openai(path: str) -> bool:
+    return any(path == one or path.startswith(f"{one}/") for one in OPENAI)
+
+
+def _whole(message: str, hint: str) -> str:
+    return f"{message.removesuffix('.')}. {hint}" if hint else message
 
 
 def _plain(status: int) -> int:

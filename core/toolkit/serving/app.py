@@ -34,6 +34,7 @@ from toolkit.serving.kserve import kserve_routes
 from toolkit.serving.limits import Door, Limits, Occupancy
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models
+from toolkit.serving.openai import openai_routes
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.refusals import Forbidden
 
@@ -70,6 +71,7 @@ def build_app(
     )  # fmt: skip
     _add_operations(app, models, metrics, page)
     app.include_router(kserve_routes(models))
+    app.include_router(openai_routes(models))
     app.include_router(served.service.routes)
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
