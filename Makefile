@@ -1,14 +1,14 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,gguf,language,oci,qlora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,qlora,serve,postgres,test,lint]' -e domains/industry \
 	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11 \
 	-e plugins/keys-tpm2 -e plugins/suite-gm
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash soak bench bench-seal \
+.PHONY: deploy deploy-education deploy-content test lint docs protocols clean fuzz crash soak bench bench-seal \
 	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
 
 deploy: .venv/.installed
@@ -46,6 +46,10 @@ lint: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
+
+# What the server reads of the gRPC protocol; commit it with kserve.proto.
+protocols: .venv/.installed
+	$(BIN)/python -m grpc_tools.protoc --proto_path=core/toolkit/serving --descriptor_set_out=core/toolkit/serving/kserve.binpb kserve.proto
 
 bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
 

@@ -287,9 +287,13 @@ class Settings:
 @dataclass(frozen=True)
 class Service:
     """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
-    `close` is called once nobody asks it any more: another version answers, and this one's threads and files can go."""
+
+    `conversation`, a `toolkit.text.Conversation`, answers at OpenAI's routes; without one they know no such model.
+    `close` is called once nobody asks it any more: another version answers, and this one's threads and files can go.
+    """
 
     routes: Any
+    conversation: Any = None
     close: Callable[[], object] = lambda: None
 
 

@@ -142,7 +142,8 @@ class GenerationRequest:
     """What a model is to go on from: at most `max_tokens` tokens, the likeliest ones where `temperature` is 0.
 
     With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own. `wanted` are texts that
-    must all stand in the answer before it may end by itself. It keeps to `grammar`, where there is one.
+    must all stand in the answer before it may end by itself. It keeps to `grammar`, where there is one. Where `prompt`
+    is not None that text is gone on from as it is, and there are no messages.
     """
 
     id: str
@@ -154,6 +155,7 @@ class GenerationRequest:
     calculator: bool = False
     wanted: tuple[str, ...] = ()
     grammar: Grammar | None = None
+    prompt: str | None = None
 
     @property
     def constrained(self) -> bool:
@@ -180,7 +182,8 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True)
 class TextDelta:
-    """A piece of the answer to the request `id`; the last one of it says why it ends, and may say what it took."""
+    """A piece of the answer to the request `id`; the last one of it says why it ends. `usage` is what it took so far,
+    where that is counted."""
 
     id: str
     text: str
@@ -230,6 +233,24 @@ class ServedText(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
         """The answer as it is written, bearing the request's id; no more of it once the iterator is closed."""
         ...
+
+
+class Asking(Protocol):
+    """How messages become what a model is asked: with the system message it learnt, an id, and an end."""
+
+    def __call__(
+        self, messages: Sequence[Message], *, most: int | None = None, temperature: float = 0.0, top_p: float = 1.0,
+        seed: int | None = None, calculator: bool = False, wanted: Sequence[str] = (),
+        grammar: Grammar | None = None, prompt: str | None = None,
+    ) -> GenerationRequest: ...  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a service offers to OpenAI's routes: who answers, and how it is asked."""
+
+    predictor: ServedText
+    request: Asking
 
 
 @runtime_checkable

@@ -21,9 +21,9 @@ from toolkit.protocols import HardwareProfile, PredictorFacts
 from toolkit.serving.access import add_key
 from toolkit.serving.assembly import Tuning, assemble
 from toolkit.serving.models import read_facts
+from toolkit.serving.openai_bodies import ChatRequest
 from toolkit.serving.runner import in_background, listen
 from toolkit.tasks.text_generation import task
-from toolkit.tasks.text_generation.chat import ChatRequest
 from toolkit.tasks.text_generation.compiling import compile_student
 from toolkit.tasks.text_generation.installed import CompiledFiles, open_installed, prove
 from toolkit.tasks.text_generation.predictors import LanguagePredictor
@@ -113,6 +113,20 @@ def test_the_real_client_hears_the_answer_as_it_comes(client: openai.OpenAI) -> 
     assert len({chunk.id for chunk in chunks}) == 1
 
 
+def test_a_text_is_gone_on_from_without_a_template(client: openai.OpenAI) -> None:
+    found = client.completions.create(model="counter", prompt=["one two", "nine ten"], max_tokens=1, n=2)
+    assert [(choice.index, choice.finish_reason) for choice in found.choices] == [(n, "length") for n in range(4)]
+    assert found.choices[0].text == found.choices[1].text
+    assert found.usage is not None
+    assert found.usage.completion_tokens == 4
+    alone = client.completions.create(model="counter", prompt="one two", max_tokens=1)
+    assert alone.choices[0].text == found.choices[0].text
+    chat = client.chat.completions.create(model="counter", messages=said("one two"), max_tokens=1)
+    assert alone.usage is not None
+    assert chat.usage is not None
+    assert alone.usage.prompt_tokens < chat.usage.prompt_tokens
+
+
 def test_content_in_parts_and_a_developer_are_understood(client: openai.OpenAI) -> None:
     parts = [{"role": "user", "content": [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]}]
     found = client.chat.completions.create(model="", messages=parts)  # type: ignore[arg-type]
@@ -151,7 +165,7 @@ def test_a_seed_gives_the_same_answer_again(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        ({"n": 2}, "n"), ({"stop": ["x"]}, "stop"), ({"tools": [{"type": "function"}]}, "tools"),
+        ({"echo": True}, "echo"), ({"top_k": 5}, "top_k"), ({"tools": [{"type": "function"}]}, "tools"),
         ({"logprobs": True}, "logprobs"),
     ],
 )  # fmt: skip
@@ -159,7 +173,10 @@ def test_what_is_not_understood_is_refused_and_named(
     server: tuple[str, str], more: Mapping[str, Any], named: str
 ) -> None:
     answer = ask(server, {"messages": said("one two"), **more})
-    assert (answer.status_code, answer.json()["error"]["message"]) == (422, f"{named} is not understood here")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (
+        400,
+        f"{named} is not understood here. Leave it out.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +189,7 @@ def test_what_is_not_understood_is_refused_and_named(
 )
 def test_a_format_that_cannot_be_kept_to_is_refused(server: tuple[str, str], stated: Any, says: str) -> None:
     answer = ask(server, {"messages": said("one two"), "response_format": stated})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert says in answer.json()["error"]["message"]
 
 
@@ -185,7 +202,7 @@ def test_a_format_as_the_real_client_sends_it_is_a_grammar() -> None:
         ({"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}, schema),
     ):
         body = ChatRequest.model_validate({"messages": said("one"), "response_format": stated})
-        grammar = body.asked(manner).grammar
+        grammar = body.asked(manner.request)[0].grammar
         assert (grammar and json.loads(grammar.rules)) == wanted
 
 
@@ -211,8 +228,8 @@ def test_fields_that_ask_for_nothing_are_no_matter(server: tuple[str, str]) -> N
 )  # fmt: skip
 def test_a_request_that_is_none_is_named(server: tuple[str, str], body: Any) -> None:
     answer = ask(server, body)
-    assert answer.status_code == 422
-    assert answer.json()["error"]["code"] == "invalid"
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +245,7 @@ def test_what_the_model_cannot_answer_is_refused_before_anything_is_written(
     server: tuple[str, str], messages: list[Any], told: str, stream: bool
 ) -> None:
     answer = ask(server, {"messages": messages, "stream": stream})
-    assert answer.status_code == 422
+    assert answer.status_code == 400
     assert told in answer.json()["error"]["message"]
 
 

@@ -33,6 +33,9 @@ def serve(
     ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Answer KServe v2 over gRPC at this port as well.")
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
     ] = None,
@@ -50,8 +53,8 @@ def serve(
     installed, promoted or rolled back there meanwhile is taken up without a restart."""
     try:
         from toolkit.cli.worker import Worker
-        from toolkit.serving.assembly import Tuning
-        from toolkit.serving.gateway import Limits
+        from toolkit.serving.assembly import Tuning, servers_of
+        from toolkit.serving.limits import GrpcAddress, Limits
         from toolkit.serving.runner import listen, url_of
         from toolkit.serving.supervisor import Supervisor
         from toolkit.serving.trial import Tolerance
@@ -66,8 +69,10 @@ def serve(
     folder, passphrase = site_folder(site), unlock()
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
-    tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
     tls = _tls(tls_cert, tls_key, client_ca)
+    grpc = grpc_port and GrpcAddress(_address(host, grpc_port), tls_cert, tls_key, client_ca)
+    tuning = Tuning(max_batch, threads=threads, log_requests=log_requests, limits=limits, grpc=grpc or None)
+    servers_of(tuning)  # what is not installed is told now
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
             _check(folder, kept)
@@ -92,6 +97,10 @@ def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> 
             raise UsageError("TLS needs a certificate and its key", hint="Give both: --tls-cert FILE --tls-key FILE.")
         return None
     return server_context(certificate, key, client_ca)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def workers_for(task: str) -> int:

@@ -18,7 +18,7 @@ from toolkit.seal.custody import Unlock
 from toolkit.seal.memory import harden_process
 from toolkit.seal.open import OpenedBundle
 from toolkit.serving.app import build_app
-from toolkit.serving.assembly import Tuning, checked_access, loaded
+from toolkit.serving.assembly import Tuning, checked_access, loaded, servers_of
 from toolkit.serving.crew import Crew
 from toolkit.serving.fleet import InHand
 from toolkit.serving.following import Follower, Loaded, Warm
@@ -78,7 +78,7 @@ class Worker:
             models=follower.fleet, access=access, metrics=metrics, limits=tuning.limits, in_hand=follower.in_hand,
             log_requests=tuning.log_requests, beside=beside(), crew=crew, ledger=ledger,
             routes=[version_routes(versions)], heard=[follower.trials.answered],
-            shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared),
+            shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared), servers=servers_of(tuning),
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
         run(app, self.listener, tuning.limits, self.tls)

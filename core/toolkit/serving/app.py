@@ -6,8 +6,8 @@ Core adds keys, limits and figures here; what an inspection is, only a domain's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -18,12 +18,14 @@ from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access
-from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.answers import error_answer, error_response
 from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
+from toolkit.serving.door import Door
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
     LIVE,
+    LIVENESS,
     METRICS,
     PAGE,
     READY,
@@ -32,23 +34,28 @@ from toolkit.serving.gateway import (
     Heard,
     Intake,
     Keys,
-    Limits,
 )
+from toolkit.serving.kserve import kserve_routes
 from toolkit.serving.ledger import Ledger
+from toolkit.serving.limits import Limits
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
+from toolkit.serving.openai import openai_routes
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.recording import Recorded
 from toolkit.serving.roles import require
 from toolkit.serving.shadow import Shadow
 from toolkit.serving.site_routes import site_routes
 
+Beside = Callable[[Door], AbstractAsyncContextManager[Any]]
+"""A server of another protocol, in the same event loop."""
+
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
     log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
     routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
-    ledger: Ledger | None = None,
+    ledger: Ledger | None = None, servers: Sequence[Beside] = (),
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
@@ -58,22 +65,27 @@ def build_app(
 
     Args:
         in_hand: where the requests are counted that are not answered yet.
-        beside: what runs in the server's loop as long as it serves.
+        beside: what runs in the server's loop as long as it serves; `servers` of other protocols do, too.
         crew: the workers of which this is one, where there are several.
         routes: more of the server's own.
         shadow: puts a sample of requests to a second version.
         heard: told of each request that is done, as `metrics` is.
         ledger: keeps the site's records of what is answered; with it come the routes that show them.
     """
-    page, in_hand = read_api_page(), in_hand or InHand()
+    page, in_hand, heard = read_api_page(), in_hand or InHand(), (metrics.answered, *heard)
     metrics.taken_in(lambda: in_hand.requests)
     metrics.watch_rates(access.rates)
+    door = Door(models, access, limits, in_hand, heard, ledger)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if ledger is not None:
             await asyncio.to_thread(ledger.start)
-        async with beside or nullcontext():
+        async with AsyncExitStack() as others:
+            if beside is not None:
+                await others.enter_async_context(beside)
+            for server in servers:
+                await others.enter_async_context(server(door))
             yield
         for model in models.all():
             await model.queue.stop()
@@ -84,7 +96,7 @@ def build_app(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     _add_operations(app, models, metrics, page, crew)
-    for more in routes:
+    for more in (kserve_routes(models), openai_routes(models), *routes):
         app.include_router(more)
     _add_errors(app)
     if ledger is not None:
@@ -103,7 +115,7 @@ def build_app(
     if ledger is not None:
         app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
-    app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
+    app.add_middleware(Envelope, heard=heard, known=known, log=log_requests)
     return app
 
 
@@ -146,7 +158,7 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
 
     @app.get(SCHEMA, include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(_schema(app, models.all()[0], {LIVE}))
+        return JSONResponse(_schema(app, models.all()[0], LIVENESS))
 
     @app.get("/products/{product}" + SCHEMA, include_in_schema=False)
     async def openapi_of(product: str) -> JSONResponse:
@@ -193,18 +205,23 @@ def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ToolkitError)
-    async def refused(_request: Request, error: ToolkitError) -> Response:
-        return error_response(error)
+    async def refused(request: Request, error: ToolkitError) -> Response:
+        return error_response(error, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        body = error_body("invalid", f"{where}: {first['msg']}", "The API page at /docs shows what fits.")
-        return Response(body, 422, media_type="application/json")
+        field = ".".join(str(part) for part in first["loc"][1:]) or None
+        return error_answer(
+            request.url.path, 422, "invalid", f"{where}: {first['msg']}", "The API page at /docs shows what fits.",
+            param=field,
+        )  # fmt: skip
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http")
-        body = error_body(code, f"{error.detail}.", "The API page at /docs lists the routes.")
-        return Response(body, error.status_code, error.headers, media_type="application/json")
+        return error_answer(
+            request.url.path, error.status_code, code, f"{error.detail}.", "The API page at /docs lists the routes.",
+            headers=error.headers,
+        )  # fmt: skip

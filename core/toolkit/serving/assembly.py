@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from toolkit.errors import EnvironmentUnfit
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
-from toolkit.serving.app import build_app
+from toolkit.serving.app import Beside, build_app
 from toolkit.serving.fleet import Fleet, Line
-from toolkit.serving.gateway import Limits
 from toolkit.serving.ledger import Ledger
+from toolkit.serving.limits import GrpcAddress, Limits
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import AskDomain, BundleFacts, ServedModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
@@ -21,12 +23,13 @@ from toolkit.serving.runtime import Runtime, SealedFiles
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once."""
+    """How much one server does at once, and how: `grpc` is where it speaks gRPC as well."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
     threads: int = 1
     log_requests: bool = False
+    grpc: GrpcAddress | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -59,8 +62,21 @@ def assemble(
     model = loaded(files, facts, runtime=runtime, ask=ask, tuning=tuning, metrics=metrics, standing=standing)
     return build_app(
         models=Fleet([Line(model)]), access=checked_access(site), metrics=metrics, limits=tuning.limits,
-        log_requests=tuning.log_requests, ledger=ledger,
+        log_requests=tuning.log_requests, ledger=ledger, servers=servers_of(tuning),
     )  # fmt: skip
+
+
+def servers_of(tuning: Tuning) -> Sequence[Beside]:
+    """The servers of other protocols that are wanted. Raises EnvironmentUnfit where what one needs is not installed."""
+    if tuning.grpc is None:
+        return ()
+    try:
+        from toolkit.serving.kserve_grpc import grpc_server
+    except ModuleNotFoundError as error:
+        raise EnvironmentUnfit(
+            f"gRPC needs {error.name}", hint="Install it: pip install 'distil-toolkit[grpc]'"
+        ) from error
+    return (partial(grpc_server, at=tuning.grpc),)
 
 
 def checked_access(site: Path) -> Access:

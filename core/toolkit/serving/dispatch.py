@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
@@ -36,7 +37,7 @@ class Dispatch:
         try:
             model = self._choose(scope)
         except ToolkitError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         scope["state"][SERVED] = model
         if self._shadow is not None and (other := self._shadow.other(model)) is not None:
@@ -50,8 +51,18 @@ class Dispatch:
         if named := _PREFIX.fullmatch(scope["path"]):
             product = named[2]
             scope["root_path"] = scope.get("root_path", "") + named[1]
-        key = headers.get(SESSION) or scope["state"]["request_id"]
-        return self._models.find(product, headers.get(VERSION), key)
+        return self._models.find(product, headers.get(VERSION), key_of(Request(scope)))
+
+
+def key_of(request: Request) -> str:
+    """What a request shares with those that belong together with it, for `Models.find`; its own id where with none."""
+    key: str = request.headers.get(SESSION) or request.state.request_id
+    return key
+
+
+def note(request: Request, model: ServedModel) -> None:
+    """Have the layers before know that this version answers; for routes that find it themselves."""
+    setattr(request.state, SERVED, model)
 
 
 def told_by(model: ServedModel) -> tuple[tuple[str, str], ...]:

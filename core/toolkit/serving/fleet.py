@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from toolkit.errors import unknown_name
 from toolkit.serving.models import ServedModel, holding
-from toolkit.serving.refusals import NotServed
+from toolkit.serving.refusals import NotServed, Overloaded
 
 _LOOK_SECONDS = 0.02
 
@@ -105,6 +105,25 @@ class InHand:
             yield
         finally:
             del self._inside[number]
+
+    @contextmanager
+    def one_more(self, most: int) -> Iterator[None]:
+        """As `one`. Raises Overloaded where there are `most` already."""
+        if self.requests >= most:
+            raise Overloaded(f"the server is busy: {self.requests} requests are in progress")
+        with self.one():
+            yield
+
+    @contextmanager
+    def holding(self, size: int, most: int) -> Iterator[None]:
+        """While a request of so many bytes is held that came whole. Raises Overloaded beyond `most` of all requests."""
+        if self.held_bytes + size > most:
+            raise Overloaded("the server holds as much as it may of other requests")
+        self.held_bytes += size
+        try:
+            yield
+        finally:
+            self.held_bytes -= size
 
     async def earlier(self, seconds: float) -> bool:
         """Wait until all that are in hand now are done, `seconds` at most; whether they are."""

@@ -12,7 +12,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -20,18 +19,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access, credential
-from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
+from toolkit.serving.answers import SECURITY_HEADERS, error_answer, error_response
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
+from toolkit.serving.limits import Limits as Limits
 from toolkit.serving.models import ServedModel
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
 READY = "/readyz"
+KSERVE_LIVE = "/v2/health/live"
+KSERVE_READY = "/v2/health/ready"
 METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
-OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
+LIVENESS = frozenset({LIVE, KSERVE_LIVE})
+"""The one question that needs no key, by both its names."""
+OPERATIONS = frozenset({*LIVENESS, READY, KSERVE_READY, METRICS, PAGE, SCHEMA})
 SITE = "/site/"
 """Where the routes of the site itself are: what they do is no inference."""
 
@@ -41,23 +45,6 @@ answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one server takes in at once. Bytes are counted as they arrive; time is for a whole request to arrive."""
-
-    body_bytes: int = 25_000_000
-    requests: int = 256
-    held_bytes: int = 512_000_000
-    arrival_seconds: float = 30.0
-    idle_seconds: float = 15.0
-    drain_seconds: float = 30.0
-
-    @property
-    def connections(self) -> int:
-        """Open connections: those with a request, and as many again that are idle or about to be refused."""
-        return 2 * self.requests + 64
 
 
 class Envelope:
@@ -98,9 +85,11 @@ class Envelope:
             await self._app(scope, receive, dress)
         except Exception:
             if not status:
-                body = error_body("internal", "The server failed on this request.", f"Its log has {request_id}.")
                 # uvicorn writes the traceback of what is raised here to its log, and then drops the connection.
-                answer = Response(body, 500, {"connection": "close"}, media_type="application/json")
+                answer = error_answer(
+                    scope["path"], 500, "internal", "The server failed on this request.",
+                    f"Its log has {request_id}.", headers={"connection": "close"},
+                )  # fmt: skip
                 await answer(scope, receive, dress)
             raise
         finally:
@@ -123,7 +112,7 @@ class Envelope:
 
 
 class Keys:
-    """No key, no answer: every path but /healthz, whether it exists or not.
+    """No key, no answer: every path but those of liveness, whether it exists or not.
 
     A browser cannot send a key when it opens /docs, so that one refusal carries the page on which to type the key:
     static text that is in the public package anyway. What it then shows, /openapi.json, needs the key.
@@ -135,7 +124,7 @@ class Keys:
         self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == LIVE:
+        if scope["type"] != "http" or scope["path"] in LIVENESS:
             await self._app(scope, receive, send)
             return
         secret = credential(scope["headers"])
@@ -147,7 +136,7 @@ class Keys:
             elif identity is None:
                 self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         if identity is not None:
             scope["state"]["identity"] = identity
@@ -157,7 +146,7 @@ class Keys:
         else:
             what = "this key is not known here" if secret else "an API key is needed"
             hint = "Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `toolkit access add` makes one."
-            await error_response(Unauthorised(what, hint=hint))(scope, receive, send)
+            await error_response(Unauthorised(what, hint=hint), scope["path"])(scope, receive, send)
 
 
 class Intake:
@@ -175,12 +164,11 @@ class Intake:
         if scope["type"] != "http" or scope["path"] in OPERATIONS:
             await self._app(scope, receive, send)
             return
-        if self._now.requests >= self._limits.requests:
-            busy = Overloaded(f"the server is busy: {self._now.requests} requests are in progress")
-            await error_response(busy)(scope, receive, send)
-            return
-        with self._now.one():
-            await self._serve(scope, receive, send)
+        try:
+            with self._now.one_more(self._limits.requests):
+                await self._serve(scope, receive, send)
+        except Overloaded as busy:
+            await error_response(busy, scope["path"])(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -188,10 +176,10 @@ class Intake:
                 body = await self._read(Headers(scope=scope), receive)
         except TimeoutError:
             late = TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.")
-            await error_response(late)(scope, receive, send)
+            await error_response(late, scope["path"])(scope, receive, send)
             return
         except ToolkitError as refusal:
-            await error_response(refusal)(scope, receive, send)
+            await error_response(refusal, scope["path"])(scope, receive, send)
             return
         if body is None:
             return

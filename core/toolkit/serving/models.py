@@ -99,34 +99,28 @@ class Models(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class OneModel:
-    """`Models` of a single version."""
-
-    model: ServedModel
-
-    def all(self) -> Sequence[ServedModel]:
-        return (self.model,)
-
-    def find(self, product: str | None = None, version: str | None = None, key: str = "") -> ServedModel:
-        del key
-        facts = self.model.facts
-        if product not in (None, facts.product):
-            raise NotServed(f"no model is called {product}", hint=f"Served here: {facts.product}.")
-        if version not in (None, facts.version):
-            raise NotServed(f"{facts.product} is not served in version {version}", hint=f"Served: {facts.version}.")
-        return holding(self.model)
-
-
 def holding(model: ServedModel) -> ServedModel:
     """The model, where its grant holds. Raises NotLicensed where it does not."""
     standing = model.standing()
     if not standing.holds:
-        hint = "Install a new grant on the site; the server takes it up by itself."
-        if standing.state == "revoked":
-            hint = "Install what took its place on the site; the server takes it up by itself."
-        raise NotLicensed(standing.message, hint=hint)
+        raise NotLicensed.because(standing)
     return model
+
+
+def named(models: Models, name: str, version: str | None = None, key: str = "") -> ServedModel:
+    """The model of a name as clients' protocols have them, one string: a product, a bundle's id, or product@version;
+    `key` as in `Models.find`.
+
+    Raises:
+        NotServed: there is none.
+        NotLicensed: its grant no longer holds.
+    """
+    if (found := next((one for one in models.all() if one.facts.id == name), None)) is not None:
+        if version in (None, found.facts.version):
+            return holding(found)
+        raise NotServed(f"the bundle {name} is version {found.facts.version}", hint="Name its product, or no version.")
+    product, _, stated = name.rpartition("@") if version is None and "@" in name else (name, "", "")
+    return models.find(product, version or stated or None, key)
 
 
 def read_facts(

@@ -34,7 +34,7 @@ class Recorded:
         try:
             self._ledger.check()
         except ToolkitError as error:
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["path"])(scope, receive, send)
             return
         started, status = time.perf_counter(), 0
         answer = bytearray() if self._ledger.wants_content else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkit.errors import DataError, EnvironmentUnfit, Refused, ToolkitError, UsageError
+from toolkit.seal.validity import Standing
 
 
 class Overloaded(EnvironmentUnfit):
@@ -55,10 +56,24 @@ class TooSlow(UsageError):
     code = "too_slow"
 
 
+class TooLate(EnvironmentUnfit):
+    """No answer within the time that the request itself allows (504)."""
+
+    code = "too_late"
+
+
 class NotLicensed(EnvironmentUnfit):
     """The grant by which the bundle is served ended, or was revoked (503); asking again does not help."""
 
     code = "licence"
+
+    @classmethod
+    def because(cls, standing: Standing) -> NotLicensed:
+        """As a grant stands that no longer holds."""
+        hint = "Install a new grant on the site; the server takes it up by itself."
+        if standing.state == "revoked":
+            hint = "Install what took its place on the site; the server takes it up by itself."
+        return cls(standing.message, hint=hint)
 
 
 class ModelFault(ToolkitError):
@@ -78,6 +93,7 @@ _STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
     (UsageError, 422),
     (Refused, 409),
     (Overloaded, 503),
+    (TooLate, 504),
     (EnvironmentUnfit, 503),
 )
 

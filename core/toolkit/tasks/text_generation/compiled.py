@@ -13,7 +13,7 @@ from toolkit.serving.language import Drawn, LanguageSession
 from toolkit.serving.refusals import ModelFault
 from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, prompt_ids, special_tokens
+from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, opening_ids, special_tokens
 from toolkit.text import GenerationRequest, Logprobs, Message, TextDelta, Usage
 
 UNFINISHED = "\ufffd"
@@ -35,16 +35,17 @@ class CompiledPredictor:
             DataError: it is too long, its messages fit no template, or they spell a token that only a template may.
         """
         special = [token for token in special_tokens(self.tokenizer) if token.strip()]
-        for message in request.messages:
-            if found := [token for token in special if token in message.content]:
+        given = [message.content for message in request.messages] if request.prompt is None else [request.prompt]
+        for text in given:
+            if found := [token for token in special if token in text]:
                 raise DataError(
-                    f"a message spells {found[0]}, which marks the turns of a conversation",
+                    f"a text spells {found[0]}, which marks the turns of a conversation",
                     hint="Leave it out of the text.",
                 )
         if request.grammar is not None:
             constraint_of(request, self.tokenizer)
         try:
-            self.session.check_room(len(prompt_ids(request.messages, self.tokenizer)), request.max_tokens)
+            self.session.check_room(len(opening_ids(request, self.tokenizer)), request.max_tokens)
         except (PlanError, ModelFault) as error:
             raise DataError(error.message, hint=error.hint) from error
 
@@ -53,7 +54,7 @@ class CompiledPredictor:
     ) -> Iterator[TextDelta]:
         """Every answer as it is written, word by word; those to several requests come mixed, and of one that is `gone`
         nothing more."""
-        prompts = [prompt_ids(request.messages, self.tokenizer) for request in requests]
+        prompts = [opening_ids(request, self.tokenizer) for request in requests]
         drawn = [
             Drawn(one.max_tokens, one.temperature, one.top_p, one.seed, constraint_of(one, self.tokenizer))
             for one in requests
@@ -62,10 +63,10 @@ class CompiledPredictor:
         counts = [0] * len(requests)
         for place, token, finish in self.session.write(prompts, drawn, lambda place: gone(requests[place].id)):
             counts[place] += token is not None
+            usage = Usage(len(prompts[place]), counts[place])
             if token is not None and (text := texts[place].add(token)):
-                yield TextDelta(requests[place].id, text)
+                yield TextDelta(requests[place].id, text, usage=usage)
             if finish is not None:
-                usage = Usage(len(prompts[place]), counts[place])
                 yield TextDelta(requests[place].id, texts[place].rest(), finish, usage)
 
     def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:

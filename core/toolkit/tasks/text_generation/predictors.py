@@ -22,7 +22,7 @@ from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.sampling import Drawing, seed_of, write
 from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of, read_teacher
-from toolkit.tasks.text_generation.tokens import encode, prompt_ids, stops_of
+from toolkit.tasks.text_generation.tokens import encode, opening_ids, stops_of
 from toolkit.text import Completion, GenerationRequest, Logprobs, Message, Prompt, Sampling, TextDelta, Usage
 from toolkit.text_teachers import LocalTeacher, TextTeacher
 
@@ -136,7 +136,7 @@ def _written(
 ) -> Iterator[tuple[TextDelta, Usage]]:
     """The answers to requests that are drawn alike, in one batch seeded by the first of them."""
     tokenizer = model.tokenizer
-    prompts = [prompt_ids(request.messages, tokenizer) for request in requests]
+    prompts = [opening_ids(request, tokenizer) for request in requests]
     stops = frozenset().union(*(stops_of(request.messages, tokenizer) for request in requests))
     constraints = [constraint_of(request, tokenizer) for request in requests]
     found = write(model.model, prompts, drawing, stops=stops, seed=requests[0].seed, constraints=constraints)

@@ -12,7 +12,7 @@ from typing import Any
 
 from toolkit.errors import DataError
 from toolkit.protocols import Service
-from toolkit.text import GenerationRequest, Grammar, Message, ServedText
+from toolkit.text import Conversation, GenerationRequest, Grammar, Message, ServedText
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,27 @@ class Manner:
     def request(
         self, messages: Sequence[Message], *, most: int | None = None, temperature: float = 0.0, top_p: float = 1.0,
         seed: int | None = None, calculator: bool = False, wanted: Sequence[str] = (),
-        grammar: Grammar | None = None,
+        grammar: Grammar | None = None, prompt: str | None = None,
     ) -> GenerationRequest:  # fmt: skip
-        """A request with an id of its own; a drawn answer without a seed is another one each time.
+        """A request with an id of its own; a drawn answer without a seed is another one each time. What goes on from a
+        `prompt` gets no system message.
 
         Raises:
             DataError: there is nothing to answer.
         """
-        if not messages or messages[-1].role == "assistant":
+        if prompt is None and (not messages or messages[-1].role == "assistant"):
             raise DataError("there is nothing to answer", hint="Let the last message be the user's.")
-        if self.system and messages[0].role != "system":
+        if self.system and messages and messages[0].role != "system":
             messages = (Message("system", self.system), *messages)
         return GenerationRequest(
             f"chatcmpl-{secrets.token_hex(12)}", tuple(messages), most or self.most_tokens, temperature, top_p,
             secrets.randbelow(2**31) if seed is None else seed, calculator, tuple(wanted),
-            grammar,
+            grammar, prompt,
         )  # fmt: skip
 
 
 def text_service(bundle: Mapping[str, Any], predictor: ServedText) -> Service:
-    """`POST /v1/chat/completions` and `GET /v1/models`, as OpenAI's clients know them."""
-    from toolkit.tasks.text_generation.chat import chat_routes  # brings fastapi
+    """No routes but OpenAI's."""
+    from fastapi import APIRouter
 
-    return Service(routes=chat_routes(Manner.of(bundle), predictor))
+    return Service(routes=APIRouter(), conversation=Conversation(predictor, Manner.of(bundle).request))

@@ -19,7 +19,7 @@ import numpy as np
 from toolkit.errors import DataError, PlanError
 from toolkit.tasks.findings import Finding, listed
 from toolkit.tasks.text_generation.rows import Row
-from toolkit.text import Message
+from toolkit.text import GenerationRequest, Message
 from toolkit.workspace import canonical_json
 
 IGNORE = -100
@@ -176,6 +176,14 @@ def prompt_ids(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[int, 
     """What a server makes of the messages before it generates: the template says where it begins, else the tokenizer's
     own rule, and never is a beginning put twice."""
     return tuple(_begun(_ids(rendered(messages, tokenizer), tokenizer), tokenizer))
+
+
+def opening_ids(request: GenerationRequest, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that an answer follows: of the messages, or of the text that is gone on from; at least one."""
+    if request.prompt is None:
+        return prompt_ids(request.messages, tokenizer)
+    ids = tuple(_begun(_ids(request.prompt, tokenizer), tokenizer))
+    return ids or ((tokenizer.bos_token_id if tokenizer.bos_token_id is not None else check_end(tokenizer)),)
 
 
 def rendered(messages: Sequence[Message], tokenizer: Tokenizer, *, answer: str | None = None) -> str:

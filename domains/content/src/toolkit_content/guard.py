@@ -42,7 +42,7 @@ class Guarded:
                 yield TextDelta(request.id, text[told:], piece.finish, piece.usage)
                 return
             if end > told:
-                yield TextDelta(request.id, text[told:end])
+                yield TextDelta(request.id, text[told:end], usage=piece.usage)
                 told = end
 
     def _first_blocked(self, text: str) -> int | None:

@@ -16,7 +16,6 @@ from pydantic import Field
 from toolkit.errors import DataError, Refused, ToolkitError
 from toolkit.serving.bodies import Body
 from toolkit.serving.refusals import Forbidden
-from toolkit.tasks.text_generation.chat import chat_routes
 from toolkit_content.channels import Channel, channel_named
 from toolkit_content.checks import Checker, of_brief, of_length, passes
 from toolkit_content.drafting import Brief, spans_of
@@ -93,7 +92,6 @@ class ExportIn(Body):
 def content_routes(desk: Desk) -> APIRouter:
     """The routes over one student."""
     router = APIRouter(tags=["content"])
-    router.include_router(chat_routes(desk.manner, desk.guarded))
     _add_writing(router, desk)
     _add_checking(router, desk)
     return router

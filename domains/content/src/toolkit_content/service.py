@@ -13,7 +13,7 @@ from typing import Any
 from toolkit.errors import IntegrityError
 from toolkit.protocols import Service
 from toolkit.tasks.text_generation.service import Manner
-from toolkit.text import ServedText
+from toolkit.text import Conversation, ServedText
 from toolkit_content.channels import Channel, channels_of, load_channels
 from toolkit_content.checks import Checker
 from toolkit_content.copies import Copies
@@ -53,7 +53,8 @@ def content_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText
     """
     from toolkit_content.routes import content_routes  # brings fastapi
 
-    return Service(routes=content_routes(desk_of(site, bundle, predictor)))
+    desk = desk_of(site, bundle, predictor)
+    return Service(content_routes(desk), Conversation(desk.guarded, desk.manner.request))
 
 
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Desk:

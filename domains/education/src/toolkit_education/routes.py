@@ -12,8 +12,6 @@ from pydantic import Field
 
 from toolkit.errors import DataError
 from toolkit.serving.bodies import Body
-from toolkit.tasks.text_generation.chat import chat_routes
-from toolkit.tasks.text_generation.service import Manner
 from toolkit_education.curriculum import curriculum
 from toolkit_education.desk import CurriculumSkills, Desk, Wanted, checked_words
 from toolkit_education.draft_room import DraftRoom
@@ -72,10 +70,9 @@ class ExportIn(Body):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-def education_routes(desk: Desk, manner: Manner, room: DraftRoom) -> APIRouter:
+def education_routes(desk: Desk, room: DraftRoom) -> APIRouter:
     """The routes over one tutor, and over the room where new problems are drafted and reviewed."""
     router = APIRouter(tags=["education"])
-    router.include_router(chat_routes(manner, desk.predictor))
     _add_practice(router, desk)
     _add_learners(router, desk)
     _add_sheets(router, desk)

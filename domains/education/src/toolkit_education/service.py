@@ -14,7 +14,7 @@ from toolkit.errors import IntegrityError
 from toolkit.protocols import Service
 from toolkit.registry.database import Database, database, sqlite
 from toolkit.tasks.text_generation.service import Manner
-from toolkit.text import ServedText
+from toolkit.text import Conversation, ServedText
 from toolkit.text_teachers import Ask
 from toolkit_education.desk import Desk, by_place
 from toolkit_education.draft_records import DraftRecords
@@ -37,7 +37,7 @@ def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedTe
     from toolkit_education.routes import education_routes  # brings fastapi
 
     desk, room = desk_of(site, bundle, predictor, ask)
-    return Service(routes=education_routes(desk, Manner.of(bundle), room))
+    return Service(education_routes(desk, room), Conversation(desk.predictor, Manner.of(bundle).request))
 
 
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> tuple[Desk, DraftRoom]:

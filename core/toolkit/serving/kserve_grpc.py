@@ -1,0 +1,311 @@
+"""KServe v2 over gRPC, beside the HTTP server: the same models, queues, keys and limits, in the same event loop.
+
+Each method is taken as a stream of its one message, which on the wire is the same: so the key is checked and room is
+found before any of the message is read, and it has to arrive in time. A client that goes, or whose deadline has
+passed, cancels its work; that is gRPC's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from toolkit.errors import DataError, EnvironmentUnfit, ToolkitError, Unsupported
+from toolkit.serving.access import Identity, credential
+from toolkit.serving.dispatch import SESSION
+from toolkit.serving.door import Door
+from toolkit.serving.exchange import Exchange
+from toolkit.serving.gateway import CLIENT_GONE
+from toolkit.serving.kserve_messages import SERVICE, message, methods
+from toolkit.serving.kserve_models import (
+    EXTENSIONS,
+    MOST_TENSORS,
+    SERVER,
+    Given,
+    chosen,
+    described,
+    infer,
+    is_ready,
+    platform,
+    ready,
+    server_version,
+    versions,
+)
+from toolkit.serving.kserve_tensors import RAW_ONLY, Stated, datatype_of, from_raw, from_values, to_raw
+from toolkit.serving.limits import GrpcAddress, Limits
+from toolkit.serving.models import Models, ServedModel, named
+from toolkit.serving.refusals import Overloaded, TooMany, TooSlow, Unauthorised, status_of
+from toolkit.site.contents import Body
+
+OPEN, INFER = "ServerLive", "ModelInfer"
+"""The one method that needs no key, and the one that asks a model."""
+MEDIA_TYPE = "application/grpc"
+
+CONTENTS: Mapping[str, str] = {
+    "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
+    "INT64": "int64_contents", "UINT8": "uint_contents", "UINT16": "uint_contents", "UINT32": "uint_contents",
+    "UINT64": "uint64_contents", "FP32": "fp32_contents", "FP64": "fp64_contents", "BYTES": "bytes_contents",
+}  # fmt: skip
+"""The field of a datatype's values."""
+
+_CODES: Mapping[int, grpc.StatusCode] = {
+    401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED, 409: grpc.StatusCode.FAILED_PRECONDITION,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED, 422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED, 503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}  # fmt: skip
+
+Answer = Callable[[Any, "_Call"], Awaitable[Any]]
+
+
+@asynccontextmanager
+async def grpc_server(door: Door, at: GrpcAddress) -> AsyncIterator[int]:
+    """Serve at that address (port 0 for a free one) while the block runs; gives the port. The end drains. Workers
+    share a port: the system spreads connections over them.
+
+    Raises:
+        EnvironmentUnfit: nothing can listen there.
+    """
+    limits, address, credentials = door.limits, at.address, _credentials(at)
+    server = grpc.aio.server(
+        maximum_concurrent_rpcs=limits.connections,
+        options=[
+            ("grpc.max_receive_message_length", limits.body_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 60_000)),
+        ],
+    )
+    server.add_generic_rpc_handlers((_handlers(door),))
+    try:
+        port = (
+            server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise EnvironmentUnfit(
+            f"cannot listen on {address} for gRPC", hint="Stop what listens there, or choose another --grpc-port."
+        ) from error
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(limits.drain_seconds)
+
+
+def _credentials(at: GrpcAddress) -> grpc.ServerCredentials | None:
+    """TLS as the same files give it to HTTP, which has tried them."""
+    if at.certificate is None or at.key is None:
+        return None
+    pair = (at.key.read_bytes(), at.certificate.read_bytes())
+    clients = at.client_ca.read_bytes() if at.client_ca else None
+    return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
+
+
+def _handlers(door: Door) -> grpc.GenericRpcHandler:
+    answers = _answers(door.models)
+    found = {
+        name: grpc.stream_unary_rpc_method_handler(
+            partial(_attend, door, name, answers[name]),
+            response_serializer=message(f"{name}Response").SerializeToString,
+        )
+        for name in methods()
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, found)
+
+
+@dataclass
+class _Call:
+    """One call as it goes on: whose it is, what it says, which version answers."""
+
+    door: Door
+    name: str
+    session: str
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    started: float = field(default_factory=time.perf_counter)
+    identity: Identity | None = None
+    data: bytes = b""
+    model: ServedModel | None = None
+
+    @property
+    def key(self) -> str:
+        """What it shares with those that belong together with it, for `Models.find`."""
+        return self.session or self.id
+
+    def ended(self, status: int, answer: Any) -> None:
+        """Count it, and write an inference into the site's records."""
+        door, route, seconds = self.door, f"/{SERVICE}/{self.name}", time.perf_counter() - self.started
+        for heard in door.heard:
+            heard(self.model, route, status, seconds, ())
+        if door.ledger is None or self.name != INFER or self.identity is None:
+            return
+        told = None if answer is None or not door.ledger.wants_content else answer.SerializeToString()
+        door.ledger.answered(
+            Exchange(
+                request_id=self.id, identity=self.identity, method="gRPC", route=route, status=status, seconds=seconds,
+                size=len(self.data), served=None if self.model is None else self.model.facts, verdicts=(), seen=(),
+                asked=Body(MEDIA_TYPE, self.data), answered=None if told is None else Body(MEDIA_TYPE, told),
+            )
+        )  # fmt: skip
+
+
+async def _attend(door: Door, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any) -> Any:
+    """One call: who it is, whether there is room, what it says, the answer; counted however it ends."""
+    metadata = _metadata(context)
+    call, status, found = _Call(door, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
+    try:
+        if name != OPEN:
+            call.identity = _identified(door, metadata, context.peer())
+        if name == INFER and door.ledger is not None:
+            door.ledger.check()
+        with door.in_hand.one_more(door.limits.requests):
+            call.data = await _one_message(door.limits, stream)
+            with door.in_hand.holding(len(call.data), door.limits.held_bytes):
+                found = await answer(_parsed(name, call.data), call)
+        status = 200
+        return found
+    except ToolkitError as error:
+        status = status_of(error)
+        if isinstance(error, Overloaded | TooMany):
+            context.set_trailing_metadata((("retry-after", str(error.retry_after)),))
+        told = f"{error.message}. {error.hint}" if error.hint else error.message
+        await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), told)
+    finally:
+        call.ended(status, found)
+
+
+def _metadata(context: Any) -> Mapping[str, bytes]:
+    pairs = context.invocation_metadata() or ()
+    return {name: value if isinstance(value, bytes) else value.encode() for name, value in pairs}
+
+
+def _identified(door: Door, metadata: Mapping[str, bytes], peer: str) -> Identity:
+    """Raises Unauthorised without a key that is known here, TooMany where it asks more often than it may."""
+    identity = door.access.authenticate(credential((name.encode(), value) for name, value in metadata.items()))
+    if identity is None:
+        door.access.refused(peer.rpartition(":")[0])
+        raise Unauthorised(
+            "an API key that is known here is needed", hint="Send it as metadata: x-api-key, or authorization: Bearer."
+        )
+    door.access.admit(identity)
+    return identity
+
+
+async def _one_message(limits: Limits, stream: AsyncIterable[bytes]) -> bytes:
+    try:
+        async with asyncio.timeout(limits.arrival_seconds):
+            return await anext(aiter(stream), b"")
+    except TimeoutError as error:
+        raise TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.") from error
+
+
+def _parsed(name: str, data: bytes) -> Any:
+    try:
+        return message(f"{name}Request").FromString(data)
+    except DecodeError as error:
+        raise DataError(f"this is no {name}Request") from error
+
+
+def _answers(models: Models) -> Mapping[str, Answer]:
+    """What each method answers to its request."""
+
+    async def server_live(_asked: Any, _call: _Call) -> Any:
+        return message("ServerLiveResponse")(live=True)
+
+    async def server_ready(_asked: Any, _call: _Call) -> Any:
+        return message("ServerReadyResponse")(ready=ready(models))
+
+    async def model_ready(asked: Any, _call: _Call) -> Any:
+        return message("ModelReadyResponse")(ready=is_ready(named(models, asked.name, asked.version or None)))
+
+    async def server_metadata(_asked: Any, _call: _Call) -> Any:
+        return message("ServerMetadataResponse")(name=SERVER, version=server_version(), extensions=EXTENSIONS)
+
+    async def model_metadata(asked: Any, _call: _Call) -> Any:
+        model = named(models, asked.name, asked.version or None)
+        return message("ModelMetadataResponse")(
+            name=model.facts.product, versions=versions(models, model), platform=platform(model),
+            inputs=_tensors(described(model.inputs)), outputs=_tensors(described(model.outputs)),
+        )  # fmt: skip
+
+    async def index(asked: Any, _call: _Call) -> Any:
+        return message("RepositoryIndexResponse")(models=[
+            {"name": one.facts.product, "version": one.facts.version,
+             "state": "READY" if is_ready(one) else "UNAVAILABLE"}
+            for one in models.all() if is_ready(one) or not asked.ready
+        ])  # fmt: skip
+
+    return {
+        "ServerLive": server_live, "ServerReady": server_ready, "ModelReady": model_ready,
+        "ServerMetadata": server_metadata, "ModelMetadata": model_metadata, "RepositoryIndex": index,
+        INFER: partial(_infer, models),
+    }  # fmt: skip
+
+
+def _tensors(found: Sequence[Stated]) -> list[dict[str, Any]]:
+    return [{"name": one.name, "datatype": one.datatype, "shape": one.shape} for one in found]
+
+
+async def _infer(models: Models, asked: Any, call: _Call) -> Any:
+    _check_parameters("request", asked.parameters, {"priority"})
+    for one in (*asked.inputs, *asked.outputs):
+        _check_parameters(f"tensor {one.name[:80]}", one.parameters, set())
+    call.model = model = named(models, asked.model_name, asked.model_version or None, call.key)
+    outputs = await infer(model, _given(asked))
+    wanted = chosen(model, outputs, [one.name for one in asked.outputs])
+    arrays = [outputs[name] for name in wanted]
+    kinds = [datatype_of(array.dtype.name) for array in arrays]
+    raw = bool(asked.raw_input_contents) or not RAW_ONLY.isdisjoint(kinds)
+    return message("ModelInferResponse")(
+        model_name=model.facts.product, model_version=model.facts.version, id=asked.id,
+        outputs=[
+            {"name": name, "datatype": kind, "shape": array.shape}
+            | ({} if raw else {"contents": {CONTENTS[kind]: _values(array)}})
+            for name, kind, array in zip(wanted, kinds, arrays, strict=True)
+        ],
+        raw_output_contents=[bytes(to_raw(array)) for array in arrays] if raw else (),
+    )  # fmt: skip
+
+
+def _given(asked: Any) -> list[Given]:
+    if len(asked.inputs) > MOST_TENSORS or len(asked.outputs) > MOST_TENSORS:
+        raise DataError(f"more than {MOST_TENSORS} inputs or outputs")
+    stated = [Stated(one.name, one.datatype, tuple(one.shape)) for one in asked.inputs]
+    if not asked.raw_input_contents:
+        pairs = zip(stated, asked.inputs, strict=True)
+        return [Given(tensor, partial(_typed, tensor, one.contents)) for tensor, one in pairs]
+    if any(one.HasField("contents") for one in asked.inputs):
+        raise DataError("contents and raw_input_contents came, and only one of them may")
+    if len(asked.raw_input_contents) != len(stated):
+        raise DataError(f"{len(stated)} inputs came with {len(asked.raw_input_contents)} raw_input_contents")
+    raw = zip(stated, asked.raw_input_contents, strict=True)
+    return [Given(tensor, partial(from_raw, tensor, data)) for tensor, data in raw]
+
+
+def _typed(stated: Stated, contents: Any) -> np.ndarray:
+    values = list(getattr(contents, CONTENTS[stated.datatype])) if stated.datatype in CONTENTS else []
+    if stated.datatype == "BYTES":
+        try:
+            values = [text.decode() for text in values]
+        except UnicodeDecodeError as error:
+            raise DataError(f"the input {stated.name[:80]} has a text that is not UTF-8") from error
+    return from_values(stated, values)
+
+
+def _values(array: np.ndarray) -> list[Any]:
+    flat = array.ravel().tolist()
+    return [text.encode() for text in flat] if array.dtype.kind == "O" else flat
+
+
+def _check_parameters(where: str, given: Mapping[str, Any], known: set[str]) -> None:
+    if unknown := set(given) - known:
+        raise Unsupported(f"the {where}'s parameter {min(unknown)[:80]} is not understood here", hint="Leave it out.")
