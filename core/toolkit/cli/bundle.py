@@ -1,7 +1,9 @@
-"""`toolkit bundle`: what is in a bundle, and which bundles the home has."""
+"""`toolkit bundle`: what is in a bundle, which bundles the home has, and how one travels (`cli.carriage`)."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from toolkit.cli import carriage
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import BundleArgument, bundle_folder, say
 from toolkit.errors import IntegrityError, UsageError
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from toolkit.seal.verify import CheckedBundle
 
 app = typer.Typer(help="Sealed bundles.", no_args_is_help=True)
+app.command("push")(carriage.push)
+app.command("pull")(carriage.pull)
+app.command("export")(carriage.export)
+app.command("import")(carriage.bring_in)
 
 TrustOption = Annotated[
     Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")
@@ -71,6 +78,7 @@ def print_file(
     ],
     name: Annotated[str, typer.Argument(help="A readable file as `toolkit bundle show` names it, or model.sig.")],
     trust: TrustOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write a file that everybody may read to standard output: a licence, a paper, what a domain left readable."""
     from toolkit.seal.readable import read_readable
@@ -86,7 +94,15 @@ def print_file(
         folder, root = site.versions / current, root or site.trust.unrevoked()
     elif is_site(folder.parent.parent):
         root = root or open_site(folder.parent.parent).trust.unrevoked()
-    sys.stdout.buffer.write(read_readable(folder, root or _trust(None), name))
+    data = read_readable(folder, root or _trust(None), name)
+    if not as_json:
+        sys.stdout.buffer.write(data)
+        return
+    record = {
+        "name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(),
+        "base64": base64.b64encode(data).decode(),
+    }  # fmt: skip
+    emit(record, as_json=True, text=lambda console: None)
 
 
 @app.command("list")
