@@ -104,9 +104,9 @@ def _address(host: str, port: int) -> str:
 
 
 def workers_for(task: str) -> int:
-    """How many workers serve a task best on this machine: one a core where each request is short and its model runs on
-    one thread (docs/howto/versions.md has what was measured); one where a model writes, for its requests are answered
-    side by side, and each worker would hold the whole model."""
+    """How many workers serve a task: one a core where each request is short and its model runs on one thread, for what
+    is around the model is Python's; one where a model writes, for its requests are answered side by side, and each
+    worker would hold the whole model. `tests/bench/soak.py --workers N` says the peak of any other number."""
     return 1 if task == "text_generation" else len(os.sched_getaffinity(0))
 
 
