@@ -285,9 +285,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Service:
-    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics."""
+    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
+    `close` is called once nobody asks it any more: another version answers, and this one's threads and files can go."""
 
     routes: Any
+    close: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ module anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,11 +101,12 @@ def inspection_service(
     Raises:
         PlanError: classes, thresholds and good class do not fit together.
     """
-    from toolkit.tasks.image_classification.inspection import inspection_routes  # brings fastapi
+    from toolkit.tasks.image_classification.inspection import DECODERS, inspection_routes  # brings fastapi
 
     decision = decision_for(classes, thresholds, good_class)
     more = {} if answer is None else {"answer": answer}
+    decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
     routes = inspection_routes(
-        decision, bundle_id=bundle_id, channels=channels, predictor=predictor, detail=detail, **more
+        decision, bundle_id=bundle_id, channels=channels, predictor=predictor, decoders=decoders, detail=detail, **more
     )
-    return Service(routes=routes)
+    return Service(routes=routes, close=decoders.shutdown)
