@@ -215,7 +215,7 @@ def test_metrics_parse_and_count(server: Running) -> None:
         after = samples(client.get("/metrics").text)
 
     def grown(name: str, **labels: str) -> float:
-        key = (name, frozenset({"bundle": "b-123", "version": "1.7", **labels}.items()))
+        key = (name, frozenset({"bundle": "b-123", "version": "1.7", "product": "tiny", **labels}.items()))
         return after[key] - before.get(key, 0)
 
     assert grown("toolkit_requests_total", route="/v1/inspect", status="200") == 3
@@ -225,11 +225,19 @@ def test_metrics_parse_and_count(server: Running) -> None:
     assert grown("toolkit_batch_rows_count") == 3
     assert grown("toolkit_inference_seconds_count") == 3
     assert grown("toolkit_request_seconds_count", route="/v1/inspect") == 4
-    assert after["toolkit_queue_depth", frozenset({"bundle": "b-123", "version": "1.7"}.items())] == 0
+    assert (
+        after["toolkit_queue_depth", frozenset({"bundle": "b-123", "version": "1.7", "product": "tiny"}.items())] == 0
+    )
     assert (
         "toolkit_model",
         frozenset(
-            {"bundle": "b-123", "version": "1.7", "form": "installed", "provider": "CPUExecutionProvider"}.items()
+            {
+                "bundle": "b-123",
+                "version": "1.7",
+                "product": "tiny",
+                "form": "installed",
+                "provider": "CPUExecutionProvider",
+            }.items()
         ),
     ) in after
     assert not any("stranger" in str(key) for key in after)
@@ -300,7 +308,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:
         time.sleep(0.8)
         with server.client("operate") as client:
             after = samples(client.get("/metrics").text)
-    bundle = {"bundle": "b-123", "version": "1.7"}
+    bundle = {"bundle": "b-123", "version": "1.7", "product": "tiny"}
     assert after["toolkit_batch_rows_count", frozenset(bundle.items())] == 0
     left = {**bundle, "route": "/v1/inspect", "status": "499"}
     assert after["toolkit_requests_total", frozenset(left.items())] == 1

@@ -104,9 +104,12 @@ class Envelope:
         if self._log:
             identity = state.get("identity")
             line = {
-                "time": round(time.time(), 3), "request_id": state["request_id"], "key": identity and identity.name,
-                "method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2),
-                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts), "bundle": model and model.facts.id,
+                "time": round(time.time(), 3), "event": "request", "request_id": state["request_id"],
+                "key": identity and identity.name, "role": identity and identity.role, "method": scope["method"],
+                "route": route, "status": status, "ms": round(seconds * 1000, 2),
+                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts),
+                "product": model and model.facts.product, "bundle": model and model.facts.id,
+                "version": model and model.facts.version,
             }  # fmt: skip
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 

@@ -28,7 +28,7 @@ DOUBTFUL = "doubtful"
 LABEL = re.compile(r"[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,99}")
 """What can name a class, and so a folder."""
 
-RECENT = 100_000
+RECENT = 20_000
 """Lines of the trail among which a judged request is looked for."""
 
 
