@@ -134,6 +134,11 @@ class Access:
                 found = Identity(key.name, key.role)
         return found
 
+    def key(self, name: str) -> AccessKey | None:
+        """The key of this name; None where it was removed. Raises as `authenticate` does."""
+        self._refresh()
+        return next((key for key in self._keys if key.name == name), None)
+
     def _refresh(self) -> None:
         try:
             status = os.stat(self._site / FILE)

@@ -7,7 +7,7 @@ import json
 from starlette.responses import Response
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.refusals import Overloaded, Unauthorised, status_of
+from toolkit.serving.refusals import Overloaded, TooMany, Unauthorised, status_of
 
 # Nothing a site answers may be framed, cached, sniffed or loaded by another page. /docs sets a policy of its own.
 SECURITY_HEADERS = (
@@ -28,7 +28,7 @@ def error_body(code: str, message: str, hint: str = "") -> bytes:
 def error_response(error: ToolkitError) -> Response:
     """The answer to a request that ended in `error`."""
     headers = {}
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | TooMany):
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthorised):
         headers["www-authenticate"] = 'Bearer realm="toolkit"'

@@ -18,12 +18,15 @@ from starlette.exceptions import HTTPException
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
+from toolkit.serving.console.door import CONSOLE, Door
+from toolkit.serving.console.pages import Console, console_routes
 from toolkit.serving.gateway import (
     LIVE,
     METRICS,
     PAGE,
     READY,
     SCHEMA,
+    SITE,
     Envelope,
     Intake,
     Keys,
@@ -34,18 +37,22 @@ from toolkit.serving.gateway import (
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models
 from toolkit.serving.page import ApiPage, read_api_page
+from toolkit.serving.pulse import Pulse, figures_route
 from toolkit.serving.refusals import Forbidden
+from toolkit.serving.shared import Shared
 
 
 def build_app(
-    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False
-) -> FastAPI:
-    """The server of what is installed.
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False,
+    shared: Shared | None = None,
+) -> FastAPI:  # fmt: skip
+    """The server of what is installed; `shared` is what it has in common with other processes that serve it.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
     `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
     """
-    page, served = read_api_page(), models.find()
+    page, served, shared = read_api_page(), models.find(), shared or Shared()
+    door = Door(access, shared.sessions)
     queue, standing = served.queue, served.standing
     occupancy = Occupancy()
     metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
@@ -61,12 +68,16 @@ def build_app(
     )  # fmt: skip
     _add_operations(app, models, metrics, page)
     app.include_router(served.service.routes)
+    app.include_router(figures_route(shared.figures, [require("operate")]))
+    app.include_router(console_routes(Console(models, door, shared.figures.since)))
     _add_errors(app)
     known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, occupancy=occupancy)
     app.add_middleware(Licence, standing=standing)
-    app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
+    app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
+    aside = (CONSOLE, SITE, LIVE, READY, METRICS, PAGE, SCHEMA)
+    app.add_middleware(Pulse, figures=shared.figures, waiting=lambda: queue.waiting, aside=aside)
     app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
     return app
 

@@ -14,15 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
+from toolkit.serving.console.door import CONSOLE, SAFE, SIGN_IN, Door
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
 
@@ -31,9 +33,11 @@ READY = "/readyz"
 METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
+SITE = "/site/"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OBSERVED = (CONSOLE, SITE)
 _CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
@@ -113,25 +117,38 @@ class Envelope:
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
+def is_administering(scope: Scope) -> bool:
+    """Whether a request is about the server, not a question to its models: no grant is needed for that."""
+    return scope["path"] in OPERATIONS or scope["path"].startswith(_OBSERVED)
+
+
+def is_observing(scope: Scope) -> bool:
+    """Whether a request only looks at the server: it is answered however busy the server is."""
+    return scope["path"] in OPERATIONS or (scope["method"] in SAFE and is_administering(scope))
+
+
 class Keys:
-    """No key, no answer: every path but /healthz, whether it exists or not.
+    """No key, no answer: every path but /healthz and the way into the console, whether it exists or not.
+
+    The console's session cookie stands for the key with which it began.
 
     A browser cannot send a key when it opens /docs, so that one refusal carries the page on which to type the key:
     static text that is in the public package anyway. What it then shows, /openapi.json, needs the key.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, sign_in: Callable[[], Response]) -> None:
+    def __init__(self, app: ASGIApp, access: Access, door: Door, sign_in: Callable[[], Response]) -> None:
         self._app = app
         self._access = access
+        self._door = door
         self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] == LIVE:
+        if scope["type"] != "http" or scope["path"] == LIVE or self._door.is_public(scope):
             await self._app(scope, receive, send)
             return
         secret = credential(scope["headers"])
         try:
-            identity = self._access.authenticate(secret)
+            identity = self._access.authenticate(secret) if secret else self._door.identify(scope)
         except ToolkitError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -140,6 +157,9 @@ class Keys:
             await self._app(scope, receive, send)
         elif scope["path"] == PAGE and scope["method"] == "GET":
             await self._sign_in()(scope, receive, send)
+        elif scope["path"].startswith(CONSOLE) and scope["method"] in SAFE and not secret:
+            going = f"{SIGN_IN}?next={quote(scope['path'])}"
+            await RedirectResponse(going, 303)(scope, receive, send)
         else:
             what = "this key is not known here" if secret else "an API key is needed"
             hint = "Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `toolkit access add` makes one."
@@ -154,7 +174,7 @@ class Licence:
         self._standing = standing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPERATIONS:
+        if scope["type"] == "http" and not is_administering(scope):
             standing = self._standing()
             if not standing.holds:
                 hint = "Install a new grant on the site; the server takes it up by itself."
@@ -185,7 +205,7 @@ class Intake:
         self._now = occupancy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPERATIONS:
+        if scope["type"] != "http" or is_observing(scope):
             await self._app(scope, receive, send)
             return
         if self._now.requests >= self._limits.requests:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
@@ -21,6 +21,7 @@ from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+    "gate",
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
 
@@ -34,7 +35,7 @@ class BundleFacts:
 
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
     `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
-    itself, by role.
+    itself, by role; `gate` is how its release was decided, with its teacher's figures, and empty in older bundles.
     """
 
     id: str
@@ -50,6 +51,7 @@ class BundleFacts:
     thresholds: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unlimited() -> Standing:
@@ -110,8 +112,8 @@ class OneModel:
 def read_facts(
     files: SealedFiles, *, bundle: str, version: str, product: str, domain: str, development_keys: bool
 ) -> BundleFacts:
-    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds` and
-    `reference`.
+    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds`,
+    `reference` and `gate`.
 
     Raises:
         IntegrityError: a file is missing or not what its role says.
@@ -127,6 +129,7 @@ def read_facts(
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
             metrics=_json(files, "reference", optional=True).get("metrics", {}),
+            gate=_json(files, "gate", optional=True),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:

@@ -27,6 +27,16 @@ class Forbidden(UsageError):
     code = "forbidden"
 
 
+class TooMany(UsageError):
+    """More attempts than are allowed (429): try again after `retry_after` seconds."""
+
+    code = "too_many"
+
+    def __init__(self, message: str, *, hint: str, retry_after: int) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
 class NotServed(UsageError):
     """A product or version that is not served here (404)."""
 
@@ -63,6 +73,7 @@ _STATUS: tuple[tuple[type[ToolkitError], int], ...] = (
     (NotServed, 404),
     (TooSlow, 408),
     (TooLarge, 413),
+    (TooMany, 429),
     (DataError, 422),
     (UsageError, 422),
     (Refused, 409),
