@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi import APIRouter
-from serving_parts import Files, bundle_files, expected, facts_of, golden, inspection, mean_model
+from serving_parts import Files, bundle_files, expected, facts_of, golden, inspection, mean_model, picture, running
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, PlanError, PluginError
 from toolkit.protocols import PredictorFacts
@@ -29,8 +29,7 @@ def archive(**arrays: np.ndarray) -> bytes:
 
 def test_a_bundle_becomes_an_app_and_its_decrypted_model_is_wiped(tmp_path: Path) -> None:
     files = Files(bundle_files())
-    app = assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())
-    assert app.title == "tiny"
+    assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=inspection, tuning=Tuning())
     assert "model" in files.forgotten
 
 
@@ -63,11 +62,11 @@ def test_a_domain_may_put_its_routes_together_from_others(tmp_path: Path) -> Non
         router.include_router(service.routes)
         return replace(service, routes=router)
 
-    files = Files(bundle_files())
-    app = assemble(files, facts_of(files), runtime=task, site=tmp_path, ask=ask, tuning=Tuning())
-    assert app.openapi_schema is not None
-    assert "/v1/inspect" in app.openapi_schema["paths"]
-    assert "bearer" in app.openapi_schema["components"]["securitySchemes"]
+    with running(tmp_path, ask=ask) as server, server.client() as client:
+        schema = client.get("/openapi.json").json()
+        assert client.post("/v1/inspect", content=picture((230, 20, 20))).json()["verdict"] == "good"
+    assert "/v1/inspect" in schema["paths"]
+    assert "bearer" in schema["components"]["securitySchemes"]
 
 
 @pytest.mark.parametrize("shift", [0.002, np.nan])

@@ -25,6 +25,7 @@ from toolkit.cli import (
     new,
     plan,
     plugins,
+    promote,
     report,
     rollback,
     runs,
@@ -65,7 +66,7 @@ def build_app() -> typer.Typer:
         DISTIL: (deploy.deploy, plan.plan, evaluate.evaluate, report.report, runs.runs),
         LOOK: (targets.targets, plugins.plugins, doctor.doctor),
         SEAL: (grant.grant, verify.verify),
-        SITE: (install.install, rollback.rollback, serve.serve, status.status),
+        SITE: (install.install, promote.promote, rollback.rollback, serve.serve, status.status),
     }
     for panel, functions in verbs.items():
         for function in functions:

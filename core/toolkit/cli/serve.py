@@ -15,12 +15,13 @@ from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.errors import EnvironmentUnfit
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from toolkit.seal.custody import Unlock
+    from toolkit.seal.open import OpenedBundle
     from toolkit.serving.assembly import Tuning
+    from toolkit.serving.following import Follower
+    from toolkit.serving.metrics import Metrics
     from toolkit.serving.models import BundleFacts
-    from toolkit.site.watch import Watch
+    from toolkit.site.layout import Site
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -38,7 +39,8 @@ def serve(
 ) -> None:
     """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
     try:
-        from toolkit.serving.assembly import Tuning
+        from toolkit.serving.app import build_app
+        from toolkit.serving.assembly import Tuning, checked_access
         from toolkit.serving.gateway import Limits
         from toolkit.serving.runner import listen, run, url_of
     except ModuleNotFoundError as error:
@@ -55,34 +57,51 @@ def serve(
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
-            app, facts, watch = _open(folder, passphrase, tuning, kept)
-        _announce(facts, url_of(listener), as_json=as_json)
-        _warn(folder, host, watch.standing().message)
+            opened = _checked(folder, passphrase, kept)
+            follower, metrics = _follower(opened, tuning)
+            follower.begin()
+        first = follower.fleet.find()
+        _announce(first.facts, url_of(listener), as_json=as_json)
+        _warn(folder, host, first.standing().message)
+        app = build_app(
+            models=follower.fleet, access=checked_access(folder), metrics=metrics, limits=limits,
+            in_hand=follower.in_hand, log_requests=log_requests, beside=follower.following(),
+        )  # fmt: skip
         run(app, listener, limits)
 
 
-def _open(
-    folder: Path, passphrase: Unlock, tuning: Tuning, kept: contextlib.ExitStack
-) -> tuple[FastAPI, BundleFacts, Watch]:
-    """The server of what the site serves now, once all of the site was checked; what must last is `kept`."""
-    from toolkit import defaults
-    from toolkit.plugins import load_plugins
-    from toolkit.resolve import thaw
-    from toolkit.serving.assembly import assemble
-    from toolkit.serving.models import read_facts
-    from toolkit.site.current import open_served
+def _checked(folder: Path, passphrase: Unlock, kept: contextlib.ExitStack) -> Site:
+    """The site, once all of it was checked; its slot among the servers that may run is `kept`."""
+    from toolkit.site.current import installed_grant
     from toolkit.site.instances import instance
     from toolkit.site.layout import open_site
     from toolkit.site.verify import verify_site
+
+    state = verify_site(folder).state
+    opened = open_site(folder, passphrase)
+    granted = [installed_grant(opened, served.bundle_id).validity.max_instances for served in state.served]
+    limited = [most for most in granted if most is not None]
+    kept.enter_context(instance(folder, min(limited) if limited else None))
+    return opened
+
+
+def _follower(site: Site, tuning: Tuning) -> tuple[Follower, Metrics]:
+    """What keeps a server at what its site serves, and its figures."""
+    from toolkit import defaults
+    from toolkit.plugins import load_plugins
+    from toolkit.resolve import thaw
+    from toolkit.serving.assembly import loaded
+    from toolkit.serving.fleet import InHand
+    from toolkit.serving.following import Follower, Loaded
+    from toolkit.serving.metrics import Metrics
+    from toolkit.serving.models import read_facts
     from toolkit.site.watch import watched
     from toolkit.tasks.asking import ask_by
     from toolkit.tasks.base import task_named
 
-    verify_site(folder)
-    opened = open_site(folder, passphrase)
-    with open_served(opened) as bundle:
-        kept.enter_context(instance(folder, bundle.grant.validity.max_instances))
-        watch = kept.enter_context(watched(opened, bundle))
+    metrics = Metrics()
+
+    def warm(at: Site, bundle: OpenedBundle) -> Loaded:
         manifest = bundle.manifest
         plugins = load_plugins(manifest.domain.name, defaults)
         facts = read_facts(
@@ -94,11 +113,16 @@ def _open(
             development_keys=manifest.development_keys,
         )
         others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
-        app = assemble(
-            bundle, facts, runtime=task_named(facts.plan["task"]), site=folder, tuning=tuning, standing=watch.standing,
-            ask=lambda known, predictor: plugins.hook.serve(site=folder, bundle=known, predictor=predictor, ask=others),
-        )  # fmt: skip
-    return app, facts, watch
+        with contextlib.ExitStack() as ends:
+            watch = ends.enter_context(watched(at, bundle))
+            model = loaded(
+                bundle, facts, runtime=task_named(facts.plan["task"]), tuning=tuning, metrics=metrics,
+                standing=watch.standing,
+                ask=lambda known, asked: plugins.hook.serve(site=at.path, bundle=known, predictor=asked, ask=others),
+            )  # fmt: skip
+            return Loaded(model, ends.pop_all())
+
+    return Follower(site, warm, metrics, InHand(), tuning.limits.drain_seconds), metrics
 
 
 def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:

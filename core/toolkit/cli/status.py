@@ -11,10 +11,10 @@ from toolkit.cli.places import SiteOption, say, site_folder
 
 
 def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
-    """The current version, the versions to roll back to, and what guards the keys. Needs no passphrase."""
+    """The versions of each product, those to roll back to, and what guards the keys. Needs no passphrase."""
     from toolkit.site.layout import open_site
     from toolkit.site.standing import installed_manifest, standing_of
-    from toolkit.site.state import read_state
+    from toolkit.site.state import read_state, versions_of
 
     opened = open_site(site_folder(site))
     state = read_state(opened.current, opened.key_id)
@@ -23,6 +23,7 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         "custody": opened.custody, "root": opened.trust.fingerprint, "root_version": opened.trust.version,
         "revoked_version": state.revoked.version, "audit_sequence": opened.audit.head().sequence,
         "development_keys": opened.trust.development or opened.custody == "development",
+        "products": versions_of(state),
     }  # fmt: skip
     if state.current:
         manifest = installed_manifest(opened, state.current)
@@ -32,20 +33,30 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             "grant": standing_of(opened, state.current),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
+    for product in record["products"]:
+        product["grant"] = standing_of(opened, product["serving"])
 
     def text(console: Console) -> None:
         keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
         say(console, f"site     {opened.path} ({keys})")
-        say(console, f"current  {state.current or 'nothing is installed'}")
-        if state.current:
-            say(console, f"grant    {_granted(record['grant'])}")
-        for version in state.kept:
-            if version.bundle_id != state.current:
-                say(console, f"kept     {version.bundle_id}")
+        if not state.served:
+            say(console, "current  nothing is installed")
+        for product in record["products"]:
+            _show_product(console, product)
         say(console, f"root     version {opened.trust.version}, {opened.trust.fingerprint}")
         say(console, f"audit    {record['audit_sequence']} entries")
 
     emit(record, as_json=as_json, text=text)
+
+
+def _show_product(console: Console, product: dict[str, Any]) -> None:
+    say(console, f"product  {product['product']}")
+    for version in product["versions"]:
+        state, bundle = {"serving": "current"}.get(version["state"], version["state"]), version["bundle"]
+        more = f" answers {version['share']:.1%} on trial" if state == "canary" else ""
+        say(console, f"{state:<8} {bundle}{more}{': ' + version['why'] if 'why' in version else ''}")
+        if state == "current":
+            say(console, f"grant    {_granted(product['grant'])}")
 
 
 def _granted(grant: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
-"""The app around a domain's routes: health, metrics, the API page, and errors in one shape.
+"""The app around the domains' routes: health, metrics, the API page, and errors in one shape.
 
-Core adds keys, limits and figures here; what an inspection is, only the domain's routes know.
+Core adds keys, limits and figures here; what an inspection is, only a domain's routes know.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -20,6 +21,8 @@ from toolkit.serving.access import Access, Role
 from toolkit.serving.answers import error_body, error_response
 from toolkit.serving.console.door import CONSOLE, Door
 from toolkit.serving.console.pages import Console, console_routes
+from toolkit.serving.dispatch import Dispatch
+from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
     LIVE,
     METRICS,
@@ -30,12 +33,10 @@ from toolkit.serving.gateway import (
     Envelope,
     Intake,
     Keys,
-    Licence,
     Limits,
-    Occupancy,
 )
 from toolkit.serving.metrics import Metrics
-from toolkit.serving.models import Models
+from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.pulse import Pulse, figures_route
 from toolkit.serving.refusals import Forbidden
@@ -43,43 +44,56 @@ from toolkit.serving.shared import Shared
 
 
 def build_app(
-    *, models: Models, access: Access, metrics: Metrics, limits: Limits, log_requests: bool = False,
-    shared: Shared | None = None,
+    *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
+    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, shared: Shared | None = None,
 ) -> FastAPI:  # fmt: skip
-    """The server of what is installed; `shared` is what it has in common with other processes that serve it.
+    """The server of what is installed.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
-    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted.
+    `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted; one
+    that leaves verdicts has no other effect than its answer.
+
+    Args:
+        in_hand: where the requests are counted that are not answered yet.
+        beside: what runs in the server's loop as long as it serves.
+        shared: what it has in common with other processes that serve the same.
     """
-    page, served, shared = read_api_page(), models.find(), shared or Shared()
+    page, in_hand, shared = read_api_page(), in_hand or InHand(), shared or Shared()
     door = Door(access, shared.sessions)
-    queue, standing = served.queue, served.standing
-    occupancy = Occupancy()
-    metrics.watch(queue=lambda: queue.waiting, inside=lambda: occupancy.requests, standing=standing)
+    metrics.taken_in(lambda: in_hand.requests)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await queue.stop()
+        async with beside or nullcontext():
+            yield
+        for model in models.all():
+            await model.queue.stop()
 
     app = FastAPI(
-        title=served.facts.product, version=served.facts.version, lifespan=lifespan,
-        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
-    )  # fmt: skip
+        title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
     _add_operations(app, models, metrics, page)
-    app.include_router(served.service.routes)
     app.include_router(figures_route(shared.figures, [require("operate")]))
     app.include_router(console_routes(Console(models, door, shared.figures.since)))
     _add_errors(app)
-    known = frozenset({PAGE, SCHEMA, *_schema(app)["paths"]})
+    own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
+    app.router.default = Dispatch(models)
+
+    def known(path: str) -> bool:
+        return path in own or any(path in _paths(model) for model in models.all())
+
     # The last one added is the outermost.
-    app.add_middleware(Intake, limits=limits, occupancy=occupancy)
-    app.add_middleware(Licence, standing=standing)
+    app.add_middleware(Intake, limits=limits, in_hand=in_hand)
     app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
     aside = (CONSOLE, SITE, LIVE, READY, METRICS, PAGE, SCHEMA)
-    app.add_middleware(Pulse, figures=shared.figures, waiting=lambda: queue.waiting, aside=aside)
+    waiting = partial(_waiting, models)
+    app.add_middleware(Pulse, figures=shared.figures, waiting=waiting, aside=aside)
     app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
     return app
+
+
+def _waiting(models: Models) -> int:
+    return sum(model.queue.waiting for model in models.all())
 
 
 def require(role: Role) -> Callable[[Request], Awaitable[None]]:
@@ -108,18 +122,11 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         responses={503: {"description": "It is stopping, or its grant ended."}},
     )
     async def readyz() -> JSONResponse:
-        model = models.find()
-        served, running, grant = model.facts, model.queue.facts, model.standing()
-        status = "stopping" if model.queue.closed else "ready" if grant.holds else "refused"
-        record = {
-            "status": status,
-            "product": served.product, "version": served.version, "bundle": served.id,
-            "form": running.form, "provider": running.provider,
-            "keys": "development keys" if served.development_keys else "site keys",
-            "sample": served.sample,
-            "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},
-        }  # fmt: skip
-        return JSONResponse(record, 200 if status == "ready" else 503)
+        versions = models.all()
+        record = _readiness(versions[0])
+        if len(versions) > 1:
+            record["versions"] = [_readiness(model) for model in versions]
+        return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     @app.get(
         METRICS,
@@ -139,7 +146,12 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
 
     @app.get(SCHEMA, include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(_schema(app))
+        return JSONResponse(_schema(app, models.all()[0], {LIVE}))
+
+    @app.get("/products/{product}" + SCHEMA, include_in_schema=False)
+    async def openapi_of(product: str) -> JSONResponse:
+        schema = _schema(None, models.find(product), set())
+        return JSONResponse(schema | {"servers": [{"url": f"/products/{product}"}]})
 
 
 def _page_response(page: ApiPage, status: int) -> Response:
@@ -149,17 +161,34 @@ def _page_response(page: ApiPage, status: int) -> Response:
     return Response(page.html, status, headers, media_type="text/html")
 
 
-def _schema(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema.setdefault("components", {})["securitySchemes"] = {
-            "bearer": {"type": "http", "scheme": "bearer"},
-            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        }
-        schema["security"] = [{"bearer": []}, {"header": []}]
-        schema["paths"][LIVE]["get"]["security"] = []
-        app.openapi_schema = schema
-    return app.openapi_schema
+def _readiness(model: ServedModel) -> dict[str, Any]:
+    served, running, grant = model.facts, model.queue.facts, model.standing()
+    return {
+        "status": "stopping" if model.queue.closed else "ready" if grant.holds else "refused",
+        "product": served.product, "version": served.version, "bundle": served.id,
+        "form": running.form, "provider": running.provider,
+        "keys": "development keys" if served.development_keys else "site keys",
+        "sample": served.sample,
+        "grant": {"state": grant.state, "message": grant.message, "seconds_left": grant.seconds_left},
+    }  # fmt: skip
+
+
+def _paths(model: ServedModel) -> set[str]:
+    return {getattr(route, "path", "") for route in model.service.routes.routes}
+
+
+def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str]) -> dict[str, Any]:
+    """What OpenAPI says of the routes of an app, if any, and of a version's."""
+    routes = [*(app.routes if app else ()), *model.service.routes.routes]
+    schema = get_openapi(title=model.facts.product, version=model.facts.version, routes=routes)
+    schema.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    schema["security"] = [{"bearer": []}, {"header": []}]
+    for path in open_to_all:
+        schema["paths"][path]["get"]["security"] = []
+    return schema
 
 
 def _add_errors(app: FastAPI) -> None:

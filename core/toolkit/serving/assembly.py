@@ -1,4 +1,4 @@
-"""From an opened bundle to an app that may be served: load it, and put the server around it."""
+"""From an opened bundle to a version that answers, and from one such version to an app that may be served."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from toolkit.protocols import PredictorFacts
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
 from toolkit.serving.app import build_app
-from toolkit.serving.batching import Observer
+from toolkit.serving.fleet import Fleet, Line
 from toolkit.serving.gateway import Limits
 from toolkit.serving.metrics import Metrics
-from toolkit.serving.models import AskDomain, BundleFacts, OneModel, load, unlimited
+from toolkit.serving.models import AskDomain, BundleFacts, ServedModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
 
 
@@ -30,30 +29,41 @@ class Tuning:
     limits: Limits = field(default_factory=Limits)
 
 
+def loaded(
+    files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, tuning: Tuning, metrics: Metrics,
+    standing: Callable[[], Standing] = unlimited,
+) -> ServedModel:  # fmt: skip
+    """A version of an opened bundle, warmed up, that shows in `metrics`; `files` may be closed when this returns.
+
+    Raises:
+        EnvironmentUnfit: the model does not run here, or not as it should.
+        IntegrityError: a file of the bundle is damaged.
+        PluginError: the domain offers no service.
+    """
+    model = load(
+        files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
+        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests,
+        observer=metrics.batches(facts.id, facts.version), standing=standing,
+    )  # fmt: skip
+    metrics.serve(model)
+    return model
+
+
 def assemble(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, site: Path, ask: AskDomain, tuning: Tuning,
     standing: Callable[[], Standing] = unlimited,
 ) -> FastAPI:  # fmt: skip
-    """The server of an opened bundle, warmed up; `files` may be closed when this returns.
-
-    Raises:
-        EnvironmentUnfit: the model does not run here, or not as it should.
-        IntegrityError: a file of the bundle, or the site's file of keys, is damaged.
-        PluginError: the domain offers no service.
-    """
-    figures: list[Metrics] = []
-
-    def observer(opened: PredictorFacts) -> Observer:
-        figures.append(Metrics(facts.id, facts.version, opened))
-        return figures[0].batch_ran
-
-    model = load(
-        files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
-        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests, observer=observer, standing=standing,
-    )  # fmt: skip
-    access = Access(site)
-    access.authenticate(None)  # a damaged file of keys is told now, not at the first request
+    """The server of one opened bundle and nothing else; errors as in `loaded`, and of the site's file of keys."""
+    metrics = Metrics()
+    model = loaded(files, facts, runtime=runtime, ask=ask, tuning=tuning, metrics=metrics, standing=standing)
     return build_app(
-        models=OneModel(model), access=access, metrics=figures[0], limits=tuning.limits,
+        models=Fleet([Line(model)]), access=checked_access(site), metrics=metrics, limits=tuning.limits,
         log_requests=tuning.log_requests,
     )  # fmt: skip
+
+
+def checked_access(site: Path) -> Access:
+    """The site's API keys. A damaged file of them is told now (IntegrityError), not at the first request."""
+    access = Access(site)
+    access.authenticate(None)
+    return access

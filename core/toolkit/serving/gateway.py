@@ -1,6 +1,5 @@
 """What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `Licence` (does the grant hold), `Intake` (limits, time, the client's
-going). Knows no route's meaning.
+log), `Keys` (deny by default), `Intake` (limits, time, the client's going). Knows no route's meaning.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
-from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
 from toolkit.serving.console.door import CONSOLE, SAFE, SIGN_IN, Door
+from toolkit.serving.dispatch import SERVED, told_by
+from toolkit.serving.fleet import InHand
 from toolkit.serving.metrics import Metrics
-from toolkit.serving.refusals import NotLicensed, Overloaded, TooLarge, TooSlow, Unauthorised
+from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -37,7 +37,6 @@ SITE = "/site/"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OBSERVED = (CONSOLE, SITE)
 _CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
@@ -59,12 +58,13 @@ class Limits:
 
 
 class Envelope:
-    """Outermost: every answer gets a request id and the security headers, is counted, and is logged if asked.
+    """Outermost: every answer gets a request id, the security headers and the name of the version that gave it, is
+    counted, and is logged if asked.
 
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, known: frozenset[str], log: bool) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, known: Callable[[str], bool], log: bool) -> None:
         self._app = app
         self._metrics = metrics
         self._known = known
@@ -84,9 +84,12 @@ class Envelope:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
-                for name, value in SECURITY_HEADERS:
-                    headers.setdefault(name.decode(), value.decode())
+                for header, value in SECURITY_HEADERS:
+                    headers.setdefault(header.decode(), value.decode())
                 headers["x-request-id"] = request_id
+                if (model := state.get(SERVED)) is not None:
+                    for name, told in told_by(model):
+                        headers[name] = told
             await send(message)
 
         try:
@@ -104,27 +107,24 @@ class Envelope:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state, path = scope["state"], scope["path"]
         # A path that is no route must not become a label: anyone could make up as many as memory holds.
-        route = getattr(scope.get("route"), "path", None) or (path if path in self._known else "other")
+        route = getattr(scope.get("route"), "path", None) or (path if self._known(path) else "other")
         verdicts = state.get("verdicts", ())
-        self._metrics.answered(route, status, seconds, verdicts)
+        model = state.get(SERVED)
+        self._metrics.answered(model, route, status, seconds, verdicts)
         if self._log:
             identity = state.get("identity")
             line = {
                 "time": round(time.time(), 3), "request_id": state["request_id"], "key": identity and identity.name,
                 "method": scope["method"], "route": route, "status": status, "ms": round(seconds * 1000, 2),
-                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts),
+                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts), "bundle": model and model.facts.id,
             }  # fmt: skip
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def is_administering(scope: Scope) -> bool:
-    """Whether a request is about the server, not a question to its models: no grant is needed for that."""
-    return scope["path"] in OPERATIONS or scope["path"].startswith(_OBSERVED)
-
-
 def is_observing(scope: Scope) -> bool:
     """Whether a request only looks at the server: it is answered however busy the server is."""
-    return scope["path"] in OPERATIONS or (scope["method"] in SAFE and is_administering(scope))
+    looking = scope["method"] in SAFE and scope["path"].startswith((CONSOLE, SITE))
+    return scope["path"] in OPERATIONS or looking
 
 
 class Keys:
@@ -166,43 +166,16 @@ class Keys:
             await error_response(Unauthorised(what, hint=hint))(scope, receive, send)
 
 
-class Licence:
-    """A served bundle whose grant no longer holds answers nothing more, and says why; operations stay open."""
-
-    def __init__(self, app: ASGIApp, standing: Callable[[], Standing]) -> None:
-        self._app = app
-        self._standing = standing
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_administering(scope):
-            standing = self._standing()
-            if not standing.holds:
-                hint = "Install a new grant on the site; the server takes it up by itself."
-                if standing.state == "revoked":
-                    hint = "Install what took its place on the site, and start the server anew."
-                await error_response(NotLicensed(standing.message, hint=hint))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-@dataclass
-class Occupancy:
-    """What a server holds at this moment."""
-
-    requests: int = 0
-    held_bytes: int = 0
-
-
 class Intake:
     """Takes a request's body into RAM, within limits and in time, and stops the work when its client has gone.
 
     The body is read here, once: no parser further in can spool a customer's picture to disk.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, occupancy: Occupancy) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, in_hand: InHand) -> None:
         self._app = app
         self._limits = limits
-        self._now = occupancy
+        self._now = in_hand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_observing(scope):
@@ -212,11 +185,8 @@ class Intake:
             busy = Overloaded(f"the server is busy: {self._now.requests} requests are in progress")
             await error_response(busy)(scope, receive, send)
             return
-        self._now.requests += 1
-        try:
+        with self._now.one():
             await self._serve(scope, receive, send)
-        finally:
-            self._now.requests -= 1
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

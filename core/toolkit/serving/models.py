@@ -15,7 +15,7 @@ from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
 from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
-from toolkit.serving.refusals import NotServed
+from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
 from toolkit.text import ServedText
 
@@ -82,11 +82,16 @@ class Models(Protocol):
         """Every version that answers."""
         ...
 
-    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
-        """Who answers a request for this product and version; where none is named, the one that is served to all.
+    def find(self, product: str | None = None, version: str | None = None, key: str = "") -> ServedModel:
+        """Who answers a request for this product and version: of the first product where none is named, and where no
+        version is, the current one, or for its share of keys the one that is on trial beside it.
+
+        Args:
+            key: what belongs together has the same, and is answered by the same version; without one the current.
 
         Raises:
             NotServed: there is no such product or version.
+            NotLicensed: its grant no longer holds.
         """
         ...
 
@@ -100,13 +105,25 @@ class OneModel:
     def all(self) -> Sequence[ServedModel]:
         return (self.model,)
 
-    def find(self, product: str | None = None, version: str | None = None) -> ServedModel:
+    def find(self, product: str | None = None, version: str | None = None, key: str = "") -> ServedModel:
+        del key
         facts = self.model.facts
         if product not in (None, facts.product):
             raise NotServed(f"no model is called {product}", hint=f"Served here: {facts.product}.")
         if version not in (None, facts.version):
             raise NotServed(f"{facts.product} is not served in version {version}", hint=f"Served: {facts.version}.")
-        return self.model
+        return holding(self.model)
+
+
+def holding(model: ServedModel) -> ServedModel:
+    """The model, where its grant holds. Raises NotLicensed where it does not."""
+    standing = model.standing()
+    if not standing.holds:
+        hint = "Install a new grant on the site; the server takes it up by itself."
+        if standing.state == "revoked":
+            hint = "Install what took its place on the site; the server takes it up by itself."
+        raise NotLicensed(standing.message, hint=hint)
+    return model
 
 
 def read_facts(
@@ -138,7 +155,7 @@ def read_facts(
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Callable[[PredictorFacts], Observer],
+    delay_ms: float, waiting: int, observer: Observer,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -148,7 +165,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: makes, of the facts of the opened model, what is told after each batch.
+        observer: told after each batch.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -158,9 +175,7 @@ def load(
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
-    queue = runtime.queue(
-        predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer(predictor.facts)
-    )
+    queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
     service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")

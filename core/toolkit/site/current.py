@@ -31,7 +31,7 @@ def refusals_written_down(path: Path, verb: str, passphrase: Unlock = None) -> I
 
 
 def open_current(path: Path, passphrase: Unlock = None) -> OpenedBundle:
-    """The current version of the site in `path`, its files to be read by role.
+    """The current version of the first product of the site in `path`, its files to be read by role.
 
     Raises:
         UsageError: no site there, nothing installed, or its keys are locked and no passphrase was given.
@@ -42,10 +42,11 @@ def open_current(path: Path, passphrase: Unlock = None) -> OpenedBundle:
     return open_served(open_site(path, passphrase))
 
 
-def open_served(site: Site) -> OpenedBundle:
-    """What `open_current` opens, of a site that is open; errors as there."""
+def open_served(site: Site, bundle_id: str = "") -> OpenedBundle:
+    """A version that the site keeps, the current one of its first product where none is named; errors as in
+    `open_current`."""
     state = read_state(site.current, site.key_id)
-    version = state.find(state.current)
+    version = state.find(bundle_id or state.current)
     if version is None:
         raise UsageError(f"nothing is installed on {site.path}", hint="Install a bundle: `toolkit install BUNDLE`.")
     opened = open_bundle(site.versions / version.bundle_id, site.trust, *site.recipient_keys())

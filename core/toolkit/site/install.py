@@ -20,10 +20,11 @@ from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.layout import Site
 from toolkit.site.staging import Staging, clear_leftovers, put_version
-from toolkit.site.state import State, Version, read_state, write_state
+from toolkit.site.state import ALL, Served, State, Version, read_state
+from toolkit.site.switch import settle, switch
 
 KEEP = 3
-"""Versions kept on a site: the current one and those to roll back to."""
+"""Versions of a product that are kept: the current one and those to roll back to."""
 MARGIN = 4 * 1024 * 1024
 
 Check = Callable[[Manifest], Iterable[Violation]]
@@ -41,24 +42,36 @@ class InstalledVersion:
 
 
 def install(
-    bundle: Path, site: Site, *, check: Check, domains: Mapping[str, InstalledDomain] | None = None
+    bundle: Path,
+    site: Site,
+    *,
+    check: Check,
+    domains: Mapping[str, InstalledDomain] | None = None,
+    permille: int = ALL,
+    by: str = "",
 ) -> InstalledVersion:
-    """Install the bundle in the folder `bundle` and make it the current version.
+    """Install the bundle in the folder `bundle` and make it its product's current version, or put it on trial beside
+    that one.
 
     Args:
         check: what plugins have against it, asked once everything else held (hook `check_install`).
         domains: the domains of this environment; read from its entry points where not given.
+        permille: how many of a thousand requests it answers; fewer than all is a trial.
+        by: who asked for it, where that is not the user of this process.
 
     Raises:
+        UsageError: a trial of a product of which nothing is served yet.
         IntegrityError: not as it was sealed, not by whom it should be, or not granted to this site (exit 4).
         Refused: older than what was installed before, its grant ended, or `check` found a violation (exit 3).
         EnvironmentUnfit: the domain or the space is missing, the clock was set back, or another process holds the
             site (exit 5).
     """
+    check_share(permille, low=1)
     with site.lock("install a bundle"):
         state = settle(site)
         try:
-            return _install(bundle, site, state, check, installed_domains() if domains is None else domains)
+            checked = _check(bundle, site, state, check, installed_domains() if domains is None else domains)
+            return _put(site, state, checked, permille, {"by": by} if by else {})
         except UsageError:
             raise
         except ToolkitError as error:
@@ -69,29 +82,30 @@ def install(
             clear_leftovers(site, read_state(site.current, site.key_id))
 
 
-def settle(site: Site) -> State:
-    """Finish or write off what a killed process left behind; the caller holds the lock.
-
-    The state is one file, so it is either as before or as after; the audit trail is made to say which.
-    """
-    state = read_state(site.current, site.key_id)
-    begun = None
-    for entry in site.audit.read():
-        verb, _, step = entry.event.partition(".")
-        if verb in ("install", "rollback") and step in ("begin", "done", "abandoned"):
-            begun = entry if step == "begin" else None
-    if begun is not None:
-        verb = begun.event.partition(".")[0]
-        bundle_id = str(begun.details.get("bundle_id", ""))
-        step = "done" if state.current == bundle_id else "abandoned"
-        site.audit.append(f"{verb}.{step}", {"bundle_id": bundle_id, "after": "an interruption"})
-    clear_leftovers(site, state)
-    return state
+def permille_of(share: float) -> int:
+    """A share of the requests, from 0 to 1, in thousandths. Raises UsageError where it is none, or too small."""
+    permille = round(share * ALL) if 0 <= share <= 1 else -1
+    if permille < 0 or (share and not permille):
+        raise UsageError(f"a share of {share:g} cannot be", hint="Choose 0, or one from 0.001 to 1.")
+    return permille
 
 
-def _install(
-    bundle: Path, site: Site, state: State, check: Check, domains: Mapping[str, InstalledDomain]
-) -> InstalledVersion:
+def check_share(permille: int, low: int = 0) -> None:
+    """Raises UsageError where a share is none."""
+    if not low <= permille <= ALL:
+        raise UsageError(f"a share of {permille / ALL:g} cannot be", hint=f"Choose one from {low / ALL:g} to 1.")
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A bundle that was found whole and fit, and lies in `staging`."""
+
+    staging: Staging
+    manifest: Manifest
+    grant: Grant
+
+
+def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mapping[str, InstalledDomain]) -> _Checked:
     keys = site.recipient_keys()
     with open_tree(bundle) as root:
         manifest, envelope = read_envelope(root, site.trust)
@@ -119,38 +133,63 @@ def _install(
             opened.view(role)
             opened.forget(role)
     _check_violations(manifest, check, domains)
-    if _stands(site, state, manifest, grant):
-        return InstalledVersion(manifest.bundle_id, _folder(site, manifest), manifest, grant.grant_id, False)
-    return _commit(site, state, staging, manifest, grant)
+    return _Checked(staging, manifest, grant)
 
 
-def _commit(site: Site, state: State, staging: Staging, manifest: Manifest, grant: Grant) -> InstalledVersion:
+def _put(site: Site, state: State, checked: _Checked, permille: int, who: Mapping[str, str]) -> InstalledVersion:
+    manifest, grant = checked.manifest, checked.grant
     version = Version.of(manifest, grant.serial)
+    served = _served(state, version, permille)
+    done = InstalledVersion(version.bundle_id, _folder(site, manifest), manifest, grant.grant_id, True)
+    if _stands(site, state, version, served, grant):
+        return replace(done, changed=False)
     facts = {
         "bundle_id": version.bundle_id, "product": version.product, "epoch": version.epoch,
-        "counter": version.counter, "manifest_sha256": version.manifest_sha256, "grant_id": grant.grant_id,
+        "counter": version.counter, "manifest_sha256": version.manifest_sha256, "grant_id": grant.grant_id, **who,
     }  # fmt: skip
-    site.audit.append("install.begin", facts)
-    put_version(staging, _folder(site, manifest))
-    write_state(site.current, _with_version(state, version), site.signer())
-    site.audit.append("install.done", facts)
-    return InstalledVersion(manifest.bundle_id, _folder(site, manifest), manifest, grant.grant_id, True)
-
-
-def _with_version(state: State, version: Version) -> State:
-    others = [one for one in state.kept if one.bundle_id != version.bundle_id]
-    marks = [one for one in state.marks if one.product != version.product]
-    return replace(
-        state, current=version.bundle_id, kept=(version, *others)[:KEEP], marks=(*marks, version)
+    switch(
+        site, "install", _with_version(state, version, served), served, facts,
+        prepare=lambda: put_version(checked.staging, done.path),
     )  # fmt: skip
+    return done
 
 
-def _stands(site: Site, state: State, manifest: Manifest, grant: Grant) -> bool:
-    """True where this very version is current and whole, with this very grant."""
-    if state.current != manifest.bundle_id or state.find(manifest.bundle_id) != Version.of(manifest, grant.serial):
+def _served(state: State, version: Version, permille: int) -> Served:
+    """What answers for the product with the new version; reinstalled, the current one stays it."""
+    served = state.of(version.product)
+    if permille == ALL:
+        return Served(version.product, version.bundle_id)
+    if served is None:
+        raise UsageError(f"nothing of {version.product} is served yet", hint="Install it without --canary.")
+    if served.bundle_id == version.bundle_id:
+        raise UsageError(f"{version.bundle_id} is the current version", hint="Put another version on trial beside it.")
+    return Served(version.product, served.bundle_id, version.bundle_id, permille)
+
+
+def _with_version(state: State, version: Version, served: Served) -> State:
+    marks = [one for one in state.marks if one.product != version.product]
+    left = replace(state, kept=_kept(state, version, served), marks=(*marks, version)).serving(served)
+    ids = {one.bundle_id for one in left.kept}
+    return replace(left, failed=tuple(one for one in left.failed if one.bundle_id in ids))
+
+
+def _kept(state: State, version: Version, served: Served) -> tuple[Version, ...]:
+    """The newest of each product; in any case those that answer, and the one that did before."""
+    before = state.of(version.product)
+    needed = {served.bundle_id, served.canary, before.bundle_id if before else ""}
+    others = [one for one in state.kept if one.bundle_id != version.bundle_id]
+    own = [version, *(one for one in others if one.product == version.product)]
+    own.sort(key=lambda one: one.bundle_id not in needed)
+    stay = {one.bundle_id for one in own[:KEEP]}
+    return tuple(one for one in (version, *others) if one.product != version.product or one.bundle_id in stay)
+
+
+def _stands(site: Site, state: State, version: Version, served: Served, grant: Grant) -> bool:
+    """True where this very version answers so already and is whole, with this very grant."""
+    if state.of(version.product) != served or state.find(version.bundle_id) != version:
         return False
     try:
-        found = read_bundle(_folder(site, manifest), site.trust)
+        found = read_bundle(site.versions / version.bundle_id, site.trust)
     except (IntegrityError, UsageError):
         return False
     return [one.grant_id for one in found.grants] == [grant.grant_id]

@@ -13,7 +13,8 @@ from toolkit.seal.recipient import load_recipient
 from toolkit.seal.verify import verify_bundle
 from toolkit.site.audit import AuditEntry, AuditHead
 from toolkit.site.layout import Site, open_site
-from toolkit.site.state import State, read_state
+from toolkit.site.state import Served, State, read_state
+from toolkit.site.switch import told_switch
 from toolkit.site.trust import check_chain
 
 
@@ -51,7 +52,7 @@ def verify_site(path: Path) -> CheckedSite:
 
 
 def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> None:
-    """The audit trail must know the root the site trusts, its recipient key, and the version that is current."""
+    """The audit trail must know the root the site trusts, its recipient key, and the versions that answer."""
     made = entries[0].details
     check_chain(site, str(made.get("root_sha256")))
     received = {str(made.get("recipient"))}
@@ -65,12 +66,21 @@ def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> Non
         done = [entry.details.get("version") for entry in entries if entry.event == f"{what}.done"]
         if done and pin.version < int(str(done[-1])):
             raise IntegrityError("the site's state is older than its audit trail", part="current")
-    allowed = {""}
+    _check_switches(state, entries)
+
+
+def _check_switches(state: State, entries: Sequence[AuditEntry]) -> None:
+    """What answers for each product is what the trail told last, or what was begun then and killed on the way."""
+    allowed: dict[str, set[Served | None]] = {served.product: {None} for served in state.served}
+    products: dict[str, str] = {}
     for entry in entries:
-        bundle_id = str(entry.details.get("bundle_id", ""))
-        if entry.event in ("install.begin", "rollback.begin"):
-            allowed = allowed | {bundle_id}
-        elif entry.event in ("install.done", "rollback.done"):
-            allowed = {bundle_id}
-    if state.current not in allowed:
+        told = told_switch(entry, products)
+        if told is not None:
+            step, served = told
+            known = allowed.setdefault(served.product, {None})
+            if step == "begin":
+                known.add(served)
+            elif step == "done":
+                allowed[served.product] = {served}
+    if any(state.of(product) not in known for product, known in allowed.items()):
         raise IntegrityError("the site's state and its audit trail name different versions", part="current")

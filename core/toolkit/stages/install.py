@@ -52,7 +52,7 @@ def stands(context: Context, artifact: Artifact) -> bool:
         checked = verify_site(context.site)
     except (IntegrityError, UsageError):
         return False
-    return bool(checked.state.current == artifact.facts["bundle_id"])
+    return any(served.bundle_id == artifact.facts["bundle_id"] for served in checked.state.served)
 
 
 def load(context: Context, stored: Stored) -> Installation:

@@ -87,7 +87,7 @@ class Console:
             "places": [one for one in PLACES if identity and identity.may(one.role)],
             "static": f"{CONSOLE}/static/{self.assets.digest}", "here": request.url.path,
             "routes": sorted(path for path in paths_of(request) if path.startswith("/site/")),
-            "product": self.models.find().facts.product if identity else "", "quote": lambda text: quote(text, safe=""),
+            "product": self._title() if identity else "", "quote": lambda text: quote(text, safe=""),
         }  # fmt: skip
         html = self.templates.get_template(f"{name}.html.j2").render(shown | more)
         headers = {"content-security-policy": POLICY, "vary": "Cookie, Accept-Language"}
@@ -98,15 +98,31 @@ class Console:
         return answer
 
     def benches(self, language: str) -> list[dict[str, Any]]:
-        """The workbench's pages: the panels of each model, or the one that fits every model."""
+        """The workbench's pages: the panels of each product; none where no domain brings one."""
         return [
             {"model": model.facts, "name": panel.name, "title": panel.texts(language)("title")}
-            for model in self.models.all()
+            for model in self._products().values()
             for panel in self.panels.of(model)
         ]
 
     def model_named(self, product: str) -> ServedModel:
-        return self.models.find(product)
+        """Whoever stands for a product, whether its grant holds or not. Raises NotServed."""
+        try:
+            return self._products()[product]
+        except KeyError as error:
+            raise NotServed(
+                f"no model is called {product}", hint="Open the workbench to see which there are."
+            ) from error
+
+    def _products(self) -> dict[str, ServedModel]:
+        """One version of each product: of several, the one that is asked first."""
+        found: dict[str, ServedModel] = {}
+        for model in self.models.all():
+            found.setdefault(model.facts.product, model)
+        return found
+
+    def _title(self) -> str:
+        return " · ".join(self._products())
 
     def panel_named(self, model: ServedModel, name: str) -> ReadPanel:
         """Raises NotServed."""
@@ -201,7 +217,10 @@ def _add_workbench(router: APIRouter, console: Console) -> None:
     @router.get(f"{CONSOLE}/try")
     async def any_route(request: Request) -> Response:
         benches = console.benches(language_of(request).language)
-        return console.page(request, "try", "workbench", benches=benches, bench=None)
+        products = [model.facts.product for model in console.models.all()]
+        wanted = request.query_params.get("product", "")
+        trying = wanted if wanted in products else next(iter(products), "")
+        return console.page(request, "try", "workbench", benches=benches, bench=None, trying=trying)
 
     @router.get(f"{CONSOLE}/workbench/{{product}}/{{panel}}")
     async def bench(request: Request, product: str, panel: str) -> Response:

@@ -41,7 +41,7 @@ function form(schema, path, method, operation, id) {
     event.preventDefault();
     const started = performance.now();
     try {
-      const answer = await busy(send, () => ask(filled(path, fields), { method: method.toUpperCase(), whole: true, ...(area && { body: area.value, headers: { "Content-Type": "application/json" } }), ...(file && { body: file.files[0] }) }));
+      const answer = await busy(send, () => ask(`/products/${encodeURIComponent(place.dataset.product)}${filled(path, fields)}`, { method: method.toUpperCase(), whole: true, ...(area && { body: area.value, headers: { "Content-Type": "application/json" } }), ...(file && { body: file.files[0] }) }));
       output.replaceChildren(...await shown(answer, started));
     } catch (error) {
       output.replaceChildren(problem(error));
@@ -80,7 +80,7 @@ function route(schema, path, method, operation, number) {
 }
 
 try {
-  const schema = await ask("/openapi.json");
+  const schema = await ask(`/products/${encodeURIComponent(place.dataset.product)}/openapi.json`);
   const found = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => [path, method, operation])).filter(([path]) => !ASIDE.some((start) => path.startsWith(start)));
   found.sort((one, other) => (one[1] !== "post") - (other[1] !== "post"));
   place.replaceChildren(...(found.length ? found.map((one, number) => route(schema, ...one, number)) : [empty(text("js.no_routes"))]));

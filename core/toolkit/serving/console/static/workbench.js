@@ -4,9 +4,15 @@ import * as desk from "./desk.js";
 const panel = document.getElementById("panel");
 const texts = JSON.parse(document.getElementById("panel-texts").textContent);
 
+/** The product's own routes, whichever others are served beside it; one version answers all that a page asks. */
+const prefix = `/products/${encodeURIComponent(panel.dataset.product)}`;
+const session = crypto.randomUUID?.() ?? String(Math.random());
+const ask = (path, options = {}) => desk.ask(path.startsWith("/v") ? prefix + path : path, { ...options, headers: { "X-Toolkit-Session": session, ...options.headers } });
+
 /** What a panel's script gets: everything of desk.js, its own texts, and which model it stands before. */
 const own = Object.freeze({
   ...desk,
+  ask,
   text: (key, values) => (key in texts ? desk.text(key, values, texts) : desk.text(key, values)),
   product: panel.dataset.product,
   version: panel.dataset.version,

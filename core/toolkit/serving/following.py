@@ -1,0 +1,221 @@
+"""A running server follows its site: what is installed, promoted or rolled back there is taken up without a restart.
+
+A version is loaded beside those that answer, warmed up on inputs whose answers are known, and only then switched to;
+the one before finishes what it has in hand and is let go. One that does not come to life is taken back on the site.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from toolkit.errors import PluginError, ToolkitError, UsageError
+from toolkit.seal.open import OpenedBundle
+from toolkit.serving.fleet import Fleet, InHand, Line
+from toolkit.serving.metrics import Metrics
+from toolkit.serving.models import ServedModel
+from toolkit.site.current import open_served
+from toolkit.site.layout import Site, open_site
+from toolkit.site.rollback import withdraw
+from toolkit.site.state import Served, State, read_state
+
+LOOK_SECONDS = 0.25
+"""How often a server looks whether its site changed: one `stat`."""
+AGAIN_SECONDS = 10.0
+"""After how long a version is tried again that could not be opened, though nobody changed the site."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version that may answer, and what ends with it."""
+
+    model: ServedModel
+    ends: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+
+Warm = Callable[[Site, OpenedBundle], Loaded]
+"""Makes an opened bundle a version that answers, proven right; the bundle may be closed when it returns."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A version that cannot be served. What could not even be opened (a grant that ended, a clock that was set back) is
+    no fault of the version: it is tried again, not taken back."""
+
+    bundle_id: str
+    error: ToolkitError
+    opened: bool
+
+
+@dataclass
+class Follower:
+    """Keeps a fleet what its site says.
+
+    Args:
+        site: whose state is followed; opened with what opens its keys.
+        warm: makes a version of an opened bundle.
+        drain_seconds: how long the requests in hand may take before a version that they may still ask is let go.
+    """
+
+    site: Site
+    warm: Warm
+    metrics: Metrics
+    in_hand: InHand
+    drain_seconds: float
+    fleet: Fleet = field(default_factory=Fleet)
+    failed: list[Failed] = field(default_factory=list)
+    """Versions that the site names and that are not served here."""
+    _loaded: dict[str, Loaded] = field(default_factory=dict)
+    _stamp: object = None
+    _tried: float = 0.0
+    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def begin(self) -> None:
+        """Load what the site serves. What does not come to life is taken back, here as in a server that runs.
+
+        Raises:
+            ToolkitError: what is wrong with the first version, where none at all can be served.
+        """
+        first: ToolkitError | None = None
+        while True:
+            self._stamp, state = self._look(), self._read()
+            lines = self._lines(state)
+            if self.failed and first is None:
+                first = self.failed[0].error
+            taken_back = [self._take_back(one) for one in self.failed]
+            if not any(taken_back):
+                break
+        if not lines:
+            nothing = UsageError(
+                f"nothing is installed on {self.site.path}", hint="Install a bundle: `toolkit install BUNDLE`."
+            )
+            raise first or nothing
+        self.fleet.put(lines)
+        if first is not None:
+            _say(f"not all could be served: {first}")
+
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follow the site as long as the block runs, in its loop."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            shut = any(not one.opened for one in self.failed)
+            again = shut and loop.time() - self._tried >= AGAIN_SECONDS
+            if self._look() != self._stamp or again:
+                self._tried = loop.time()
+                try:
+                    await self._follow()
+                except ToolkitError as error:
+                    # What answers goes on answering; the operator is told why it stays as it is.
+                    _say(f"the site cannot be followed: {error}")
+
+    async def _follow(self) -> None:
+        self._stamp = self._look()
+        known = {(one.bundle_id, one.error.message) for one in self.failed}
+        state = await asyncio.to_thread(self._read)
+        lines = await asyncio.to_thread(self._lines, state)
+        before = self.fleet.all()
+        self.fleet.put(lines)
+        for model in set(self.fleet.all()) - set(before):
+            _say(f"{model.facts.product} {model.facts.version} ({model.facts.id}) answers now")
+        for failed in self.failed:
+            if (failed.bundle_id, failed.error.message) not in known:
+                _say(f"{failed.bundle_id} cannot be served: {failed.error}")
+            await asyncio.to_thread(self._take_back, failed)
+        serving = {model.facts.id for model in self.fleet.all()}
+        for bundle_id in self._loaded.keys() - serving:
+            task = asyncio.create_task(self._let_go(self._loaded.pop(bundle_id)))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+
+    async def _let_go(self, loaded: Loaded) -> None:
+        """Once nobody can ask the version any more, end it and give its memory back."""
+        model = loaded.model
+        name = f"{model.facts.product} {model.facts.version} ({model.facts.id})"
+        if not await self.in_hand.earlier(self.drain_seconds):
+            _say(f"{name} is let go with requests still in hand after {self.drain_seconds:g} seconds")
+        await model.queue.stop()
+        await asyncio.to_thread(loaded.ends.close)
+        self.metrics.forget(model)
+        del loaded, model
+        await asyncio.to_thread(_give_memory_back)
+        _say(f"{name} was let go")
+
+    def _lines(self, state: State) -> list[Line]:
+        """What is to answer by this state, as far as it comes to life."""
+        self.failed = []
+        return [line for served in state.served if (line := self._line(served)) is not None]
+
+    def _line(self, served: Served) -> Line | None:
+        current = self._version(served.bundle_id)
+        canary = self._version(served.canary) if served.canary else None
+        if current is None:  # whoever answered before goes on
+            return next((line for line in self.fleet.lines() if line.product == served.product), None)
+        return Line(current, canary, served.permille if canary else 0)
+
+    def _version(self, bundle_id: str) -> ServedModel | None:
+        """The version, loaded where it is not; None where that fails."""
+        if bundle_id not in self._loaded:
+            opened = False
+            try:
+                with open_served(self.site, bundle_id) as bundle:
+                    opened = True
+                    self._loaded[bundle_id] = self._warmed(bundle)
+            except ToolkitError as error:
+                self.failed.append(Failed(bundle_id, error, opened))
+                return None
+        return self._loaded[bundle_id].model
+
+    def _warmed(self, bundle: OpenedBundle) -> Loaded:
+        try:
+            return self.warm(self.site, bundle)
+        except ToolkitError:
+            raise
+        except Exception as error:
+            what = f"the domain {bundle.manifest.domain.name} failed: {type(error).__name__}: {error}"
+            raise PluginError(what, hint="Tell whoever made the domain.") from error
+
+    def _take_back(self, failed: Failed) -> bool:
+        """Have the site serve another version, where this one came to nothing by itself."""
+        done = failed.opened and withdraw(self.site, failed.bundle_id, failed.error.message)
+        if done:
+            _say(f"{failed.bundle_id} was taken back on the site")
+        return done
+
+    def _read(self) -> State:
+        self.site = open_site(self.site.path, self.site.passphrase)
+        return read_state(self.site.current, self.site.key_id)
+
+    def _look(self) -> object:
+        """Changes with the site's state, which is replaced as one file."""
+        found = os.stat(self.site.current)
+        return found.st_ino, found.st_mtime_ns
+
+
+def _give_memory_back() -> None:
+    """A model's sessions hang in cycles of routes and closures; what is freed then goes back to the system."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"site: {line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,191 @@
+"""A running server follows its site: versions come, go and fail while clients ask."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from seal_parts import HEADER, LICENCE, Home, make_home
+from serving_parts import bundle_files, golden, picture
+from test_serving_cli import install_domain, serving
+
+from toolkit.artifacts import BundleFile
+from toolkit.seal.bundle import seal_bundle
+from toolkit.seal.manifest import DomainRef
+from toolkit.serving.access import add_key
+from toolkit.site.fit import InstalledDomain
+from toolkit.site.install import install
+from toolkit.site.layout import open_site
+from toolkit.site.rollback import promote, rollback
+from toolkit.site.state import read_state
+from toolkit.site.verify import verify_site
+
+DOMAIN = {"tiny": InstalledDomain("0.1.0")}
+RED = picture((230, 20, 20))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return make_home(tmp_path / "home")
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    return install_domain(tmp_path / "packages", seconds=0)
+
+
+def seal(home: Home, product: str = "tiny", **more: bytes) -> Path:
+    header = dataclasses.replace(HEADER, product=product, domain=DomainRef("tiny", ">=0.1,<0.2"))
+    files = [LICENCE, *(BundleFile(role, data) for role, data in bundle_files(**more).items())]
+    sealed = seal_bundle(home.bundles, header=header, files=files, keys=home.keys, escrow=home.escrow)
+    home.grant(sealed.path, home.site())
+    return sealed.path
+
+
+def put(home: Home, bundle: Path, permille: int = 1000) -> str:
+    done = install(bundle, home.site(), check=lambda manifest: (), domains=DOMAIN, permille=permille)
+    return done.bundle_id
+
+
+def lying() -> bytes:
+    """Known answers that the model does not give."""
+    with np.load(io.BytesIO(golden())) as arrays:
+        buffer = io.BytesIO()
+        np.savez(buffer, image=arrays["image"], probabilities=arrays["probabilities"][:, ::-1])
+        return buffer.getvalue()
+
+
+@dataclasses.dataclass
+class Asking:
+    """Clients that ask all the time; every answer is noted by status, and by the version in its headers and body."""
+
+    url: str
+    key: str
+    seen: Counter[tuple[int, str, str]] = dataclasses.field(default_factory=Counter)
+
+    def once(self, client: httpx.Client, path: str = "/v1/inspect", **headers: str) -> httpx.Response:
+        answer = client.post(path, content=RED, headers={"Content-Type": "image/png", **headers})
+        told = answer.headers.get("x-toolkit-bundle", "")
+        self.seen[answer.status_code, told, answer.json().get("bundle", "")] += 1
+        return answer
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"X-API-Key": self.key}, timeout=20)
+
+    @contextmanager
+    def all_the_time(self, threads: int = 3) -> Iterator[None]:
+        end = threading.Event()
+
+        def ask() -> None:
+            with self.client() as client:
+                while not end.is_set():
+                    self.once(client)
+
+        asking = [threading.Thread(target=ask) for _ in range(threads)]
+        for thread in asking:
+            thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            for thread in asking:
+                thread.join()
+
+    def wait_for(self, bundle_id: str, seconds: float = 10.0) -> float:
+        """Until that version answers; the seconds it took."""
+        started = time.monotonic()
+        with self.client() as client:
+            while self.once(client).json()["bundle"] != bundle_id:
+                assert time.monotonic() - started < seconds, f"{bundle_id} does not answer"
+                time.sleep(0.02)
+        return time.monotonic() - started
+
+    def all_right(self, *versions: str) -> None:
+        assert {status for status, _, _ in self.seen} == {200}, self.seen
+        assert all(told == said for _, told, said in self.seen), self.seen
+        assert {said for _, _, said in self.seen} == set(versions)
+
+
+def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_installed_promoted_and_rolled_back_under_load(home: Home, packages: Path) -> None:
+    one, key = put(home, seal(home)), add_key(home.site().path, "line", "infer")
+    with serving(home.site().path, packages) as (process, told):
+        asking = Asking(told["url"], key)
+        with asking.all_the_time():
+            two = put(home, seal(home))
+            assert asking.wait_for(two) < 5
+            rollback(home.site())
+            assert asking.wait_for(one) < 5
+            promote(home.site(), two)
+            asking.wait_for(two)
+            three = put(home, seal(home), permille=500)
+            until(lambda: asking.seen[200, three, three] > 20)
+            promote(home.site())
+            asking.wait_for(three)
+        asking.all_right(one, two, three)
+        assert process.poll() is None
+    assert verify_site(home.site().path).state.current == three
+
+
+def test_a_version_that_answers_otherwise_here_is_taken_back(home: Home, packages: Path) -> None:
+    one, key = put(home, seal(home)), add_key(home.site().path, "line", "infer")
+    with serving(home.site().path, packages) as (process, told):
+        asking = Asking(told["url"], key)
+        with asking.all_the_time():
+            bad = put(home, seal(home, golden=lying()))
+            until(lambda: verify_site(home.site().path).state.current == one)
+        asking.all_right(one)
+        process.terminate()
+        assert "does not answer here as it did" in process.communicate(timeout=20)[1]
+    site = home.site()
+    state = read_state(site.current, site.key_id)
+    assert [failed.bundle_id for failed in state.failed] == [bad]
+    last = site.audit.read()[-1]
+    assert (last.event, last.details["by"], last.details["from"]) == ("rollback.done", "server", bad)
+
+
+def test_a_bad_version_that_was_installed_before_the_start_is_taken_back_at_the_start(
+    home: Home, packages: Path
+) -> None:
+    one = put(home, seal(home))
+    put(home, seal(home, golden=lying()))
+    with serving(home.site().path, packages) as (_process, told):
+        assert told["bundle"] == one
+
+
+def test_several_products_answer_by_path_and_header(home: Home, packages: Path) -> None:
+    first, key = put(home, seal(home)), add_key(home.site().path, "line", "infer")
+    with serving(home.site().path, packages) as (_process, told):
+        asking = Asking(told["url"], key)
+        second = put(home, seal(home, "other"))
+        with asking.client() as client:
+            until(lambda: client.get("/products/other/openapi.json").status_code == 200)
+            ask = asking.once
+            assert ask(client).json()["bundle"] == first
+            assert ask(client, "/products/tiny/v1/inspect").json()["bundle"] == first
+            assert ask(client, "/products/other/v1/inspect").json()["bundle"] == second
+            assert ask(client, **{"X-Toolkit-Product": "other"}).json()["bundle"] == second
+            assert ask(client, **{"X-Toolkit-Version": "1.1"}).json()["bundle"] == first
+            wrong = ask(client, "/products/others/v1/inspect")
+            assert (wrong.status_code, wrong.json()["error"]["hint"].startswith("Did you mean other?")) == (404, True)
+            assert ask(client, **{"X-Toolkit-Version": "7.7"}).status_code == 404
+            ready = client.get("/readyz").json()
+            assert (ready["product"], [one["product"] for one in ready["versions"]]) == ("tiny", ["tiny", "other"])
+    state = verify_site(home.site().path).state
+    assert [served.product for served in state.served] == ["tiny", "other"]
+    assert open_site(home.site().path).path.is_dir()
