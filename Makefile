@@ -7,8 +7,8 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash bench bench-seal \
-	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+.PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash soak bench bench-seal \
+	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -32,6 +32,11 @@ fuzz: .venv/.installed
 crash: .venv/.installed
 	$(BIN)/python -m pytest -m slow tests/core/test_site_crash.py
 
+# Ten minutes at 80% of the peak with versions changing: SOAK="--minutes 2" for less.
+soak: .venv/.installed
+	$(BIN)/python tests/bench/soak.py $(SOAK)
+	$(BIN)/python -m pytest -m slow tests/core/test_serving_load.py
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,7 +46,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense
+bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving
 
 bench-seal: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
@@ -74,6 +79,10 @@ bench-solving: .venv/.smollm2
 
 bench-sense: .venv/.installed
 	$(BIN)/python tests/bench/sense.py
+
+# The peers get environments of their own below .venv/peers, about 0.7 GB, once.
+bench-serving: .venv/.installed
+	$(BIN)/python tests/bench/serving.py $(SERVING)
 
 bench-distil: .venv/.smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl

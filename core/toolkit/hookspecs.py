@@ -141,7 +141,11 @@ def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor | Se
 @hookspec
 def package(plan: Plan, dataset: Dataset, compiled: CompiledModel) -> Iterable[BundleFile]:
     """ENCRYPTED ON-PREM PACKAGING. Further files for the bundle, each with its role; `serve` finds them in
-    `bundle["files"]`."""
+    `bundle["files"]`.
+
+    A file is encrypted unless it says `secret=False`: then everybody can read it (`toolkit bundle print`), and it is
+    signed as everything is. Roles are read by everybody. A licence text has the role `LICENSES/NAME`.
+    """
 
 
 @hookspec

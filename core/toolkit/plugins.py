@@ -54,7 +54,7 @@ class Plugins:
         found: dict[str, Any] = {}
         for item in self._registered(hook):
             if item.name in found:
-                both = f"{self._origin(found[item.name])} and {self._origin(item)}"
+                both = f"{self.distribution_of(found[item.name])} and {self.distribution_of(item)}"
                 raise PluginError(
                     f"two {kind}s are named {item.name}: by {both}", hint="Uninstall one of the distributions."
                 )
@@ -93,7 +93,7 @@ class Plugins:
         for target in self.targets().values():
             for profile in target.profiles():
                 if profile.name in found:
-                    both = f"{self._origin(found[profile.name][1])} and {self._origin(target)}"
+                    both = f"{self.distribution_of(found[profile.name][1])} and {self.distribution_of(target)}"
                     raise PluginError(f"two profiles are named {profile.name}: by {both}", hint="Uninstall one.")
                 found[profile.name] = (profile, target)
         return found
@@ -165,7 +165,7 @@ class Plugins:
                 digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return digest.hexdigest()
 
-    def _origin(self, item: object) -> str:
+    def distribution_of(self, item: object) -> str:
         """Who ships it, by the name that pip knows."""
         package = self.source_of(item)
         return next((i.distribution for i in self.infos if i.module.partition(".")[0] == package), package)

@@ -307,6 +307,27 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What one answer was given to. A route leaves a list of them in `request.state.seen`, for audit, drift and review.
+
+    Args:
+        kind: what a person will look at.
+        content: of a picture its file as it came; of a text its row as JSON, as `prepare` reads it without a label.
+        verdict: what was answered, in a word: a class, or empty.
+        measures: of the answer and its input, by the names that the rows of the bundle's `reference` have.
+        margin: how far the answer is ahead of the next one, 0..1, where that is known.
+        why: reasons for a person to look at it that the domain itself sees.
+    """
+
+    kind: Literal["picture", "text"]
+    content: bytes
+    verdict: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    margin: float | None = None
+    why: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Host:
     """The machine a bundle is about to be installed on."""
 

@@ -4,6 +4,7 @@ code of the command line, by what is installed then, by the trail, and by whethe
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -16,14 +17,15 @@ from typing import Any
 
 import pytest
 from cli_parts import Said
-from seal_parts import Home, body_of, forge, make_home, resign, snapshot
+from seal_parts import Home, body_of, canonical, forge, make_home, resign, snapshot
 
 from toolkit.cli.main import main
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused
 from toolkit.seal.bundle import SealedBundle
 from toolkit.seal.grantfile import make_grant, read_grant, unwrap_content_keys
 from toolkit.seal.recipient import load_recipient
-from toolkit.seal.verify import verify_bundle
+from toolkit.seal.tree import open_tree
+from toolkit.seal.verify import read_envelope
 from toolkit.site.layout import Site
 
 CANARY = b"CANARY-in-the-weights-7f3a91"
@@ -57,10 +59,10 @@ def case_bundle(home: Home) -> SealedBundle:
 
 def run(*words: object) -> Said:
     """The command line, in this process; whatever it raises but an exit is a bug and goes through."""
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO()  # a verb may write bytes
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as left:
         main([str(word) for word in words])
-    said = Said(int(left.value.code or 0), out.getvalue(), err.getvalue())
+    said = Said(int(left.value.code or 0), out.buffer.getvalue().decode(), err.getvalue())
     assert "Traceback" not in said.out + said.err
     assert CANARY.decode() not in said.out + said.err
     return said
@@ -124,18 +126,15 @@ def content_keys(home: Home, bundle_id: str) -> dict[str, bytes]:
 
 def regrant(home: Home, bundle: Path, keys: dict[str, bytes], site: Site | None = None, serial: int = 1) -> None:
     """Grants anew by an issuer who asks no questions: for the manifest as it is now, with any keys."""
-    manifest = verify_ungranted(bundle, home)
+    shutil.rmtree(bundle / "grants", ignore_errors=True)
+    with open_tree(bundle) as root:
+        manifest, _ = read_envelope(root, home.keys.trust)
     grant_id, data = make_grant(
         bundle_id=manifest.bundle_id, manifest_sha256=manifest.digest, serial=serial,
         recipient=load_recipient((site or home.site()).recipient_json), issuer=home.keys.issuer, content_keys=keys,
     )  # fmt: skip
     (bundle / "grants").mkdir()
     (bundle / "grants" / f"{grant_id}.dsse").write_bytes(data)
-
-
-def verify_ungranted(bundle: Path, home: Home) -> Any:
-    shutil.rmtree(bundle / "grants", ignore_errors=True)
-    return verify_bundle(bundle, home.keys.trust)
 
 
 def republish(
@@ -147,10 +146,22 @@ def republish(
     return sealed.path
 
 
+def relist(home: Home, sealed: SealedBundle, change: Callable[[dict[str, Any]], object] = lambda body: None) -> Path:
+    """Publisher and issuer sign a manifest that lists the papers as they lie there, whatever they are."""
+    keys = content_keys(home, sealed.manifest.bundle_id)
+    path = sealed.path / "bundle.dsse"
+    body = body_of(path)
+    for file in body["files"]:
+        data = (sealed.path / file["path"]).read_bytes()
+        file.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    change(body)
+    path.write_bytes(forge(canonical(body), "bundle", home.keys.publisher))
+    regrant(home, sealed.path, keys)
+    return sealed.path
+
+
 def put_blob(sealed: SealedBundle, role: str, data: bytes) -> Callable[[dict[str, Any]], None]:
     """Lay `data` down as the blob of `role`; what is returned makes a manifest list it."""
-    import hashlib
-
     digest = hashlib.sha256(data).hexdigest()
     old = next(file.cipher_sha256 for file in sealed.manifest.variants[0].files if file.role == role)
     (sealed.path / "blobs" / "sha256" / old).unlink()

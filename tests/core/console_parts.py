@@ -132,7 +132,8 @@ def serving_text(site: Path, facts: BundleFacts, service: Service, student: Scri
     """A real server on a free port around a text domain's real service."""
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ROLES}
     model = ServedModel(facts, student, service)
-    metrics = Metrics(facts.id, facts.version, student.facts)
+    metrics = Metrics()
+    metrics.serve(model)
     app = build_app(models=OneModel(model), access=Access(site), metrics=metrics, limits=Limits())
     with in_background(app, listen("127.0.0.1", 0), Limits()) as url:
         yield Running(url, site, keys)

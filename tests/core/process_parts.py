@@ -26,6 +26,7 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.weighting import TaskWeights, Weighting
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import Objective
+from toolkit.tasks.image_classification.family import describe_student
 from toolkit.tasks.image_classification.network import DepthwiseSeparableNet
 
 Before = Callable[[int], None]
@@ -103,11 +104,43 @@ def pictures(
     )  # fmt: skip
 
 
+class NoisyPictures:
+    """Pictures of six gradients in noise, in double precision: 24 a step, of 64 pixels a side."""
+
+    steps = 6
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        draw = torch.Generator().manual_seed(100 * epoch + step)
+        labels = torch.randint(0, 6, (24,), generator=draw)
+        ramps = torch.linspace(-1, 1, 64, dtype=torch.double) * (labels[:, None] - 2.5) / 5
+        noise = torch.randn(24, 1, 64, 64, generator=draw, dtype=torch.double)
+        pictures = 0.5 + 0.3 * ramps[:, None, None, :] + 0.2 * noise
+        said = 3 * torch.eye(6, dtype=torch.double)[labels] + torch.randn(24, 6, generator=draw, dtype=torch.double)
+        return Batch(pictures.contiguous(memory_format=torch.channels_last), labels, Outputs(said))
+
+
+def doubles(folder: Path, processes: Processes, before: Before) -> Fitted:
+    """The default student of pictures, with its hundreds of thousands of rectifiers a step, in double precision."""
+    del before
+    torch.manual_seed(0)
+    described = describe_student("small", channels=1, size_px=64, classes=6)
+    network = DepthwiseSeparableNet(channels=1, stem=described["stem"], blocks=described["blocks"], classes=6)
+    learner = Learner(network.double())
+    learner.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objectives = (Objective("hard-label", 0.5), Objective("response", 0.5, 2.0))
+    return fit(
+        learner, BatchLesson(NoisyPictures(), objectives, processes=processes), Schedule(4, 4e-3, 0.01),
+        groups=[{"params": list(learner.parameters())}], validate=lambda _: Score(0.5, 1.0), folder=folder,
+        report=lambda *_: None, processes=processes,
+    )  # fmt: skip
+
+
 def language(
     folder: Path, processes: Processes, before: Before, shard_on: torch.device | None = None, lora_rank: int = 0,
-    checkpointing: bool = False, precision: Wanted = "fp32",
+    checkpointing: bool = False, precision: Wanted = "fp32", weighed: bool = False,
 ) -> Fitted:  # fmt: skip
-    """A student of a teacher's hidden states, two or three micro-batches a step; its last layer is tied."""
+    """A student of a teacher's hidden states, two or three micro-batches a step; its last layer is tied. `weighed`: by
+    difficulty, and by two tasks."""
     from test_text_generation_teacher import WORDS
     from transformers import LlamaConfig
 
@@ -118,12 +151,13 @@ def language(
     from toolkit.tasks.text_generation.teacher import label, read_teacher
     from toolkit.tasks.text_generation.tokens import tokenise
     from toolkit.tasks.text_generation.training import Knowledge, SequenceLesson, validator
+    from toolkit.tasks.text_generation.weighting import TokenWeighting
     from toolkit.text import Message
 
     teacher = read_teacher(folder.parent / "teacher", name="tiny")
     numbers = WORDS[6:]
     texts = [
-        Row(f"r{n}-{m}", (Message("user", numbers[n]),), " ".join(numbers[n + 1 : n + 1 + m]))
+        Row(f"r{n}-{m}", (Message("user", numbers[n]),), " ".join(numbers[n + 1 : n + 1 + m]), task=TASKS[n % 2])
         for n in range(6) for m in (1, 2, 3, 4)
     ]  # fmt: skip
     samples = tokenise(texts, teacher.tokenizer, max_tokens=64).samples
@@ -135,8 +169,10 @@ def language(
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     batches = PackedBatches(samples, capacity=48, rows=1, accumulation=2)
+    weighting = TokenWeighting(TASKS[:2], by="loss-ratio", floor=0.3, difficulty=True) if weighed else TokenWeighting()
     return fit(
-        Learner(model, "lm_head"), SequenceLesson(batches, Mix(0.5, 0.5), knowledge), Schedule(5, 1e-2, 0.01),
+        Learner(model, "lm_head"), SequenceLesson(batches, Mix(0.5, 0.5), knowledge, weighting, processes),
+        Schedule(5, 1e-2, 0.01),
         groups=[{"params": [p for p in model.parameters() if p.requires_grad]}], validate=validator(batches),
         folder=folder, report=lambda done, _: before(done), precision=precision, processes=processes,
         shard_on=shard_on,
@@ -212,8 +248,10 @@ JOBS: Mapping[str, Callable[[Path, Processes, Before], Any]] = {
     "rows": rows,
     "rows-auto": lambda *given: rows(*given, precision="auto"),
     "pictures": pictures,
+    "doubles": doubles,
     "few-pictures": lambda *given: pictures(*given, count=2),
     "language": language,
+    "weighed-language": lambda *given: language(*given, weighed=True),
     "norms": norms,
     "memory": memory,
     "sharded-memory": lambda *given: memory(*given, shard_on=CPU),

@@ -81,7 +81,7 @@ def put(bundle: Path, site: Site) -> InstalledVersion:
 
 def forge(body: bytes, kind: str, key: SigningKey, **changes: Any) -> bytes:
     """A validly signed envelope over any bytes whatever (DSSE: PAE, then Ed25519); `changes` replace its members."""
-    name = f"application/vnd.distil-toolkit.{kind}+json"
+    name = "application/vnd.in-toto+json" if kind == "in-toto" else f"application/vnd.distil-toolkit.{kind}+json"
     signed = b"DSSEv1 " + str(len(name)).encode() + b" " + name.encode()
     signed += b" " + str(len(body)).encode() + b" " + body
     envelope: dict[str, Any] = {
@@ -103,9 +103,17 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+PAPERS = ("sbom.cdx.json", "provenance.dsse", "model.sig")
+
+
 def resign(bundle: Path, keys: KeyRing, change: Callable[[dict[str, Any]], object]) -> None:
-    """Alter a manifest and sign it again, as a malicious publisher could."""
+    """Alter a manifest and sign it again, as a malicious publisher could. He leaves the papers out, as bundles from
+    before there were any have none: what is wrong must be found all the same."""
     body = body_of(bundle / "bundle.dsse")
+    body.pop("model_signer", None)
+    body["files"] = [file for file in body["files"] if file["path"] not in PAPERS]
+    for name in PAPERS:
+        (bundle / name).unlink(missing_ok=True)
     change(body)
     (bundle / "bundle.dsse").write_bytes(forge(canonical(body), "bundle", keys.publisher))
 

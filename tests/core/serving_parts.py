@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, Tensors
 from toolkit.serving.access import Role, add_key
 from toolkit.serving.assembly import Tuning, assemble
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import BundleFacts, read_facts
 from toolkit.serving.runner import in_background, listen
 from toolkit.tasks.image_classification import task
@@ -149,13 +151,17 @@ def running(
     tuning: Tuning | None = None,
     ask: Callable[[Mapping[str, Any], ServedPredictor], Service | None] = inspection,
     slow: float = 0.0,
+    ledger: Ledger | None = None,
+    tls: ssl.SSLContext | None = None,
+    **more: bytes,
 ) -> Iterator[Running]:
-    """A real server on a free port; `slow` seconds are added to every batch."""
-    tuning, files = tuning or Tuning(), Files(bundle_files())
+    """A real server on a free port; `slow` seconds are added to every batch, `more` are files of its bundle."""
+    tuning, files = tuning or Tuning(), Files(bundle_files(**more))
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ("infer", "operate", "admin")}
     app = assemble(
         files, facts_of(files), runtime=task, site=site, tuning=tuning,
         ask=lambda bundle, predictor: ask(bundle, Slow(predictor, slow) if slow else predictor),
+        ledger=ledger,
     )  # fmt: skip
-    with in_background(app, listen("127.0.0.1", 0), tuning.limits) as url:
+    with in_background(app, listen("127.0.0.1", 0), tuning.limits, tls) as url:
         yield Running(url, site, keys)

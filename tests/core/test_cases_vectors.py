@@ -21,52 +21,58 @@ from toolkit.seal.trust import load_trust
 from toolkit.site.layout import Site, init_site
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-SEALED = VECTORS / "sealed"
-EXPECTED = json.loads((SEALED / "expected.json").read_text())
+SETS = {name: VECTORS / name for name in ("sealed", "papers")}
+EXPECTED = {name: json.loads((folder / "expected.json").read_text()) for name, folder in SETS.items()}
+CASES = [(folder, name) for folder, names in EXPECTED.items() for name in sorted(names)]
 
 
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """A site with the vectors' recipient key and root."""
-    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
-    keys = tmp_path / "home" / "site" / "keys"
+def site_of(vectors: Path, home: Path) -> Site:
+    """A site with the recipient key and root of a set of vectors."""
+    keys = home / "site" / "keys"
     keys.mkdir(parents=True, mode=0o700)
-    shutil.copy(SEALED / "recipient.key.json", keys)
+    shutil.copy(vectors / "recipient.key.json", keys)
     (keys / "recipient.key.json").chmod(0o600)
-    return init_site(keys.parent, load_trust(SEALED / "root.json"))
+    return init_site(keys.parent, load_trust(vectors / "root.json"))
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_vectors_cause_the_failure_in_their_name(name: str, site: Site, tmp_path: Path) -> None:
-    before = snapshot(SEALED / name)
-    said = run("verify", SEALED / name, "--trust", SEALED / "root.json", "--json")
-    if EXPECTED[name]["verify"]:
-        refusal(said, EXPECTED[name]["verify"])
+@pytest.mark.parametrize(("folder", "name"), CASES)
+def test_vectors_cause_the_failure_in_their_name(
+    folder: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLKIT_HOME", str(tmp_path / "home"))
+    vectors, expected = SETS[folder], EXPECTED[folder][name]
+    site, before = site_of(vectors, tmp_path / "home"), snapshot(vectors / name)
+    said = run("verify", vectors / name, "--trust", vectors / "root.json", "--json")
+    if expected["verify"]:
+        refusal(said, expected["verify"])
     else:
         assert said.code == 0, said
-    if EXPECTED[name]["install"]:
+    if expected["install"]:
         home = Home(tmp_path / "home", ensure_development_keys(tmp_path / "home" / "keys"))
-        not_installed(SEALED / name, home, EXPECTED[name]["install"], site)
+        not_installed(vectors / name, home, expected["install"], site)
     else:
-        assert run("install", SEALED / name, "--json").code == 0
-    assert snapshot(SEALED / name) == before
+        assert run("install", vectors / name, "--json").code == 0
+    assert snapshot(vectors / name) == before
 
 
-def test_a_stranger_reads_a_bundle_by_the_document_alone(site: Site) -> None:
+@pytest.mark.parametrize("folder", sorted(SETS))
+def test_a_stranger_reads_a_bundle_by_the_document_alone(folder: str, tmp_path: Path) -> None:
+    vectors = SETS[folder]
+    site = site_of(vectors, tmp_path)
     script = VECTORS / "reader.py"
     assert not re.search(r"^\s*(from|import) toolkit", script.read_text(), re.M)
     assert len(script.read_text().partition("def canonical")[2].split("if __name__")[0].splitlines()) <= 75
     spec = importlib.util.spec_from_file_location("reader", script)
     reader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reader)
-    keys = str(SEALED / "root.json"), str(SEALED / "recipient.key.json")
-    found = reader.read(str(SEALED / "good"), *keys)
-    with open_bundle(SEALED / "good", site.trust, site.recipient_key()) as opened:
+    keys = str(vectors / "root.json"), str(vectors / "recipient.key.json")
+    found = reader.read(str(vectors / "good"), *keys)
+    with open_bundle(vectors / "good", site.trust, site.recipient_key()) as opened:
         assert found == {role: opened.read(role) for role in opened.roles}
-    for name in EXPECTED:
+    for name in EXPECTED["sealed"] if folder == "sealed" else ():
         if name.startswith(("01", "02", "03", "04", "05", "06", "07", "08", "10", "11", "12", "13", "14", "15")):
             with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it raises, it reads nothing
-                reader.read(str(SEALED / name), *keys)
+                reader.read(str(vectors / name), *keys)
 
 
 @pytest.mark.skipif(

@@ -13,7 +13,14 @@ from image_parts import encoded, texture
 from PIL import Image
 
 from toolkit.errors import DataError
-from toolkit.tasks.image_classification.images import UnreadableImage, decode, decode_image, stored_size, to_channels
+from toolkit.tasks.image_classification.images import (
+    UnreadableImage,
+    decode,
+    decode_image,
+    decode_planes,
+    stored_size,
+    to_channels,
+)
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -169,3 +176,18 @@ def test_to_channels_keeps_equal_channels_exactly() -> None:
     rgb = np.repeat(grey[:, :, None], 3, axis=2)
     assert np.array_equal(to_channels(rgb, 1)[:, :, 0], grey)
     assert to_channels(rgb, 3) is rgb
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK", "I;16"])
+def test_the_short_way_to_planes_gives_the_same_pixels(mode: str, channels: int) -> None:
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 8
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (20, 30), np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).convert(mode)
+    data = saved(image, "TIFF" if mode == "CMYK" else "PNG", exif=exif)
+    short = decode_planes(data, channels)
+    assert np.array_equal(short, to_channels(decode_image(data), channels))
+    assert short.shape == (30, 20, channels)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from case_parts import run
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from image_parts import encoded, put
 from line_parts import CLASSES, TinyTeacher, attempt, quiet, small_lot, surface, tiny_context, tiny_plugins
+from seal_parts import body_of, files_of
 
+from toolkit.artifacts import BundleFile
 from toolkit.errors import EnvironmentUnfit, GateRefused, IntegrityError, PlanError, Refused, ToolkitError
+from toolkit.hookspecs import hookimpl
 from toolkit.pipeline import LINE, StageResult, check_plan, run_line
 from toolkit.plan import STAGES, Plan
 from toolkit.registry.store import Registry
@@ -162,6 +170,60 @@ def test_a_gate_that_is_met_lets_the_line_end_with_an_answer(line: Line) -> None
     seen, error = attempt(line.context(*LENIENT), "check")
     assert error is None
     assert seen == dict.fromkeys(STAGES, True)
+
+
+def test_the_papers_say_what_was_made_and_nothing_that_is_secret(line: Line) -> None:
+    context = line.context(*LENIENT)
+    bundle = run_line(context, until="seal", listen=lambda _: None)[-1].artifact.path
+    text = (bundle / "sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(text) is None
+    model = json.loads(text)["metadata"]["component"]
+    named = {one["type"] for one in model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]}
+    assert {"teacher accuracy", "student accuracy", "quality kept", "teacher to student size (times)"} <= named
+    parts = {one["name"]: one for one in json.loads(text)["components"]}
+    assert {"onnxruntime", "fastapi", "distil-toolkit-industry", "LICENSES/data.txt"} <= set(parts)
+    assert "torch" not in parts
+    made = body_of(bundle / "provenance.dsse")["predicate"]["buildDefinition"]
+    found = {one["name"]: one for one in made["resolvedDependencies"]}
+    assert len(found["data"]["digest"]["sha256"]) == len(found["teacher"]["digest"]["sha256"]) == 64
+    assert made["externalParameters"]["recipe"] == context.plan.recipe.name
+    for said in (text, json.dumps(body_of(bundle / "provenance.dsse")), json.dumps(body_of(bundle / "bundle.dsse"))):
+        assert not [secret for secret in ("bars", str(line.home), str(line.home.parent)) if secret in said]
+
+
+class Packer:
+    """A domain's packing: instructions that an operator should read, a template that nobody else may."""
+
+    NOTES, TEMPLATE = b"Clean the lens on Mondays.\n", b"TEMPLATE-that-is-worth-money"
+
+    @hookimpl
+    def package(self) -> Iterable[BundleFile]:
+        yield BundleFile("operator-notes.txt", self.NOTES, secret=False)
+        yield BundleFile("operator-notes.en.txt", self.NOTES, secret=False)  # the same once more is no clash
+        yield BundleFile("LICENSES/lens-maker.txt", b"Use as you like.\n", secret=False)
+        yield BundleFile("template", self.TEMPLATE)
+
+
+def test_hook_package_says_what_operators_read_and_what_nobody_does(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOOLKIT_HOME", str(line.home))
+    context = line.context(*LENIENT, override="with the domain's own files")
+    context.plugins.manager.register(Packer())
+    bundle = run_line(context, until="seal", listen=lambda _: None)[-1].artifact.path
+    assert not [path for path in files_of(bundle) if Packer.TEMPLATE in path.read_bytes()]
+    for name, said in {"operator-notes.txt": Packer.NOTES, "LICENSES/lens-maker.txt": b"Use as you like.\n"}.items():
+        assert run("bundle", "print", bundle, name).out.encode() == said
+    assert run("bundle", "print", bundle, "template").code == 2
+    listed = json.loads(run("verify", bundle, "--json").out)["papers"]["licences"]
+    assert listed == ["LICENSES/data.txt", "LICENSES/lens-maker.txt", "LICENSES/teacher.txt"]
+    parts = {one["name"]: one for one in json.loads((bundle / "sbom.cdx.json").read_text())["components"]}
+    encrypted = {one["name"]: one["value"] for one in parts["template"]["properties"]}["distil-toolkit:encrypted"]
+    assert (encrypted, "operator-notes.txt" in parts or "operator-notes.en.txt" in parts) == ("true", True)
+    blob = bundle / "blobs" / "sha256" / hashlib.sha256(Packer.NOTES).hexdigest()
+    blob.write_bytes(b"Clean the lens on Tuesdays.\n")
+    refused = run("bundle", "print", bundle, "operator-notes.txt", "--trust", line.home / "keys" / "root.json")
+    assert (refused.code, run("verify", bundle, "--json").code) == (4, 4)
 
 
 def test_a_site_that_was_lost_is_installed_and_asked_again(line: Line) -> None:

@@ -52,6 +52,7 @@ def test_the_domain_learns_the_bundle(tmp_path: Path) -> None:
         "id": "b-123", "version": "1.7", "product": "tiny", "domain": "tiny", "development_keys": True,
         "plan": {"domain": "tiny", "task": "image_classification"}, "classes": ("good", "scratch"),
         "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5}, "metrics": {}, "files": {},
+        "reference": {},
         "gate": {},
     }]  # fmt: skip
 

@@ -30,6 +30,8 @@ from toolkit.seal.validity import Validity
 from toolkit.serving.access import Access, Identity, add_key
 from toolkit.serving.runner import listen
 from toolkit.site.fit import InstalledDomain
+from toolkit.site.inference_chain import FOLDER, Checked
+from toolkit.site.inference_chain import verify as verify_inferences
 from toolkit.site.install import install
 from toolkit.site.layout import open_site
 from toolkit.site.trust import accept_list
@@ -122,26 +124,32 @@ def test_an_installed_bundle_is_served_and_sigterm_drains(tmp_path: Path) -> Non
 
         def ask() -> None:
             headers = {"X-API-Key": key, "Content-Type": "image/png"}
-            answers.append(httpx.post(told["url"] + "/v1/inspect", content=picture((230, 20, 20)), headers=headers))
+            answers.append(client.post(told["url"] + "/v1/inspect", content=picture((230, 20, 20)), headers=headers))
 
+        client = httpx.Client(timeout=20)
+        assert client.get(told["url"] + "/healthz").status_code == 200  # it serves, and the client is warm
         asking = threading.Thread(target=ask)
         asking.start()
         time.sleep(0.4)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=15) == 0
         asking.join()
+        client.close()
         assert answers[0].json()["verdict"] == "good"
         assert answers[0].json()["bundle"] == told["bundle"]
         assert told["keys"] == "development keys"
         with pytest.raises(httpx.ConnectError):
             httpx.get(told["url"] + "/healthz")
     assert written(site) == before
+    opened = open_site(site)
+    assert verify_inferences(site / FOLDER, opened.audit.read()) == Checked(streams=1, lines=1, unsealed=0, removed=0)
 
 
 def written(site: Path) -> dict[Path, int]:
-    """Every file of a site with its time, but for the API keys and the lock."""
-    files = (path for path in site.rglob("*") if path.is_file() and path.name not in (".lock", "access.json"))
-    return {path: path.stat().st_mtime_ns for path in files}
+    """Every file of a site with its time, but for the API keys, the lock and the trails."""
+    files = (path for path in site.rglob("*") if path.is_file() and path.name not in (".lock", "access.json", "rates"))
+    trails = (site / "audit", site / "inferences")
+    return {path: path.stat().st_mtime_ns for path in files if path.parent not in trails}
 
 
 def run_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

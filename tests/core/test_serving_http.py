@@ -341,13 +341,68 @@ def test_a_request_that_drips_in_is_cut_off(tmp_path: Path, monkeypatch: pytest.
         host, port = server.url.removeprefix("http://").split(":")
         key = server.keys["infer"].encode()
         head = b"POST /v1/inspect HTTP/1.1\r\nHost: x\r\nX-API-Key: " + key + b"\r\nContent-Length: 100\r\n\r\n"
-        for opening in (b"", b"GET /healthz HTTP/1.1\r\n", head + b"abc"):
+        answered = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        for opening in (b"", b"\r\n", b"GET /healthz HTTP/1.1\r\n", head + b"abc", answered):
             with socket.create_connection((host, int(port)), timeout=5) as connection:
                 connection.sendall(opening)
+                if opening is answered:
+                    connection.recv(65536)
+                    connection.sendall(b"\r\n")
                 received = b""
                 while chunk := connection.recv(65536):
                     received += chunk
                 assert received.startswith(b"HTTP/1.1 408" if opening.startswith(b"POST") else b"")
+
+
+HEAD = b"POST /v1/inspect HTTP/1.1\r\nHost: x\r\nX-API-Key: "
+CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\r\nA: " + b"x" * 1_000_000,
+        CHUNKED + b"2;" + b"x" * 1_000_000,
+        CHUNKED + b"0\r\nA: " + b"x" * 1_000_000,
+        b"\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+        b"\r\nContent-Length : 2\r\n\r\nab",
+        b"\r\nA: b\r\n c\r\nContent-Length: 2\r\n\r\nab",
+        b"\nContent-Length: 2\n\nab",
+        b"\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"\r\nA: a\0b\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=[
+        "endless-head", "endless-chunk-extension", "endless-trailer", "length-and-chunks", "two-lengths",
+        "space-before-colon", "folded", "bare-line-feeds", "last-coding-not-chunked", "nul",
+    ],
+)  # fmt: skip
+def test_what_a_proxy_may_read_otherwise_is_refused_and_nothing_is_gathered_without_end(
+    server: Running, rest: bytes
+) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):  # it may be shut while the rest is still on its way
+            connection.sendall(HEAD + server.keys["infer"].encode() + rest)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while chunk := connection.recv(65536):
+                answer += chunk
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_in_chunks_of_one_byte_is_a_body(server: Running) -> None:
+    data = picture((250, 10, 10), "JPEG")
+
+    def dripping() -> Iterator[bytes]:
+        yield from (data[at : at + 1] for at in range(len(data)))
+        yield from (
+            b"\0" for _ in range(40_000)
+        )  # a JPEG ends where it says, and this is well over what a head may have
+
+    with server.client() as client:
+        answer = client.post("/v1/inspect", content=dripping(), headers={"content-type": "image/jpeg"})
+    assert answer.status_code == 200, answer.text
 
 
 def test_connections_are_bounded(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_grant_verify_status_rollback_and_audit(home: Home) -> None:
     assert Path(granted["grant"]).parent == sealed.path / "grants"
     for name in (bundle_id, sealed.path):
         checked = record("verify", name)
-        assert (checked["ok"], checked["grants"], checked["files"]) == (True, 1, 2)
+        assert (checked["ok"], checked["grants"], checked["files"]) == (True, 1, 4)
     assert "nothing is installed" in run("status")
     put(sealed.path, plant)
     put(home.granted(plant, b"two").path, plant)

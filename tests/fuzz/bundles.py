@@ -137,7 +137,7 @@ class Bundle:
 
     def _envelope(self) -> tuple[Path, str]:
         path = self.choose.choice([path for path in self.files if path.suffix == ".dsse"])
-        return path, "bundle" if path.name == "bundle.dsse" else "grant"
+        return path, {"bundle.dsse": "bundle", "provenance.dsse": "in-toto"}.get(path.name, "grant")
 
     def _write(self, path: Path, data: bytes) -> Undo | None:
         if data == self.kept[path]:

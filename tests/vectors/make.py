@@ -1,13 +1,15 @@
-"""Makes tests/vectors/sealed anew: small sealed bundles, each named by the failure that it must cause.
+"""Makes the sets of vectors that are not there: small sealed bundles, each named by the failure that it must cause.
 
     python tests/vectors/make.py
 
-`expected.json` says for each how `toolkit verify` and `toolkit install` end. The keys were made for this and guard
-nothing. Run it again when the format changes; vectors of formats that were released are kept.
+`expected.json` of a set says for each how `toolkit verify` and `toolkit install` end. The keys of a set were made for
+it, guard nothing and are not kept, so a set is never added to: what is new becomes a set of its own. Those that are
+there are kept for ever; the bundles of `sealed` are from before there were papers.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sys
@@ -19,12 +21,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
-from case_parts import content_keys, put_blob, regrant, republish, signed_again
+from case_parts import content_keys, put_blob, regrant, relist, republish, signed_again
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from seal_parts import HEADER, Home, blob_of, body_of, canonical, flipped, forge, make_home
 
 from toolkit.seal.bundle import SealedBundle
 from toolkit.seal.cipher import CHUNK, TAG, encrypt_file, file_context, new_content_key
 from toolkit.seal.cipher import HEADER as BLOB_HEADER
+from toolkit.seal.model_signature import ORDER, sign_model
+from toolkit.seal.tree import open_tree
+from toolkit.seal.verify import read_envelope
 
 HERE = Path(__file__).resolve().parent
 SEALED = CHUNK + TAG
@@ -32,6 +38,8 @@ Change = Callable[[Home, SealedBundle], object]
 """Alters a bundle in place."""
 VECTORS: dict[str, tuple[int, int, Change]] = {"good": (0, 0, lambda home, sealed: None)}
 """Name: (exit code of verify, of install, what is done to it)."""
+PAPERS: dict[str, tuple[int, int, Change]] = {"good": (0, 0, lambda home, sealed: None)}
+"""The same, of the bundle's papers."""
 
 
 def vector(name: str, verify: int, install: int) -> Callable[[Change], Change]:
@@ -216,13 +224,91 @@ def missing(home: Home, sealed: SealedBundle) -> None:
     blob_of(sealed.path, sealed.manifest, "two").unlink()
 
 
-def make(target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
+def paper(name: str) -> Callable[[Change], Change]:
+    def keep(change: Change) -> Change:
+        PAPERS[name] = 4, 4, change
+        return change
+
+    return keep
+
+
+def other_paper(name: str, role: str, data: Callable[[Home, SealedBundle], bytes]) -> None:
+    """Another paper in the place of one, listed and granted by publisher and issuer."""
+
+    def change(home: Home, sealed: SealedBundle) -> None:
+        (sealed.path / role).write_bytes(data(home, sealed))
+        relist(home, sealed)
+
+    PAPERS[name] = 4, 4, change
+
+
+def of_another(role: str) -> Callable[[Home, SealedBundle], bytes]:
+    return lambda home, sealed: (home.seal(b"other").path / role).read_bytes()
+
+
+def statement(sealed: SealedBundle) -> bytes:
+    return canonical(body_of(sealed.path / "provenance.dsse"))
+
+
+SBOM, PROVENANCE, SIGNATURE = "sbom.cdx.json", "provenance.dsse", "model.sig"
+for what, role in {"sbom": SBOM, "provenance": PROVENANCE, "model-signature": SIGNATURE}.items():
+    PAPERS[f"01-bit-in-{what}"] = 4, 4, flip_in(lambda sealed, role=role: sealed.path / role, 100)
+    PAPERS[f"12-{what}-stripped"] = 4, 4, lambda home, sealed, role=role: (sealed.path / role).unlink()
+other_paper("06-sbom-of-another-bundle-and-listed", SBOM, of_another(SBOM))
+other_paper("06-provenance-of-another-bundle-and-listed", PROVENANCE, of_another(PROVENANCE))
+other_paper(
+    "14-sbom-of-another-format-and-listed", SBOM, lambda home, sealed: b'{"bomFormat":"SPDX","specVersion":"1.7"}'
+)
+other_paper("14-sbom-deep-and-listed", SBOM, lambda home, sealed: b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}")
+other_paper(
+    "10-provenance-by-another-and-listed", PROVENANCE,
+    lambda home, sealed: forge(statement(sealed), "in-toto", make_home(home.path.parent / "stranger").keys.publisher),
+)  # fmt: skip
+other_paper(
+    "11-provenance-by-the-issuer-and-listed", PROVENANCE,
+    lambda home, sealed: forge(statement(sealed), "in-toto", home.keys.issuer),
+)  # fmt: skip
+other_paper(
+    "13-provenance-of-another-payload-type-and-listed", PROVENANCE,
+    lambda home, sealed: forge(statement(sealed), "bundle", home.keys.publisher),
+)  # fmt: skip
+
+
+@paper("06-model-signature-of-another-bundle")
+def signature_of_another(home: Home, sealed: SealedBundle) -> None:
+    (sealed.path / SIGNATURE).write_bytes(of_another(SIGNATURE)(home, sealed))
+
+
+@paper("10-model-signature-by-another-and-listed")
+def signature_by_another(home: Home, sealed: SealedBundle) -> None:
+    key = make_home(home.path.parent / "stranger").keys.model
+    relist(home, sealed, lambda body: body.update(model_signer=key.key_id))
+    with open_tree(sealed.path) as root:
+        signed = sign_model(*read_envelope(root, home.keys.trust), key)
+    (sealed.path / SIGNATURE).write_bytes(signed)
+
+
+@paper("12-model-signature-with-minus-s")
+def minus_s(home: Home, sealed: SealedBundle) -> None:
+    path = sealed.path / SIGNATURE
+    found = json.loads(path.read_bytes())
+    (signed,) = found["dsseEnvelope"]["signatures"]
+    r, s = decode_dss_signature(base64.b64decode(signed["sig"]))
+    signed["sig"] = base64.b64encode(encode_dss_signature(r, ORDER - s)).decode()
+    path.write_bytes(canonical(found))
+
+
+@paper("26-model-signature-that-nobody-listed")
+def unlisted(home: Home, sealed: SealedBundle) -> None:
+    relist(home, sealed, lambda body: body.update(model_signer=""))
+
+
+def make(target: Path, vectors: dict[str, tuple[int, int, Change]]) -> None:
     target.mkdir()
     with tempfile.TemporaryDirectory() as folder:
         home = make_home(Path(folder) / "home")
         site = home.site()
-        for name, (_, _, change) in VECTORS.items():
+        for name, (_, _, change) in vectors.items():
             small = not name.startswith(("01-bit-in-", "02", "03", "04", "06")) or "licence" in name
             header = replace(HEADER, product="industry")
             sealed = home.seal(b"w" * (5 if small else 2 * CHUNK + 1), header, one=b"1", two=b"2")
@@ -231,9 +317,11 @@ def make(target: Path) -> None:
             shutil.copytree(sealed.path, target / name)
         shutil.copy(home.path / "keys" / "root.json", target)
         shutil.copy(site.path / "keys" / "recipient.key.json", target)
-    expected = {name: {"verify": verify, "install": install} for name, (verify, install, _) in VECTORS.items()}
+    expected = {name: {"verify": verify, "install": install} for name, (verify, install, _) in vectors.items()}
     (target / "expected.json").write_text(json.dumps(dict(sorted(expected.items())), indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    make(HERE / "sealed")
+    for folder, vectors in {"sealed": VECTORS, "papers": PAPERS}.items():
+        if not (HERE / folder).exists():
+            make(HERE / folder, vectors)

@@ -65,9 +65,10 @@ def read(bundle, root, key):
     assert (grant["bundle_id"], grant["manifest_sha256"]) == (manifest["bundle_id"], digest)
     terms = {name: value for name, value in grant.items() if name != "keys"}
     files, blobs = {}, Path(bundle, "blobs/sha256")
-    for one in manifest["files"]:  # a licence text or a blob: no path is taken from the manifest
+    for one in manifest["files"]:  # a licence text, a paper or a blob: no path is taken from the manifest
         role = one["role"]
-        path = Path(bundle, "LICENSES", role.split("/")[1]) if "/" in role else blobs / one["sha256"]
+        path = Path(bundle, role) if role in ("sbom.cdx.json", "provenance.dsse") else blobs / one["sha256"]
+        path = Path(bundle, "LICENSES", role.split("/")[1]) if "/" in role else path
         files[role] = hashed(path, one["sha256"])
     for wrapped in grant["keys"]:
         variant, suite = wrapped["variant"], Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

@@ -23,15 +23,21 @@ RoleOption = Annotated[
 
 
 @app.command()
-def add(name: NameArgument, role: RoleOption, site: SiteOption = None, as_json: JsonFlag = False) -> None:
+def add(
+    name: NameArgument,
+    role: RoleOption,
+    rate: Annotated[str, typer.Option("--rate", help="Most requests: 20/s, 600/m or 1000/h; none without it.")] = "",
+    site: SiteOption = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Make a key and show it, once. The site keeps only its salted hash."""
-    secret = add_key(_existing(site), name, role)
+    secret = add_key(_existing(site), name, role, rate)
 
     def text(console: Console) -> None:
         console.print(secret, markup=False)
         Console(stderr=True, highlight=False).print(f"Key of {name}, role {role}. It is shown only this once.")
 
-    emit({"name": name, "role": role, "key": secret}, as_json=as_json, text=text)
+    emit({"name": name, "role": role, "rate": rate, "key": secret}, as_json=as_json, text=text)
 
 
 @app.command("list")
@@ -43,12 +49,12 @@ def list_(site: SiteOption = None, as_json: JsonFlag = False) -> None:
         if not keys:
             console.print("No keys. Make one: toolkit access add NAME --role infer --site SITE", markup=False)
             return
-        table = Table("name", "role", "created", box=None, header_style="bold")
+        table = Table("name", "role", "rate", "created", box=None, header_style="bold")
         for key in keys:
-            table.add_row(key.name, key.role, key.created)
+            table.add_row(key.name, key.role, key.rate or "-", key.created)
         console.print(table)
 
-    record = [{"name": key.name, "role": key.role, "created": key.created} for key in keys]
+    record = [{"name": key.name, "role": key.role, "rate": key.rate, "created": key.created} for key in keys]
     emit({"keys": record}, as_json=as_json, text=text)
 
 

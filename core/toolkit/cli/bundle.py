@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,21 +12,24 @@ from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import BundleArgument, bundle_folder, say
-from toolkit.errors import IntegrityError
+from toolkit.errors import IntegrityError, UsageError
 from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
+    from toolkit.seal.trust import TrustRoot
     from toolkit.seal.verify import CheckedBundle
 
 app = typer.Typer(help="Sealed bundles.", no_args_is_help=True)
+
+TrustOption = Annotated[
+    Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")
+]
 
 
 @app.command("show")
 def show(
     bundle: BundleArgument,
-    trust: Annotated[
-        Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")
-    ] = None,
+    trust: TrustOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """What a bundle's signed manifest says; the files themselves are checked by `toolkit verify`."""
@@ -50,11 +54,39 @@ def show(
             for file in variant.files:
                 say(console, f"  {file.role:<14} {file.size:>12,} bytes, encrypted")
         for plain in manifest.files:
-            say(console, f"  {plain.role:<14} {plain.size:>12,} bytes, signed only")
+            say(console, f"  {plain.role:<14} {plain.size:>12,} bytes, readable")
+        if manifest.model_signer:
+            say(console, f"signed   also by model.sig, key {manifest.model_signer[:16]}…")
         for one in found.grants:
             say(console, f"grant    {one.grant_id} serial {one.serial} to {one.recipient[:16]}…")
 
     emit(record, as_json=as_json, text=text)
+
+
+@app.command("print")
+def print_file(
+    bundle: Annotated[
+        str,
+        typer.Argument(metavar="BUNDLE|SITE", help="A bundle's folder or id, or a site's, or SITE/versions/ID."),
+    ],
+    name: Annotated[str, typer.Argument(help="A readable file as `toolkit bundle show` names it, or model.sig.")],
+    trust: TrustOption = None,
+) -> None:
+    """Write a file that everybody may read to standard output: a licence, a paper, what a domain left readable."""
+    from toolkit.seal.readable import read_readable
+    from toolkit.site.layout import is_site, open_site
+    from toolkit.site.state import read_state
+
+    folder, root = bundle_folder(bundle), None if trust is None else _trust(trust)
+    if is_site(folder):
+        site = open_site(folder)
+        current = read_state(site.current, site.key_id).current
+        if not current:
+            raise UsageError(f"nothing is installed on {bundle}", hint="Install a bundle: `toolkit install BUNDLE`.")
+        folder, root = site.versions / current, root or site.trust.unrevoked()
+    elif is_site(folder.parent.parent):
+        root = root or open_site(folder.parent.parent).trust.unrevoked()
+    sys.stdout.buffer.write(read_readable(folder, root or _trust(None), name))
 
 
 @app.command("list")
@@ -87,8 +119,13 @@ def _row(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, trust: Path | None) -> CheckedBundle:
-    from toolkit.seal.keys import ROOT
-    from toolkit.seal.trust import load_trust
     from toolkit.seal.verify import read_head
 
-    return read_head(path, load_trust(trust or toolkit_home() / "keys" / ROOT))
+    return read_head(path, _trust(trust))
+
+
+def _trust(trust: Path | None) -> TrustRoot:
+    from toolkit.seal.keys import ROOT
+    from toolkit.seal.trust import load_trust
+
+    return load_trust(trust or toolkit_home() / "keys" / ROOT)

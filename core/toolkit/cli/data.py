@@ -15,6 +15,9 @@ from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.planning import ConfigOption, DomainOption, SetOption, make_plan
 from toolkit.plan import Options, toolkit_home
 
+DATA_KEY = "data.key.json"
+"""In the home's keys: what receives samples from sites."""
+
 app = typer.Typer(help="Check data, and list what was prepared.", no_args_is_help=True)
 
 
@@ -62,6 +65,64 @@ def list_prepared(as_json: JsonFlag = False) -> None:
             }
         )
     emit({"datasets": found}, as_json=as_json, text=lambda console: _show_list(console, found))
+
+
+@app.command()
+def recipient(
+    file: Annotated[Path, typer.Argument(help="File to write, to be carried to sites.")],
+    name: Annotated[str, typer.Option("--name", help="Who receives, for people to read.")] = "lab",
+    as_json: JsonFlag = False,
+) -> None:
+    """The public key that sites send samples to; the secret one is made with it and stays in this home."""
+    from toolkit.cli.places import unlock
+    from toolkit.seal.keyfile import create_recipient_key, load_recipient_key
+    from toolkit.seal.recipient import Recipient
+    from toolkit.workspace import write_file
+
+    path = toolkit_home() / "keys" / DATA_KEY
+    key = (load_recipient_key if path.exists() else create_recipient_key)(path, "data", unlock())
+    public = Recipient.of(key, name)
+    write_file(file, public.as_bytes())
+
+    def text(console: Console) -> None:
+        console.print(f"{file}: fingerprint {public.fingerprint}, {key.custody} key", markup=False)
+
+    emit(
+        {"file": str(file), "fingerprint": public.fingerprint, "custody": key.custody}, as_json=as_json, text=text
+    )  # fmt: skip
+
+
+@app.command("import")
+def import_(
+    returned: Annotated[Path, typer.Argument(help="Folder that a site sent: `toolkit review export` made it.")],
+    into: Annotated[Path, typer.Option("--into", help="Folder of data to train on; made where there is none.")],
+    signer: Annotated[
+        str | None, typer.Option("--signer", metavar="KEY", help="The site's key, as its `audit head` prints it.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn samples that came back from a site into training data: people's labels, and the rest without one."""
+    from collections import Counter
+
+    from toolkit.cli.places import unlock
+    from toolkit.seal.keyfile import load_recipient_key
+    from toolkit.site.returned import receive
+    from toolkit.tasks.returned import take_in
+
+    opened = receive(returned, signer)
+    keys = (load_recipient_key(toolkit_home() / "keys" / DATA_KEY, "data", unlock()),)
+    told: Counter[str] = Counter()
+    for sample in opened.samples(keys):
+        told += take_in(sample.task, [sample], into)
+
+    def text(console: Console) -> None:
+        for label, count in sorted(told.items()):
+            console.print(f"{count:>6,}  {label}", markup=False)
+        console.print(f"in {into}; signed by {opened.signer} at {opened.time}", markup=False)
+        if signer is None:
+            console.print("Compare that key with the site's `toolkit audit head`, or name it with --signer.")
+
+    emit({"into": str(into), "taken": dict(told), "signer": opened.signer}, as_json=as_json, text=text)
 
 
 def _show_check(console: Console, facts: dict[str, Any]) -> None:

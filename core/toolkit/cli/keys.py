@@ -51,7 +51,7 @@ def listing(as_json: JsonFlag = False) -> None:
 
 @app.command("rotate")
 def rotate(
-    role: Annotated[str, typer.Argument(help="root, publisher, issuer or revocation.")],
+    role: Annotated[str, typer.Argument(help="root, publisher, issuer, revocation or model (of model.sig).")],
     suite: SuiteOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -106,13 +106,16 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="A folder; it is made.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy what sites need and nobody must hide: root.json, and revoked.json where there is one."""
+    """Copy what sites need and nobody must hide: root.json, revoked.json where there is one, and the keys of model.sig
+    as the public tool reads them."""
     from toolkit.seal.keys import ROOT, home_trust
+    from toolkit.seal.model_signature import public_pem
     from toolkit.seal.revocation import LIST
     from toolkit.workspace import write_file
 
     trust = home_trust(_existing())
     files = {ROOT: trust.data} | ({LIST: trust.revoked.data} if trust.revoked else {})
+    files |= {f"model-{key_id[:16]}.pem": public_pem(key_id).encode() for key_id in trust.models}
     for name, data in files.items():
         write_file(to / name, data)
     written = [str(to / name) for name in files]
@@ -121,12 +124,11 @@ def export(
 
 
 def _revocation(what: str, reason: str) -> Revocation:
-    from toolkit.seal.canonical import HEX_DIGEST, NAME
     from toolkit.seal.recipient import load_recipient
-    from toolkit.seal.revocation import Revocation
+    from toolkit.seal.revocation import REVOKED_ID, Revocation
 
     identity = load_recipient(Path(what)).fingerprint if what.endswith(".json") else what
-    if re.fullmatch(f"{HEX_DIGEST}|{NAME}", identity) is None:
+    if re.fullmatch(REVOKED_ID, identity) is None:
         raise UsageError(
             f"{what[:60]!r} is neither a key, nor a recipient, nor a bundle", hint="`toolkit keys list` shows the keys."
         )
@@ -180,6 +182,7 @@ def _show(as_json: bool) -> None:
             for path in sorted(folder.glob("*.key.json"))
         },
         "revoked": [{"id": one.id, "reason": one.reason} for one in trust.revoked.entries] if trust.revoked else [],
+        "models": list(trust.models),
     }  # fmt: skip
 
     def text(console: Console) -> None:
@@ -189,6 +192,10 @@ def _show(as_json: bool) -> None:
         for role, found in roles.items():
             for one in found:
                 say(console, f"{role:<10} {name_of(one)}{' revoked' if name_of(one) in trust.revoked_ids else ''}")
+        for key_id in trust.models:
+            say(console, f"model      {key_id}{' revoked' if key_id in trust.revoked_ids else ''}")
+        if not trust.models:
+            say(console, "model      none, so bundles go without model.sig: toolkit keys rotate model")
         say(console, f"suites     {', '.join(trust.suites)}")
         say(console, f"A site trusts them by {folder / ROOT}: toolkit site init SITE --trust {ROOT}")
 

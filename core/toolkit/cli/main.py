@@ -27,6 +27,7 @@ from toolkit.cli import (
     plugins,
     promote,
     report,
+    review,
     rollback,
     runs,
     serve,
@@ -42,9 +43,9 @@ from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 INTERRUPTED = 130
 
 EXTRAS = {
-    "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
-    "fastapi": "serve", "multipart": "serve", "prometheus_client": "serve", "python_multipart": "serve",
-    "starlette": "serve", "uvicorn": "serve",
+    "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "fastapi": "serve", "httptools": "serve", "multipart": "serve", "prometheus_client": "serve",
+    "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip
 """Modules that the base install lacks, and the extra that brings each."""
 
@@ -71,7 +72,7 @@ def build_app() -> typer.Typer:
     for panel, functions in verbs.items():
         for function in functions:
             app.command(rich_help_panel=panel)(function)
-    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, access)}
+    groups = {LOOK: (teachers, data, new), SEAL: (keys, bundle), SITE: (site, audit, review, access)}
     for panel, modules in groups.items():
         for module in modules:
             app.add_typer(module.app, name=module.__name__.rpartition(".")[2], rich_help_panel=panel)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
+import ssl
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder, unlock
-from toolkit.errors import EnvironmentUnfit
-
-if TYPE_CHECKING:
-    from toolkit.seal.custody import Unlock
-    from toolkit.seal.open import OpenedBundle
-    from toolkit.serving.assembly import Tuning
-    from toolkit.serving.following import Follower
-    from toolkit.serving.metrics import Metrics
-    from toolkit.serving.models import BundleFacts
-    from toolkit.site.layout import Site
+from toolkit.errors import EnvironmentUnfit, UsageError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -33,21 +28,39 @@ def serve(
     queue_limit: Annotated[int, typer.Option(min=1, help="Requests in progress at once; more get 503.")] = 256,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Requests that run together at most.")] = 16,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, max=64, help="Processes that answer; 0 takes one a core, and one for a model of text.")
+    ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM of the certificate's key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option("--client-ca", help="PEM of authorities: only their clients may connect (mTLS).")
+    ] = None,
+    rollback_errors: Annotated[
+        float, typer.Option(min=0, max=1, help="A new version with more faults than this share is taken back; 1: none.")
+    ] = 0.1,
+    rollback_within: Annotated[float, typer.Option(min=0, help="For so many seconds a version counts as new.")] = 300.0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Serve the model installed on a site: verified, decrypted in RAM only, and checked before the first answer."""
+    """Serve what is installed on a site: verified, decrypted in RAM only, and checked before the first answer. What is
+    installed, promoted or rolled back there meanwhile is taken up without a restart."""
     try:
-        from toolkit.serving.app import build_app
-        from toolkit.serving.assembly import Tuning, checked_access
+        from toolkit.cli.worker import Worker
+        from toolkit.serving.assembly import Tuning
         from toolkit.serving.gateway import Limits
-        from toolkit.serving.runner import listen, run, url_of
+        from toolkit.serving.runner import listen, url_of
+        from toolkit.serving.supervisor import Supervisor
+        from toolkit.serving.trial import Tolerance
     except ModuleNotFoundError as error:
         raise EnvironmentUnfit(
             f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
         ) from error
     from toolkit.seal.memory import harden_process
+    from toolkit.serving.shared import Shared
     from toolkit.site.current import refusals_written_down
 
     harden_process()
@@ -55,89 +68,79 @@ def serve(
     largest = int(max_upload_mb * 1_000_000)
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tuning = Tuning(max_batch=max_batch, threads=threads, log_requests=log_requests, limits=limits)
+    tls = _tls(tls_cert, tls_key, client_ca)
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
-            opened = _checked(folder, passphrase, kept)
-            follower, metrics = _follower(opened, tuning)
-            follower.begin()
-        first = follower.fleet.find()
-        _announce(first.facts, url_of(listener), as_json=as_json)
-        _warn(folder, host, first.standing().message)
-        app = build_app(
-            models=follower.fleet, access=checked_access(folder), metrics=metrics, limits=limits,
-            in_hand=follower.in_hand, log_requests=log_requests, beside=follower.following(),
-        )  # fmt: skip
-        run(app, listener, limits)
+            _check(folder, kept)
+
+        def first(facts: Mapping[str, Any]) -> int:
+            wanted = workers or workers_for(str(facts["task"]))
+            _announce(facts, url_of(listener, tls=tls is not None), wanted, as_json=as_json)
+            _warn(folder, host, str(facts["standing"]), tls=tls is not None)
+            _import_all(facts["modules"])
+            return wanted
+
+        tolerance = Tolerance(rollback_errors, rollback_within)
+        work = Worker(folder, passphrase, tuning, tolerance, listener, tls, Shared())
+        Supervisor(work, limits.drain_seconds).run(listener, first)
 
 
-def _checked(folder: Path, passphrase: Unlock, kept: contextlib.ExitStack) -> Site:
-    """The site, once all of it was checked; its slot among the servers that may run is `kept`."""
-    from toolkit.site.current import installed_grant
-    from toolkit.site.instances import instance
-    from toolkit.site.layout import open_site
-    from toolkit.site.verify import verify_site
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
+    """TLS as the options say. Raises UsageError where one of them lacks another."""
+    from toolkit.serving.tls import server_context
 
-    state = verify_site(folder).state
-    opened = open_site(folder, passphrase)
-    granted = [installed_grant(opened, served.bundle_id).validity.max_instances for served in state.served]
-    limited = [most for most in granted if most is not None]
-    kept.enter_context(instance(folder, min(limited) if limited else None))
-    return opened
+    if certificate is None or key is None:
+        if certificate or key or client_ca:
+            raise UsageError("TLS needs a certificate and its key", hint="Give both: --tls-cert FILE --tls-key FILE.")
+        return None
+    return server_context(certificate, key, client_ca)
 
 
-def _follower(site: Site, tuning: Tuning) -> tuple[Follower, Metrics]:
-    """What keeps a server at what its site serves, and its figures."""
+def workers_for(task: str) -> int:
+    """How many workers serve a task best on this machine: one a core where each request is short and its model runs on
+    one thread (docs/howto/versions.md has what was measured); one where a model writes, for its requests are answered
+    side by side, and each worker would hold the whole model."""
+    return 1 if task == "text_generation" else len(os.sched_getaffinity(0))
+
+
+def _import_all(modules: Iterable[str]) -> None:
+    """What the first worker needed in the end, so that those after it come to life at once: half their time goes into
+    imports. No module of ours or of a domain starts a thread when it is imported; see `test_serving_workers`."""
+    for name in modules:
+        if name not in sys.modules:
+            with contextlib.suppress(ImportError):  # made by another module, not by a file of that name
+                importlib.import_module(name)
+
+
+def _check(folder: Path, kept: contextlib.ExitStack) -> None:
+    """All of the site, without a key, once for all workers. Its slot among the servers that may run is `kept`, and what
+    its domains need is imported, so that a worker comes to life at once."""
     from toolkit import defaults
     from toolkit.plugins import load_plugins
-    from toolkit.resolve import thaw
-    from toolkit.serving.assembly import loaded
-    from toolkit.serving.fleet import InHand
-    from toolkit.serving.following import Follower, Loaded
-    from toolkit.serving.metrics import Metrics
-    from toolkit.serving.models import read_facts
-    from toolkit.site.watch import watched
-    from toolkit.tasks.asking import ask_by
-    from toolkit.tasks.base import task_named
+    from toolkit.site.current import installed_grant
+    from toolkit.site.instances import instance
+    from toolkit.site.standing import installed_manifest
+    from toolkit.site.verify import verify_site
 
-    metrics = Metrics()
-
-    def warm(at: Site, bundle: OpenedBundle) -> Loaded:
-        manifest = bundle.manifest
-        plugins = load_plugins(manifest.domain.name, defaults)
-        facts = read_facts(
-            bundle,
-            bundle=manifest.bundle_id,
-            version=f"{manifest.epoch}.{manifest.counter}",
-            product=manifest.product,
-            domain=manifest.domain.name,
-            development_keys=manifest.development_keys,
-        )
-        others = ask_by(plugins, thaw(facts.plan, plugins.settings()))
-        with contextlib.ExitStack() as ends:
-            watch = ends.enter_context(watched(at, bundle))
-            model = loaded(
-                bundle, facts, runtime=task_named(facts.plan["task"]), tuning=tuning, metrics=metrics,
-                standing=watch.standing,
-                ask=lambda known, asked: plugins.hook.serve(site=at.path, bundle=known, predictor=asked, ask=others),
-            )  # fmt: skip
-            return Loaded(model, ends.pop_all())
-
-    return Follower(site, warm, metrics, InHand(), tuning.limits.drain_seconds), metrics
+    checked = verify_site(folder)
+    served = [installed_grant(checked.site, one.bundle_id).validity for one in checked.state.served]
+    limited = [grant.max_instances for grant in served if grant.max_instances is not None]
+    kept.enter_context(instance(folder, min(limited) if limited else None))
+    for one in checked.state.served:
+        load_plugins(installed_manifest(checked.site, one.bundle_id).domain.name, defaults)
 
 
-def _announce(facts: BundleFacts, url: str, *, as_json: bool) -> None:
-    keys = "development keys" if facts.development_keys else "site keys"
-    marks = [f"API page {url}/docs", keys, *(["sample data"] if facts.sample else []), "Ctrl-C stops it"]
-    line = f"Serving {facts.product} {facts.version} at {url} · {' · '.join(marks)}"
-    record = {
-        "url": url, "bundle": facts.id, "version": facts.version, "product": facts.product, "keys": keys,
-        "sample": facts.sample,
-    }  # fmt: skip
+def _announce(facts: Mapping[str, Any], url: str, workers: int, *, as_json: bool) -> None:
+    keys = "development keys" if facts["development_keys"] else "site keys"
+    marks = [f"API page {url}/docs", keys, *(["sample data"] if facts["sample"] else []), "Ctrl-C stops it"]
+    line = f"Serving {facts['product']} {facts['version']} at {url} · {' · '.join(marks)}"
+    record = {name: facts[name] for name in ("bundle", "version", "product", "sample")}
+    record |= {"url": url, "keys": keys, "workers": workers}
     emit(record, as_json=as_json, text=lambda console: console.print(line, markup=False))
     sys.stdout.flush()
 
 
-def _warn(site: Path, host: str, standing: str) -> None:
+def _warn(site: Path, host: str, standing: str, *, tls: bool) -> None:
     from toolkit.serving.access import list_keys
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -145,5 +148,8 @@ def _warn(site: Path, host: str, standing: str) -> None:
         console.print(f"No API key yet: toolkit access add NAME --role infer --site {site}", markup=False)
     if standing:
         console.print(f"Note: {standing}", markup=False)
-    if host not in LOOPBACK:
-        console.print("Keys and pictures travel unencrypted: put a TLS proxy in front of it.", markup=False)
+    if host not in LOOPBACK and not tls:
+        console.print(
+            "Keys and pictures travel unencrypted: give --tls-cert and --tls-key, or put a TLS proxy in front of it.",
+            markup=False,
+        )

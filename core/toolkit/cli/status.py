@@ -13,7 +13,7 @@ from toolkit.cli.places import SiteOption, say, site_folder
 def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """The versions of each product, those to roll back to, and what guards the keys. Needs no passphrase."""
     from toolkit.site.layout import open_site
-    from toolkit.site.standing import installed_manifest, standing_of
+    from toolkit.site.standing import installed_manifest, standing_of, trial_of
     from toolkit.site.state import read_state, versions_of
 
     opened = open_site(site_folder(site))
@@ -33,8 +33,13 @@ def status(site: SiteOption = None, as_json: JsonFlag = False) -> None:
             "grant": standing_of(opened, state.current),
             "variants": [{"name": v.name, "profile": v.profile, "rung": v.rung} for v in manifest.variants],
         }  # fmt: skip
+    compared = trial_of(opened)
     for product in record["products"]:
+        for version in product["versions"]:
+            version["metrics"] = compared.get(version["bundle"])
+        files = installed_manifest(opened, product["serving"]).files
         product["grant"] = standing_of(opened, product["serving"])
+        product["licences"] = sorted(file.path for file in files if file.path.startswith("LICENSES/"))
 
     def text(console: Console) -> None:
         keys = "development keys, not for production" if record["development_keys"] else f"keys by {opened.custody}"
@@ -55,8 +60,17 @@ def _show_product(console: Console, product: dict[str, Any]) -> None:
         state, bundle = {"serving": "current"}.get(version["state"], version["state"]), version["bundle"]
         more = f" answers {version['share']:.1%} on trial" if state == "canary" else ""
         say(console, f"{state:<8} {bundle}{more}{': ' + version['why'] if 'why' in version else ''}")
+        if figures := version["metrics"]:
+            same = "" if figures["agreement"] is None else f", {figures['agreement']:.1%} agree with the other version"
+            say(
+                console,
+                f"         {figures['requests']} answers, {figures['error_share']:.1%} faults, "
+                f"p95 {figures['p95_ms'] or 0:g} ms{same}",
+            )
         if state == "current":
             say(console, f"grant    {_granted(product['grant'])}")
+            if product["licences"]:
+                say(console, f"licences {', '.join(product['licences'])}")
 
 
 def _granted(grant: dict[str, Any]) -> str:

@@ -48,6 +48,10 @@ class Lesson(Protocol):
         """The loss of a part with its graph; `progress`, 0..1, of the training is done."""
         ...
 
+    def close_step(self) -> None:
+        """Look back on a step, in each process: from here on their states are the same."""
+        ...
+
     def close_epoch(self) -> Mapping[str, float]:
         """Look back on an epoch; figures for its curves."""
         ...
@@ -114,6 +118,9 @@ class BatchLesson:
         loss = torch.stack([term.weight * term.mean for term in terms.values()]).sum()
         # Each process has the loss of the whole batch: the first one's counts. The others give their gradients.
         return Taught(loss, told) if processes.first else Taught(loss - loss.detach(), {})
+
+    def close_step(self) -> None:
+        """Each process has seen the whole batch."""
 
     def close_epoch(self) -> Mapping[str, float]:
         return self.weighting.close_epoch()

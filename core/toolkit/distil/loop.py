@@ -211,6 +211,7 @@ class _State:
         told: dict[str, float] = {"loss": 0.0}
         for part, counts in self.holding.shares(parts):
             _add(told, self._teach(part, done / total, counts=counts))
+        self.lesson.close_step()
         self.holding.sum_gradients(self.learner)
         told = self.processes.summed(told)
         norm = self.holding.clip(self.learner, 5.0)

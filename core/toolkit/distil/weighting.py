@@ -11,7 +11,6 @@ from torch import Tensor
 
 from toolkit.distil import losses
 from toolkit.distil.objectives import Batch, Outputs
-from toolkit.distil.processes import ALONE, Processes
 
 LEAST, MOST = 0.25, 4.0
 """Bounds of a sample's difficulty in units of the batch's mean: none outweighs another by more than their ratio."""
@@ -77,14 +76,13 @@ class TaskWeights:
             self._sums.index_add_(0, numbers, values.detach().float().cpu())
             self._counts.index_add_(0, numbers, torch.ones(len(numbers)))
 
-    def close_epoch(self, processes: Processes = ALONE) -> dict[str, float]:
-        """Weigh the tasks anew; each task's mean loss as `task/NAME` and the weight it had as `weight/NAME`.
+    def add(self, sums: Tensor, counts: Tensor) -> None:
+        """The same, added up already: by task, [tasks] each."""
+        self._sums += sums
+        self._counts += counts
 
-        Args:
-            processes: those that observed a part each.
-        """
-        processes.add_up(self._sums)
-        processes.add_up(self._counts)
+    def close_epoch(self) -> dict[str, float]:
+        """Weigh the tasks anew; each task's mean loss as `task/NAME` and the weight it had as `weight/NAME`."""
         known = self._epochs[-1] if self._epochs else torch.zeros_like(self._sums)
         means = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), known)
         self._epochs = [*self._epochs[-1:], means]

@@ -1,4 +1,4 @@
-"""Sealing: from a model's files to a bundle folder of ciphertext, signatures and licence texts.
+"""Sealing: from a model's files to a bundle folder of ciphertext, signatures, papers and licence texts.
 
 Built aside, flushed, bundle.dsse last, renamed into place: a bundle is there whole or not at all. The content key
 leaves this module only wrapped to the issuer's escrow.
@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.artifacts import BundleFile
@@ -29,11 +29,16 @@ from toolkit.seal.envelope import Document, sign_document
 from toolkit.seal.grant import escrow_path, next_serial
 from toolkit.seal.grantfile import make_grant
 from toolkit.seal.keys import KeyRing
+from toolkit.seal.making import NOTHING_SAID, Making
 from toolkit.seal.manifest import (
     ENVELOPE,
     KIND,
     MAX_BLOB,
     MAX_ENVELOPE,
+    MODEL_SIGNATURE,
+    PAPERS,
+    PROVENANCE,
+    SBOM,
     DomainRef,
     LicenceRecord,
     Manifest,
@@ -44,8 +49,11 @@ from toolkit.seal.manifest import (
     blob_path,
     check_role,
     check_teacher,
+    plain_path,
     read_manifest,
 )
+from toolkit.seal.model_signature import sign_model
+from toolkit.seal.provenance import sign_provenance
 from toolkit.seal.recipient import Recipient
 from toolkit.seal.suites import suite_of
 from toolkit.seal.verify import verify_bundle
@@ -62,7 +70,7 @@ class BundleHeader:
 
     `profile` is the hardware profile, `rung` how far it was verified, `runtime` e.g. `onnxruntime 1.23.2`, `opset` and
     `ir` the ONNX versions (0 where there are none). `report_sha256` is the digest of the report or ''. `overrides`
-    are reasons given with --override, which the signature makes the publisher's own.
+    are reasons given with --override, which the signature makes the publisher's own. `making` is for the papers alone.
     """
 
     product: str
@@ -80,6 +88,7 @@ class BundleHeader:
     min_tool: str = MIN_TOOL
     plugins: tuple[PluginRef, ...] = ()
     overrides: tuple[str, ...] = ()
+    making: Making = NOTHING_SAID
 
 
 @dataclass(frozen=True)
@@ -147,18 +156,32 @@ def _build(
         data=header.data, plugins=header.plugins, overrides=header.overrides,
     )  # fmt: skip
     _check_fits(manifest)
+    manifest = _with_papers(aside, manifest, header.making, keys)
     envelope = sign_document(manifest.as_record(), kind=KIND, signer=keys.publisher)
     for inner in (blobs, blobs.parent, *(path for path in (aside / "LICENSES",) if path.exists())):
         flush_folder(inner)
     write_file(aside / ENVELOPE, envelope)
+    if keys.model is not None:
+        write_file(aside / MODEL_SIGNATURE, sign_model(manifest, envelope, keys.model))
     manifest = verify_bundle(aside, keys.trust)
     _keep_escrow(escrow, manifest, {header.variant: content_key}, keys)
     return manifest
 
 
+def _with_papers(aside: Path, manifest: Manifest, making: Making, keys: KeyRing) -> Manifest:
+    """The manifest that lists the papers too. The provenance comes second: it is about the bill of materials too."""
+    from toolkit.seal.sbom import make_sbom  # here: `toolkit plan` goes without cyclonedx-python-lib
+
+    sbom = _store_plain(aside, BundleFile(SBOM, make_sbom(manifest, making), secret=False))
+    manifest = replace(manifest, files=(*manifest.files, sbom))
+    statement = sign_provenance(manifest, making, keys.publisher)
+    provenance = _store_plain(aside, BundleFile(PROVENANCE, statement, secret=False))
+    return replace(manifest, files=(*manifest.files, provenance), model_signer=keys.model.key_id if keys.model else "")
+
+
 def _store_plain(aside: Path, file: BundleFile) -> PlainFile:
     digest = hashlib.sha256(file.data).hexdigest()
-    path = file.role if file.role.startswith("LICENSES/") else blob_path(digest)
+    path = plain_path(file.role, digest)
     write_file(aside / path, file.data)
     return PlainFile(file.role, path, len(file.data), digest)
 
@@ -237,6 +260,8 @@ def _check_files(files: Sequence[BundleFile]) -> None:
                 f"the role {file.role!r} cannot stand in a bundle, or stands twice",
                 hint="A role is a lower-case name; a licence text is LICENSES/NAME and not secret.",
             )
+        if file.role in (ENVELOPE, MODEL_SIGNATURE, *PAPERS):
+            raise PlanError(f"the role {file.role!r} is sealing's own", hint="Give the file another name.")
         if len(file.data) > MAX_BLOB:
             raise Unsupported(f"the file {file.role} is larger than 2 GiB", hint="Split it into shards.")
 

@@ -18,6 +18,9 @@ from toolkit.seal.canonical import Fields, decode, encode, to_base64
 from toolkit.seal.suites import KEY_ID, keys_of, name_of, verify_signature
 
 MAX_SIGNATURES = 64
+IN_TOTO = "in-toto"
+IN_TOTO_TYPE = "application/vnd.in-toto+json"
+"""The kind of an in-toto statement, which has a payload type of its own."""
 
 
 class RevokedSigner(IntegrityError):
@@ -48,13 +51,13 @@ class Document:
 def sign_document(payload: Any, *, kind: str, signer: Signer) -> bytes:
     """The canonical envelope over the canonical JSON of `payload`. `kind` becomes part of the payload type."""
     body = encode(payload)
-    return _envelope(body, kind, signer.signatures(_signed_bytes(_payload_type(kind), body)))
+    return _envelope(body, kind, signer.signatures(signed_bytes(_payload_type(kind), body)))
 
 
 def add_signatures(data: bytes, *, kind: str, signer: Signer, part: str, limit: int) -> bytes:
     """The same document, signed by one more; a signature that is there already is made anew."""
     body, found = _read(data, kind, part, limit)
-    return _envelope(body, kind, found | dict(signer.signatures(_signed_bytes(_payload_type(kind), body))))
+    return _envelope(body, kind, found | dict(signer.signatures(signed_bytes(_payload_type(kind), body))))
 
 
 def open_document(
@@ -76,7 +79,7 @@ def open_document(
     body, found = _read(data, kind, part, limit)
     signer = "" if signers is None else _signer(frozenset(found), signers, kind, part)
     for key_id, signature in found.items():
-        _verify(key_id, signature, _signed_bytes(_payload_type(kind), body), part)
+        _verify(key_id, signature, signed_bytes(_payload_type(kind), body), part)
     if signer and name_of(signer) in revoked:
         raise RevokedSigner(
             f"{part} is signed by {name_of(signer)[:16]}…, whose key was revoked", part=part,
@@ -141,10 +144,10 @@ def _signature(fields: Fields) -> tuple[str, bytes]:
 
 
 def _payload_type(kind: str) -> str:
-    return f"application/vnd.distil-toolkit.{kind}+json"
+    return IN_TOTO_TYPE if kind == IN_TOTO else f"application/vnd.distil-toolkit.{kind}+json"
 
 
-def _signed_bytes(payload_type: str, body: bytes) -> bytes:
+def signed_bytes(payload_type: str, body: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
     name = payload_type.encode()
     return b"DSSEv1 %d %b %d %b" % (len(name), name, len(body), body)

@@ -1,5 +1,5 @@
-"""Key records and the files they lie in: signing keys (Ed25519, by suite ML-DSA-65 too), and ML-KEM-768 + X25519 key
-pairs that receive.
+"""Key records and the files they lie in: signing keys (Ed25519, by suite ML-DSA-65 too), the P-256 key of model.sig,
+and ML-KEM-768 + X25519 key pairs that receive.
 
 A file is canonical JSON, mode 0600, never overwritten. `custody` says what guards it, a `KeyProvider` of that name:
 core's own (`seal.custody`) or a plugin's, whose token may hold the Ed25519 key itself. Knows no role's meaning.
@@ -15,21 +15,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, derive_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.protocols import SigningProvider
 from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode
 from toolkit.seal.custody import Access, Unlock, access
-from toolkit.seal.suites import DUAL_SUITE, SIGNER, SUITE
+from toolkit.seal.suites import DUAL_SUITE, MODEL_SIGNER, SIGNER, SUITE
 from toolkit.workspace import write_file
 
 FORMAT = "distil-key/1"
 SIGNING_ROLES = ("root", "publisher", "issuer", "revocation", "site")
+PUBLIC_ID = f"{SIGNER}|{MODEL_SIGNER}"
 MAX_KEY_FILE = 64 * 1024
 Made = TypeVar("Made")
 
@@ -83,6 +87,15 @@ class RecipientKey:
     private: MLKEM768X25519PrivateKey = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True)
+class ModelKey:
+    """The P-256 key that signs model.sig. `key_id` is its compressed point in hexadecimal."""
+
+    key_id: str
+    custody: str
+    private: EllipticCurvePrivateKey = field(repr=False, compare=False)
+
+
 def create_signing_key(path: Path, role: str, unlock: Unlock, suite: str = SUITE) -> SigningKey:
     """Make a key of a suite and its file. `role` is one of SIGNING_ROLES. Where the provider can, it holds the
     Ed25519 key itself, and nobody ever sees that."""
@@ -111,6 +124,16 @@ def create_recipient_key(path: Path, role: str, unlock: Unlock) -> RecipientKey:
     secret = MLKEM768PrivateKey.generate().private_bytes_raw() + X25519PrivateKey.generate().private_bytes_raw()
     key = _recipient_key(role, secret, by.makes)
     _write(path, role, key.fingerprint, secret, by, {})
+    return key
+
+
+def create_model_key(path: Path, unlock: Unlock) -> ModelKey:
+    """Make the key of model.sig and its file. No provider holds it: it lies in the file, guarded as a recipient's."""
+    _check_new(path)
+    by = access(unlock)
+    secret = generate_ec_key(SECP256R1()).private_numbers().private_value.to_bytes(32, "big")
+    key = _model_key(secret, by.makes)
+    _write(path, "model", key.key_id, secret, by, {})
     return key
 
 
@@ -143,10 +166,22 @@ def load_recipient_key(path: Path, role: str, unlock: Unlock) -> RecipientKey:
     return key
 
 
+def load_model_key(path: Path, unlock: Unlock) -> ModelKey:
+    """Read the key of model.sig; errors as in `load_signing_key`."""
+    fields, secret = _read(path, "model", access(unlock))
+    try:
+        key = _model_key(secret, fields.text("custody")) if len(secret) == 32 else None
+    except ValueError:  # 0, or not below the order of the curve
+        key = None
+    if key is None or key.key_id != fields.text("public_id", MODEL_SIGNER):
+        raise _damaged(path)
+    return key
+
+
 def key_facts(path: Path) -> tuple[str, str, str]:
     """(role, custody, public id) of a key file, without opening the key."""
     fields = _fields(path)
-    return fields.text("role"), fields.text("custody"), fields.text("public_id", SIGNER)
+    return fields.text("role"), fields.text("custody"), fields.text("public_id", PUBLIC_ID)
 
 
 def _signing_key(role: str, secret: bytes, custody: str) -> SigningKey:
@@ -168,6 +203,12 @@ def _recipient_key(role: str, secret: bytes, custody: str) -> RecipientKey:
     public = kem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
     private = MLKEM768X25519PrivateKey(kem, curve)
     return RecipientKey(role, hashlib.sha256(public).hexdigest(), custody, public, private)
+
+
+def _model_key(secret: bytes, custody: str) -> ModelKey:
+    private = derive_private_key(int.from_bytes(secret, "big"), SECP256R1())
+    point = private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    return ModelKey(point.hex(), custody, private)
 
 
 def _check_new(path: Path) -> None:
@@ -218,4 +259,8 @@ def _read(path: Path, role: str, by: Access) -> tuple[Fields, bytes]:
 def _damaged_unless(holds: bool, path: Path, make: Callable[[], Made]) -> Made:
     if holds:
         return make()
-    raise IntegrityError(f"the key file {path} is damaged", part=path.name, hint="Restore it from its backup.")
+    raise _damaged(path)
+
+
+def _damaged(path: Path) -> IntegrityError:
+    return IntegrityError(f"the key file {path} is damaged", part=path.name, hint="Restore it from its backup.")

@@ -1,6 +1,7 @@
-"""The keys of a toolkit home: root, publisher, issuer, revocation, the issuer's escrow pair, and root.json over them.
+"""The keys of a toolkit home: root, publisher, issuer, revocation, the key of model.sig, the issuer's escrow pair, and
+root.json over them.
 
-Daily work needs publisher, issuer and escrow; the root's file may be moved to a safe once root.json is signed.
+Daily work needs publisher, model, issuer and escrow; the root's file may be moved to a safe once root.json is signed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from pathlib import Path
 from toolkit.errors import UsageError, unknown_name
 from toolkit.seal.custody import Unlock, access
 from toolkit.seal.keyfile import (
+    ModelKey,
     RecipientKey,
     SigningKey,
+    create_model_key,
     create_recipient_key,
     create_signing_key,
     key_facts,
+    load_model_key,
     load_recipient_key,
     load_signing_key,
 )
@@ -30,19 +34,20 @@ LOCK_WAIT = 60.0
 
 @dataclass(frozen=True)
 class KeyRing:
-    """What sealing and granting need. `escrow` receives every bundle's content keys, so that they can be granted."""
+    """What sealing and granting need. `escrow` receives every bundle's content keys, so that they can be granted;
+    `model` signs model.sig, None where the root names nobody for it."""
 
     trust: TrustRoot
     publisher: SigningKey = field(repr=False)
     issuer: SigningKey = field(repr=False)
     escrow: RecipientKey = field(repr=False)
+    model: ModelKey | None = field(default=None, repr=False)
 
     @property
     def development(self) -> bool:
         """True where any of the keys lies open, guarded only by its file's mode."""
-        return self.trust.development or "development" in (
-            self.publisher.custody, self.issuer.custody, self.escrow.custody
-        )  # fmt: skip
+        keys = self.publisher, self.issuer, self.escrow, *((self.model,) if self.model else ())
+        return self.trust.development or "development" in {key.custody for key in keys}
 
 
 def key_path(folder: Path, role: str) -> Path:
@@ -90,15 +95,19 @@ def load_keys(folder: Path, passphrase: Unlock) -> KeyRing:
     """Open the keys of a home."""
     if not (folder / ROOT).exists():
         raise UsageError(f"there are no keys in {folder}", hint="Make them with `toolkit keys init`.")
+    trust = home_trust(folder)
     ring = KeyRing(
-        trust=home_trust(folder),
+        trust=trust,
         publisher=load_signing_key(key_path(folder, "publisher"), "publisher", passphrase),
         issuer=load_signing_key(key_path(folder, "issuer"), "issuer", passphrase),
         escrow=load_recipient_key(key_path(folder, "escrow"), "escrow", passphrase),
+        model=load_model_key(key_path(folder, "model"), passphrase) if trust.models else None,
     )
-    if ring.publisher.key_id not in ring.trust.publishers or ring.issuer.key_id not in ring.trust.issuers:
+    own = {ring.publisher.key_id: trust.publishers, ring.issuer.key_id: trust.issuers}
+    own |= {ring.model.key_id: trust.models} if ring.model else {}
+    if any(key_id not in named for key_id, named in own.items()):
         raise UsageError(f"the keys in {folder} are not those that its root.json names", hint="Restore the folder.")
-    ring.trust.check_revoked(ring.publisher.key_id, ring.issuer.key_id, part=ROOT)
+    trust.check_revoked(*own, part=ROOT)
     return ring
 
 
@@ -132,14 +141,16 @@ def _create(
         path = key_path(folder, "escrow")
         make_or_load = load_recipient_key if path.exists() else create_recipient_key
         escrow = make_or_load(path, "escrow", passphrase)
+        path = key_path(folder, "model")
+        model = (load_model_key if path.exists() else create_model_key)(path, passphrase)
         payload = root_payload(
             version=1, roots=[root.key_id for root in roots], threshold=threshold, publishers=[publisher.key_id],
-            issuers=[issuer.key_id], revokers=[revocation.key_id],
+            issuers=[issuer.key_id], revokers=[revocation.key_id], models=[model.key_id],
             development=access(passphrase).makes == "development",
         )  # fmt: skip
         data = sign_root(payload, roots)
         write_file(folder / ROOT, data)
-        return KeyRing(parse_trust(data), publisher, issuer, escrow)
+        return KeyRing(parse_trust(data), publisher, issuer, escrow, model)
 
 
 def _signing_key(path: Path, role: str, passphrase: Unlock, suite: str) -> SigningKey:

@@ -13,6 +13,7 @@ from typing import Any
 from toolkit.errors import IntegrityError, Refused
 from toolkit.seal.canonical import HEX_DIGEST, NAME, Fields
 from toolkit.seal.envelope import Document
+from toolkit.seal.suites import MODEL_SIGNER
 from toolkit.seal.validity import as_text, read_time
 
 FORMAT = "distil-bundle/1"
@@ -21,6 +22,11 @@ ENVELOPE = "bundle.dsse"
 MAX_ENVELOPE = 4 * 1024 * 1024
 MAX_BLOB = 2 * 1024**3
 MAX_FILES = 4096
+SBOM, PROVENANCE = "sbom.cdx.json", "provenance.dsse"
+PAPERS = (SBOM, PROVENANCE)
+"""Plain files that lie under their own name, as licence texts do."""
+MODEL_SIGNATURE = "model.sig"
+"""Over the whole tree, bundle.dsse too: so no manifest can list it, and says who signs it instead."""
 LICENCE_PATH = r"LICENSES/[A-Za-z0-9][A-Za-z0-9._-]{0,62}[A-Za-z0-9]"
 WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
@@ -103,7 +109,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest whose signature held. `digest` is SHA-256 of its bytes, `signer` the publisher's key id."""
+    """A manifest whose signature held. `digest` is SHA-256 of its bytes, `signer` the publisher's key id.
+    `model_signer` is the key that signed model.sig, '' where the bundle has none."""
 
     bundle_id: str
     product: str
@@ -121,6 +128,7 @@ class Manifest:
     data: LicenceRecord
     plugins: tuple[PluginRef, ...]
     overrides: tuple[str, ...]
+    model_signer: str = ""
     digest: str = ""
     signer: str = ""
 
@@ -134,9 +142,10 @@ class Manifest:
         """Every file that must lie in the bundle beside bundle.dsse and grants/; nothing else may."""
         seen: set[str] = set()
         for plain in self.files:
-            seen.add(plain.path)
-            label = plain.path if plain.path == plain.role else blob_label(plain.sha256, plain.role)
-            yield Listed(plain.path, plain.size, plain.sha256, label)
+            if plain.path not in seen:  # two that say the same share a blob
+                seen.add(plain.path)
+                label = plain.path if plain.path == plain.role else blob_label(plain.sha256, plain.role)
+                yield Listed(plain.path, plain.size, plain.sha256, label)
         for variant in self.variants:
             for file in variant.files:
                 path = blob_path(file.cipher_sha256)
@@ -153,6 +162,11 @@ def blob_path(sha256: str) -> str:
 def blob_label(sha256: str, role: str) -> str:
     """How an error names a blob."""
     return f"blobs/sha256/{sha256[:12]}… (role {role})"
+
+
+def plain_path(role: str, sha256: str) -> str:
+    """Where a file that everybody may read lies: papers and licence texts under their role, others as a blob."""
+    return role if role in PAPERS or role.startswith("LICENSES/") else blob_path(sha256)
 
 
 def check_role(role: str) -> bool:
@@ -200,6 +214,8 @@ def read_manifest(document: Document) -> Manifest:
         data=fields.record("data", _licence),
         plugins=fields.records("plugins", _plugin, most=256),
         overrides=fields.texts("overrides", most=64),
+        # Bundles that were sealed before there was a model.sig say nothing of one.
+        model_signer=fields.text("model_signer", f"({MODEL_SIGNER})?") if "model_signer" in fields.values else "",
         digest=document.digest,
         signer=document.signer,
     )
@@ -208,9 +224,9 @@ def read_manifest(document: Document) -> Manifest:
 
 
 def _check_names(manifest: Manifest) -> None:
-    plain = [file.path.casefold() for file in manifest.files]
+    plain = [file.role.casefold() for file in manifest.files]
     names = [variant.name for variant in manifest.variants]
-    groups = [plain, names, *([file.role for file in variant.files] for variant in manifest.variants)]
+    groups = [names, *([*plain, *(file.role for file in variant.files)] for variant in manifest.variants)]
     groups += [[file.path for file in variant.files] for variant in manifest.variants]
     files = len(plain) + sum(len(variant.files) for variant in manifest.variants)
     if not manifest.variants or files > MAX_FILES or any(len(set(group)) != len(group) for group in groups):
@@ -243,8 +259,7 @@ def _plain(fields: Fields) -> PlainFile:
         size=fields.integer("size", high=MAX_BLOB),
         sha256=fields.text("sha256", HEX_DIGEST),
     )
-    expected = file.role if file.role.startswith("LICENSES/") else blob_path(file.sha256)
-    if not check_role(file.role) or file.path != expected:
+    if not check_role(file.role) or file.path != plain_path(file.role, file.sha256):
         raise fields.wrong("files")
     return file
 

@@ -7,7 +7,6 @@ disk.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,8 @@ from toolkit.seal.grantfile import Grant, choose_grant, unwrap_content_keys
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.manifest import Manifest, PlainFile, SecretFile, Variant, blob_label, blob_path
 from toolkit.seal.memory import SecretBuffer
-from toolkit.seal.tree import open_tree, read_file, read_pieces
+from toolkit.seal.readable import read_plain
+from toolkit.seal.tree import open_tree, read_pieces
 from toolkit.seal.trust import TrustRoot
 from toolkit.seal.verify import read_head
 
@@ -99,12 +99,7 @@ class OpenedBundle:
 
     def _plain(self, file: PlainFile) -> tuple[SecretBuffer, int]:
         with open_tree(self.path) as root:
-            data = read_file(root, file.path, limit=file.size, label=file.path)
-        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise IntegrityError(
-                f"{file.path} is not what was signed", part=file.path,
-                hint="Install the bundle again from its source.",
-            )  # fmt: skip
+            data = read_plain(root, file)
         buffer = SecretBuffer(len(data))
         with buffer.view as view:
             view[:] = data

@@ -16,12 +16,14 @@ from toolkit.errors import IntegrityError
 from toolkit.seal.canonical import HEX_DIGEST, NAME, TEXT, Fields
 from toolkit.seal.envelope import Signer, open_document, sign_document
 from toolkit.seal.files import read_small
+from toolkit.seal.suites import MODEL_SIGNER
 from toolkit.seal.validity import as_text, read_time
 
 FORMAT = "distil-revoked/1"
 KIND = "revoked"
 LIST = "revoked.json"
 MAX_LIST = 1024 * 1024
+REVOKED_ID = f"{HEX_DIGEST}|{MODEL_SIGNER}|{NAME}"
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,4 @@ def load_list(path: Path, signers: Collection[str] | None) -> RevokedList:
 
 
 def _entry(fields: Fields) -> Revocation:
-    return Revocation(fields.text("id", f"{HEX_DIGEST}|{NAME}"), fields.text("reason", TEXT))
+    return Revocation(fields.text("id", REVOKED_ID), fields.text("reason", TEXT))

@@ -12,9 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UsageError, unknown_name
-from toolkit.seal.custody import Unlock, alike
+from toolkit.seal.custody import Access, Unlock, alike
 from toolkit.seal.files import read_small
-from toolkit.seal.keyfile import SigningKey, create_signing_key, key_facts, load_signing_key
+from toolkit.seal.keyfile import (
+    ModelKey,
+    SigningKey,
+    create_model_key,
+    create_signing_key,
+    key_facts,
+    load_signing_key,
+)
 from toolkit.seal.keys import LOCK_WAIT, ROOT, home_trust, key_path, root_paths
 from toolkit.seal.revocation import LIST, Revocation, RevokedList, parse_list, sign_list
 from toolkit.seal.suites import SUITES, name_of, suite_of
@@ -32,7 +39,7 @@ from toolkit.seal.validity import DAY, wall_clock
 from toolkit.workspace import flush_folder, folder_lock, write_file
 
 DRAFT = "root.next.json"
-ROTATED = ("root", "publisher", "issuer", "revocation")
+ROTATED = ("root", "publisher", "issuer", "revocation", "model")
 MAX_DAYS = 3_660
 
 
@@ -49,6 +56,7 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
     """A new key for a role, and a root.json of the next version that names it.
 
     Args:
+        role: one of ROTATED; `model` is the key of model.sig.
         suite: of the new key; that of the old one where not given.
 
     Raises:
@@ -58,18 +66,22 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
         raise unknown_name("role", role, ROTATED)
     if suite is not None and suite not in SUITES:
         raise unknown_name("suite", suite, SUITES)
+    if suite is not None and role == "model":
+        raise UsageError("the key of model.sig is a P-256 key in every suite", hint="Leave out --suite.")
     with folder_lock(folder, purpose="rotate a key", wait=LOCK_WAIT):
         trust = home_trust(folder)
         if (folder / DRAFT).exists():
             raise UsageError(f"{folder / DRAFT} still waits for signatures", hint=f"toolkit keys sign {folder / DRAFT}")
         _finish(folder, trust)
         old_path = root_paths(folder)[0] if role == "root" and root_paths(folder) else key_path(folder, role)
-        old = key_facts(old_path)[2]
         new_path = folder / "next" / old_path.name
         new_path.unlink(missing_ok=True)  # of a rotation that never came to its root.json
-        new = create_signing_key(new_path, role, alike(passphrase, key_facts(old_path)[1]), suite or suite_of(old))
+        # A home whose keys are older than model.sig has none for it; the new one is guarded as the publisher's.
+        known = old_path if old_path.exists() or role != "model" else key_path(folder, "publisher")
+        _, custody, old = key_facts(known)
+        new = _new_key(new_path, role, alike(passphrase, custody), suite or suite_of(old))
         payload = _payload(trust, role, old, new.key_id)
-        signers = [*_root_keys(folder, passphrase), *([new] if role == "root" else [])]
+        signers = [*_root_keys(folder, passphrase), *([new] if isinstance(new, SigningKey) and role == "root" else [])]
         if not signers:
             raise UsageError(f"no root key lies in {folder}", hint="Bring one back for the rotation.")
         return _settle(folder, trust, sign_root(payload, signers))
@@ -125,6 +137,10 @@ def revoke(
     return made
 
 
+def _new_key(path: Path, role: str, by: Access, suite: str) -> SigningKey | ModelKey:
+    return create_model_key(path, by) if role == "model" else create_signing_key(path, role, by, suite)
+
+
 def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, object]:
     def with_new(mine: str, signers: tuple[str, ...]) -> list[str]:
         return [new, *signers] if mine == role else list(signers)
@@ -133,7 +149,8 @@ def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, objec
     return root_payload(
         version=trust.version + 1, roots=roots, threshold=trust.threshold,
         publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
-        revokers=with_new("revocation", trust.revokers), development=trust.development,
+        revokers=with_new("revocation", trust.revokers), models=with_new("model", trust.models),
+        development=trust.development,
     )  # fmt: skip
 
 
@@ -157,7 +174,7 @@ def _settle(folder: Path, trust: TrustRoot, data: bytes) -> NewRoot:
 
 def _finish(folder: Path, trust: TrustRoot) -> None:
     """Put new keys that the root names into the place of the old ones, which go to retired/; a crash repeats it."""
-    named = {*trust.roots, *trust.publishers, *trust.issuers, *trust.revokers}
+    named = {*trust.roots, *trust.publishers, *trust.issuers, *trust.revokers, *trust.models}
     for path in (folder / "next").glob("*.key.json"):
         if key_facts(path)[2] not in named:
             continue

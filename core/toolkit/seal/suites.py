@@ -17,6 +17,8 @@ SUITES = (SUITE, DUAL_SUITE)
 ED25519_ID, ML_DSA_65_ID = r"[0-9a-f]{64}", r"[0-9a-f]{3904}"
 KEY_ID = f"{ED25519_ID}|{ML_DSA_65_ID}"
 SIGNER = rf"{ED25519_ID}(\+{ML_DSA_65_ID})?"
+MODEL_SIGNER = r"0[23][0-9a-f]{64}"
+"""A key of model.sig: a compressed point of P-256 (SEC 1, 2.3.3). It signs no envelope and belongs to no suite."""
 
 
 def suite_of(signer: str) -> str:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.canonical import HEX_DIGEST
-from toolkit.seal.manifest import ENVELOPE, LICENCE_PATH, MAX_FILES
+from toolkit.seal.manifest import ENVELOPE, LICENCE_PATH, MAX_FILES, MODEL_SIGNATURE, PAPERS
 
 MAX_GRANTS = 1024
 GRANT_PATH = r"grants/[0-9a-f]{32}\.dsse"
 FOLDERS = {"": "(blobs|grants|LICENSES)", "blobs": "sha256"}
+NAMES = "|".join(map(re.escape, (ENVELOPE, MODEL_SIGNATURE, *PAPERS)))
+FILES = rf"{NAMES}|{GRANT_PATH}|{LICENCE_PATH}|blobs/sha256/{HEX_DIGEST}"
 STEP = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a fifo must not wait for its writer.
@@ -92,7 +94,7 @@ def _list_folder(root: int, folder: str) -> Iterator[str]:
                 raise _unfit(folder, f"holds more than {most} files")
             if entry.is_dir(follow_symlinks=False) and re.fullmatch(FOLDERS.get(folder, "(?!)"), entry.name):
                 yield from _list_folder(root, path)
-            elif re.fullmatch(f"{re.escape(ENVELOPE)}|{GRANT_PATH}|{LICENCE_PATH}|blobs/sha256/{HEX_DIGEST}", path):
+            elif re.fullmatch(FILES, path):
                 yield path
             else:
                 raise _unfit(_printable(path), "does not belong in a bundle")

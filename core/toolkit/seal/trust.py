@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import IntegrityError, Refused
 from toolkit.seal.canonical import TEXT, Fields
 from toolkit.seal.envelope import Signer, add_signatures, open_document, sign_document
 from toolkit.seal.files import read_small
 from toolkit.seal.revocation import RevokedList
-from toolkit.seal.suites import SIGNER, SUITES, keys_of, name_of, suite_of
+from toolkit.seal.suites import MODEL_SIGNER, SIGNER, SUITES, keys_of, name_of, suite_of
 
 FORMAT = "distil-root/2"
 KIND = "root"
@@ -28,7 +29,8 @@ MAX_SIGNERS = 15
 
 @dataclass(frozen=True)
 class TrustRoot:
-    """What a root.json says, and what was revoked since. `keys` are the ids of all keys that signed it."""
+    """What a root.json says, and what was revoked since. `keys` are the ids of all keys that signed it, `models` the
+    P-256 keys that may sign a model.sig."""
 
     version: int
     roots: tuple[str, ...]
@@ -41,6 +43,7 @@ class TrustRoot:
     keys: frozenset[str] = field(repr=False)
     data: bytes = field(repr=False)
     revoked: RevokedList | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -78,6 +81,15 @@ class TrustRoot:
                     hint="Use what took its place: ask the publisher for a bundle and a grant made since.",
                 )  # fmt: skip
 
+    def check_model_signer(self, key_id: str, *, part: str) -> None:
+        """Refuse a key of model.sig that the root does not name for it, or that was revoked."""
+        if key_id not in self.models:
+            raise IntegrityError(
+                f"{part} is signed by {key_id[:16]}…, whom the trust root does not name for it", part=part,
+                hint="Take up the publisher's newer root.json: toolkit site trust SITE --root root.json.",
+            )  # fmt: skip
+        self.check_revoked(key_id, part=part)
+
     def check_successor(self, new: TrustRoot) -> None:
         """Refuse a root that may not follow this one.
 
@@ -105,15 +117,15 @@ class TrustRoot:
 
 def root_payload(
     *, version: int, roots: Sequence[str], threshold: int, publishers: Sequence[str], issuers: Sequence[str],
-    revokers: Sequence[str], development: bool,
+    revokers: Sequence[str], models: Sequence[str] = (), development: bool,
 ) -> dict[str, object]:  # fmt: skip
-    """What a root.json of these signers says; the suites follow from them."""
+    """What a root.json of these signers says; the suites follow from them, but not from `models`."""
     everybody = [*roots, *publishers, *issuers, *revokers]
     return {
         "format": FORMAT, "critical": [], "version": version, "development_keys": development,
         "roles": {
             "root": {"signers": sorted(roots), "threshold": threshold}, "publisher": sorted(publishers),
-            "issuer": sorted(issuers), "revocation": sorted(revokers),
+            "issuer": sorted(issuers), "revocation": sorted(revokers), **({"model": sorted(models)} if models else {}),
         },
         "suites": sorted({suite_of(signer) for signer in everybody}),
     }  # fmt: skip
@@ -142,22 +154,17 @@ def parse_trust(data: bytes, *, complete: bool = True) -> TrustRoot:
     document = open_document(data, kind=KIND, signers=None, part=PART, limit=MAX_ROOT)
     fields = document.fields
     fields.header(FORMAT)
-    roots, threshold, publishers, issuers, revokers = fields.record("roles", _roles)
     root = TrustRoot(
         version=fields.integer("version", low=1),
-        roots=roots,
-        threshold=threshold,
-        publishers=publishers,
-        issuers=issuers,
-        revokers=revokers,
+        **fields.record("roles", _roles),
         suites=fields.texts("suites", TEXT, most=16),
         development=fields.flag("development_keys"),
         keys=document.keys,
         data=data,
     )
     _check_signers(root)
-    if complete and _signed_by(roots, document.keys) < threshold:
-        raise _unfit(f"is not signed by {threshold} of the root keys that it names")
+    if complete and _signed_by(root.roots, document.keys) < root.threshold:
+        raise _unfit(f"is not signed by {root.threshold} of the root keys that it names")
     return root
 
 
@@ -173,19 +180,26 @@ def missing_signatures(new: TrustRoot, old: TrustRoot) -> int:
     return max(0, *lacking)
 
 
-def _roles(fields: Fields) -> tuple[tuple[str, ...], int, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _roles(fields: Fields) -> dict[str, Any]:
     roots, threshold = fields.record(
         "root", lambda root: (root.texts("signers", SIGNER, most=MAX_SIGNERS), root.integer("threshold", low=1))
     )
-    others = [fields.texts(role, SIGNER, most=MAX_SIGNERS) for role in ("publisher", "issuer", "revocation")]
-    return roots, threshold, others[0], others[1], others[2]
+    publishers, issuers, revokers = (
+        fields.texts(role, SIGNER, most=MAX_SIGNERS) for role in ("publisher", "issuer", "revocation")
+    )
+    # A root from before there was a model.sig names nobody for it.
+    models = fields.texts("model", MODEL_SIGNER, most=MAX_SIGNERS) if "model" in fields.values else ()
+    return {
+        "roots": roots, "threshold": threshold, "publishers": publishers, "issuers": issuers, "revokers": revokers,
+        "models": models,
+    }  # fmt: skip
 
 
 def _check_signers(root: TrustRoot) -> None:
     """A key stands for one signer of one role, in a suite that is allowed; a threshold can be reached."""
     signers = [*root.roots, *root.publishers, *root.issuers, *root.revokers]
     keys = [key for signer in signers for key in keys_of(signer)]
-    if len(set(keys)) != len(keys):
+    if len(set(keys)) != len(keys) or len(set(root.models)) != len(root.models):
         raise _unfit("names a key twice")
     if root.threshold > len(root.roots):
         raise _unfit("demands more root signatures than it has root keys")

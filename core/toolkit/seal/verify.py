@@ -13,7 +13,16 @@ from pathlib import Path
 from toolkit.errors import IntegrityError
 from toolkit.seal.envelope import RevokedSigner, open_document
 from toolkit.seal.grantfile import MAX_GRANT, Grant, check_grant, grant_path, read_grant
-from toolkit.seal.manifest import ENVELOPE, KIND, MAX_ENVELOPE, Listed, Manifest, read_manifest
+from toolkit.seal.manifest import (
+    ENVELOPE,
+    KIND,
+    MAX_ENVELOPE,
+    MODEL_SIGNATURE,
+    Listed,
+    Manifest,
+    read_manifest,
+)
+from toolkit.seal.papers import NO_PAPERS, Papers, check_papers
 from toolkit.seal.tree import list_files, open_tree, read_file, read_pieces
 from toolkit.seal.trust import TrustRoot
 
@@ -23,11 +32,13 @@ Receive = Callable[[str, bytes | memoryview], object]
 
 @dataclass(frozen=True)
 class CheckedBundle:
-    """A bundle that is as it was sealed: its manifest, the exact bytes of bundle.dsse, and its grants."""
+    """A bundle that is as it was sealed: its manifest, the exact bytes of bundle.dsse, its grants, and its papers where
+    those were asked for."""
 
     manifest: Manifest
     envelope: bytes = field(repr=False)
     grants: tuple[Grant, ...] = ()
+    papers: Papers = NO_PAPERS
 
 
 def verify_bundle(path: Path, trust: TrustRoot) -> Manifest:
@@ -41,12 +52,13 @@ def verify_bundle(path: Path, trust: TrustRoot) -> Manifest:
 
 
 def read_bundle(path: Path, trust: TrustRoot) -> CheckedBundle:
-    """Check a whole bundle: envelope, listing, grants and every listed file."""
+    """Check a whole bundle: envelope, listing, grants, every listed file, and what the papers say."""
     with open_tree(path) as root:
         manifest, envelope = read_envelope(root, trust)
         grants = check_listing(root, manifest, trust)
         check_files(root, manifest)
-    return CheckedBundle(manifest, envelope, grants)
+        papers = check_papers(root, manifest, envelope, trust)
+    return CheckedBundle(manifest, envelope, grants, papers)
 
 
 def read_head(path: Path, trust: TrustRoot) -> CheckedBundle:
@@ -71,9 +83,13 @@ def read_envelope(root: int, trust: TrustRoot) -> tuple[Manifest, bytes]:
 
 def check_listing(root: int, manifest: Manifest, trust: TrustRoot) -> tuple[Grant, ...]:
     """Refuse a file that is not listed, and return the checked grants; those of a revoked issuer are passed over."""
-    expected = {listed.path for listed in manifest.listed()}
+    expected = {listed.path for listed in manifest.listed()} | {ENVELOPE}
+    # No manifest can list the signature over itself; it says whether there is one.
+    missing = {MODEL_SIGNATURE} if manifest.model_signer else set()
+    expected |= missing
     grants = []
     for path in list_files(root):
+        missing.discard(path)
         if path.startswith("grants/"):
             try:
                 found = read_grant(read_file(root, path, limit=MAX_GRANT), trust, part=path)
@@ -83,11 +99,15 @@ def check_listing(root: int, manifest: Manifest, trust: TrustRoot) -> tuple[Gran
             if grant_path(found.grant_id) != path:
                 raise IntegrityError(f"{path} holds a grant of another name", part=path)
             grants.append(found)
-        elif path != ENVELOPE and path not in expected:
+        elif path not in expected:
             raise IntegrityError(
                 f"{path} is in the bundle and not in its manifest", part=path,
                 hint="Fetch the bundle again from whoever made it.",
             )  # fmt: skip
+    if missing:
+        raise IntegrityError(
+            f"{MODEL_SIGNATURE} is missing", part=MODEL_SIGNATURE, hint="Fetch the bundle again from whoever made it."
+        )
     return tuple(sorted(grants, key=lambda one: one.serial))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.serving.rates import Buckets, Rate
+from toolkit.serving.refusals import TooMany
 from toolkit.workspace import folder_lock, write_file
 
 Role = Literal["infer", "operate", "admin"]
@@ -25,6 +28,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """Each role may do what those before it may."""
 
 FILE = "access.json"
+LOCK_WAIT = 5.0
+WRONG = Rate(300, 60)
+"""How many requests with wrong keys an address gets an answer of their own to; more are told to wait."""
+
 PREFIX = "tk_"  # lets a secret scanner recognise a key that leaked into a repository
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,6 +43,7 @@ class Identity:
 
     name: str
     role: Role
+    rate: str = ""
 
     def may(self, role: Role) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -43,33 +51,36 @@ class Identity:
 
 @dataclass(frozen=True)
 class AccessKey:
-    """A key as the site keeps it. `salt` and `hash` are hexadecimal."""
+    """A key as the site keeps it. `salt` and `hash` are hexadecimal; `rate` is as in `rates`, empty without one."""
 
     name: str
     role: Role
     created: str
     salt: str
     hash: str
+    rate: str = ""
 
 
-def add_key(site: Path, name: str, role: Role) -> str:
+def add_key(site: Path, name: str, role: Role, rate: str = "") -> str:
     """Make a key; the returned secret is shown once and kept nowhere.
 
     Raises:
-        UsageError: the name is taken or not a name, the role is none, or there is no such site.
+        UsageError: the name is taken or not a name, the role or the rate is none, or there is no such site.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot name a key", hint="Use up to 64 letters, digits, dots, dashes, underscores.")
     if role not in ROLES:
         raise UsageError(f"no role is called {role}", hint=f"Roles: {', '.join(ROLES)}.")
+    if rate:
+        Rate.parse(rate)
     _require_site(site)
-    with folder_lock(site, purpose="change API keys"):
+    with folder_lock(site, purpose="change API keys", wait=LOCK_WAIT):
         keys = list_keys(site)
         if any(key.name == name for key in keys):
             raise UsageError(f"a key named {name} exists", hint=f"Choose another name, or remove {name} first.")
         secret, salt = PREFIX + secrets.token_urlsafe(32), secrets.token_bytes(16)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        _write(site, [*keys, AccessKey(name, role, created, salt.hex(), _hash(secret, salt).hex())])
+        _write(site, [*keys, AccessKey(name, role, created, salt.hex(), _hash(secret, salt).hex(), rate)])
     return secret
 
 
@@ -80,7 +91,7 @@ def remove_key(site: Path, name: str) -> None:
         UsageError: no key has this name.
     """
     _require_site(site)
-    with folder_lock(site, purpose="change API keys"):
+    with folder_lock(site, purpose="change API keys", wait=LOCK_WAIT):
         keys = list_keys(site)
         left = [key for key in keys if key.name != name]
         if len(left) == len(keys):
@@ -103,7 +114,10 @@ def list_keys(site: Path) -> tuple[AccessKey, ...]:
         keys = tuple(AccessKey(**record) for record in json.loads(text)["keys"])
         if any(key.role not in ROLES or len(bytes.fromhex(key.salt)) != 16 for key in keys):
             raise ValueError("a role or a salt that cannot be")
-    except (ValueError, TypeError, KeyError) as error:
+        for key in keys:
+            if key.rate:
+                Rate.parse(key.rate)
+    except (ValueError, UsageError, TypeError, KeyError) as error:
         raise IntegrityError(
             f"{site / FILE} is damaged: {error}", part=FILE, hint="Restore it, or remove it and add the keys again."
         ) from error
@@ -117,6 +131,7 @@ class Access:
         self._site = site
         self._stamp: tuple[int, int, int] | None = None
         self._keys: tuple[AccessKey, ...] = ()
+        self._buckets: Buckets | None = None
 
     def authenticate(self, secret: str | None) -> Identity | None:
         """Who bears this key, or None.
@@ -131,13 +146,34 @@ class Access:
         found: Identity | None = None
         for key in self._keys:
             if hmac.compare_digest(_hash(given, bytes.fromhex(key.salt)), bytes.fromhex(key.hash)):
-                found = Identity(key.name, key.role)
+                found = Identity(key.name, key.role, key.rate)
         return found
 
     def key(self, name: str) -> AccessKey | None:
         """The key of this name; None where it was removed. Raises as `authenticate` does."""
         self._refresh()
         return next((key for key in self._keys if key.name == name), None)
+
+    def admit(self, identity: Identity) -> None:
+        """Count a request of this key. Raises TooMany where it asks more often than it may."""
+        if identity.rate:
+            self._take(f"key {identity.name}", Rate.parse(identity.rate), f"the key {identity.name} asks too often")
+
+    def refused(self, address: str) -> None:
+        """Count a request from there with a wrong key or none. Raises TooMany where there are too many: whoever has a
+        key is never kept out by those who have none."""
+        self._take(f"wrong {address}", WRONG, "too many requests without a key that is known here")
+
+    def rates(self) -> dict[str, float]:
+        """Requests a second that each key with a limit may send."""
+        self._refresh()
+        return {key.name: Rate.parse(key.rate).a_second for key in self._keys if key.rate}
+
+    def _take(self, name: str, rate: Rate, told: str) -> None:
+        if self._buckets is None:  # here, and not where the site is only read
+            self._buckets = Buckets(self._site)
+        if wait := self._buckets.take(name, rate):
+            raise TooMany(told, retry_after=math.ceil(wait))
 
     def _refresh(self) -> None:
         try:

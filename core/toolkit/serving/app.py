@@ -5,22 +5,24 @@ Core adds keys, limits and figures here; what an inspection is, only a domain's 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.access import Access, Role
+from toolkit.serving.access import Access
 from toolkit.serving.answers import error_body, error_response
 from toolkit.serving.console.door import CONSOLE, Door
 from toolkit.serving.console.pages import Console, console_routes
+from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
@@ -31,64 +33,89 @@ from toolkit.serving.gateway import (
     SCHEMA,
     SITE,
     Envelope,
+    Heard,
     Intake,
     Keys,
     Limits,
 )
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.page import ApiPage, read_api_page
 from toolkit.serving.pulse import Pulse, figures_route
-from toolkit.serving.refusals import Forbidden
+from toolkit.serving.recording import Recorded
+from toolkit.serving.roles import require
+from toolkit.serving.shadow import Shadow
 from toolkit.serving.shared import Shared
+from toolkit.serving.site_routes import site_routes
 
 
 def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
-    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, shared: Shared | None = None,
+    log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
+    routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
+    ledger: Ledger | None = None, shared: Shared | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
     A route of a domain's service finds the caller in `request.state.identity`, the request's id in
     `request.state.request_id`, and leaves its verdicts, if it has any, in `request.state.verdicts` to be counted; one
-    that leaves verdicts has no other effect than its answer.
+    that leaves verdicts has no other effect than its answer. What they were given to it leaves in `request.state.seen`.
 
     Args:
         in_hand: where the requests are counted that are not answered yet.
         beside: what runs in the server's loop as long as it serves.
+        crew: the workers of which this is one, where there are several.
+        routes: more of the server's own.
+        shadow: puts a sample of requests to a second version.
+        heard: told of each request that is done, as `metrics` is.
+        ledger: keeps the site's records of what is answered; with it come the routes that show them.
         shared: what it has in common with other processes that serve the same.
     """
     page, in_hand, shared = read_api_page(), in_hand or InHand(), shared or Shared()
     door = Door(access, shared.sessions)
     metrics.taken_in(lambda: in_hand.requests)
+    metrics.watch_rates(access.rates)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if ledger is not None:
+            await asyncio.to_thread(ledger.start)
         async with beside or nullcontext():
             yield
         for model in models.all():
             await model.queue.stop()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.stop)
 
     app = FastAPI(
         title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
-    _add_operations(app, models, metrics, page)
+    _add_operations(app, models, metrics, page, crew)
+    for more in routes:
+        app.include_router(more)
     app.include_router(figures_route(shared.figures, [require("operate")]))
     app.include_router(console_routes(Console(models, door, shared.figures.since)))
     _add_errors(app)
+    if ledger is not None:
+        app.include_router(site_routes(ledger, models))
+        metrics.watch_drift(ledger.weeks)
+        for model in models.all():
+            ledger.serves(model.facts)
     own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
-    app.router.default = Dispatch(models)
+    app.router.default = Dispatch(models, shadow)
 
     def known(path: str) -> bool:
         return path in own or any(path in _paths(model) for model in models.all())
 
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
+    if ledger is not None:
+        app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
     aside = (CONSOLE, SITE, LIVE, READY, METRICS, PAGE, SCHEMA)
-    waiting = partial(_waiting, models)
-    app.add_middleware(Pulse, figures=shared.figures, waiting=waiting, aside=aside)
-    app.add_middleware(Envelope, metrics=metrics, known=known, log=log_requests)
+    app.add_middleware(Pulse, figures=shared.figures, waiting=partial(_waiting, models), aside=aside)
+    app.add_middleware(Envelope, heard=(metrics.answered, *heard), known=known, log=log_requests)
     return app
 
 
@@ -96,20 +123,7 @@ def _waiting(models: Models) -> int:
     return sum(model.queue.waiting for model in models.all())
 
 
-def require(role: Role) -> Callable[[Request], Awaitable[None]]:
-    """A dependency for routes that not every key may use."""
-
-    async def check(request: Request) -> None:
-        identity = request.state.identity
-        if not identity.may(role):
-            raise Forbidden(
-                f"the role {identity.role} may not do this", hint=f"Use a key with the role {role} or above."
-            )
-
-    return check
-
-
-def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage) -> None:
+def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:
     @app.get(LIVE, tags=["operations"], summary="Is the process alive? Needs no key.", response_description="It is.")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -126,6 +140,8 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         record = _readiness(versions[0])
         if len(versions) > 1:
             record["versions"] = [_readiness(model) for model in versions]
+        if crew is not None:
+            record["workers"] = crew.health()
         return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     @app.get(
@@ -138,7 +154,7 @@ def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPag
         dependencies=[Depends(require("operate"))],
     )
     async def show_metrics() -> Response:
-        return Response(metrics.render(), media_type=metrics.content_type)
+        return Response(crew.render() if crew else metrics.render(), media_type=metrics.content_type)
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> Response:

@@ -13,6 +13,7 @@ from toolkit.serving.access import Access
 from toolkit.serving.app import build_app
 from toolkit.serving.fleet import Fleet, Line
 from toolkit.serving.gateway import Limits
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import AskDomain, BundleFacts, ServedModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
@@ -43,7 +44,7 @@ def loaded(
     model = load(
         files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
         delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests,
-        observer=metrics.batches(facts.id, facts.version), standing=standing,
+        observer=metrics.batches(facts), texts=metrics.texts(facts), standing=standing,
     )  # fmt: skip
     metrics.serve(model)
     return model
@@ -51,14 +52,14 @@ def loaded(
 
 def assemble(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, site: Path, ask: AskDomain, tuning: Tuning,
-    standing: Callable[[], Standing] = unlimited,
+    standing: Callable[[], Standing] = unlimited, ledger: Ledger | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of one opened bundle and nothing else; errors as in `loaded`, and of the site's file of keys."""
     metrics = Metrics()
     model = loaded(files, facts, runtime=runtime, ask=ask, tuning=tuning, metrics=metrics, standing=standing)
     return build_app(
         models=Fleet([Line(model)]), access=checked_access(site), metrics=metrics, limits=tuning.limits,
-        log_requests=tuning.log_requests,
+        log_requests=tuning.log_requests, ledger=ledger,
     )  # fmt: skip
 
 

@@ -64,7 +64,8 @@ class Batcher:
         queue_bytes: int = 512 * 2**20,
         observer: Observer | None = None,
     ) -> None:
-        self._predictor = predictor
+        self._predictor: TensorPredictor | None = predictor
+        self.facts: PredictorFacts = predictor.facts
         self._max_batch = max_batch
         self._max_delay = max_delay_ms / 1000
         self._queue_limit = queue_limit
@@ -77,10 +78,6 @@ class Batcher:
         self._running: asyncio.Future[_Ran] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-
-    @property
-    def facts(self) -> PredictorFacts:
-        return self._predictor.facts
 
     @property
     def waiting(self) -> int:
@@ -109,12 +106,14 @@ class Batcher:
                 self._forget(request)
 
     async def stop(self) -> None:
-        """Take nothing more, answer what waits, and end the thread."""
+        """Take nothing more, answer what waits, end the thread, and let go of the model: a web framework keeps hold of
+        routes, and by them of this queue, when nothing is served any more."""
         self._closed = True
         self._advance(patient=False)
         while self._running is not None:
             await asyncio.wait([self._running])
         self._thread.shutdown()
+        self._predictor = None
 
     def _admit(self, inputs: Tensors) -> _Request:
         counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
@@ -175,12 +174,14 @@ class Batcher:
 
     def _run(self, batch: list[_Request]) -> _Ran:
         """In the model's thread: join, run, split."""
+        assert self._predictor is not None, "the queue was stopped"
+        predict = self._predictor.predict
         started = time.perf_counter()
         if len(batch) == 1:
-            answers = [dict(self._predictor.predict(batch[0].inputs))]
+            answers = [dict(predict(batch[0].inputs))]
         else:
             joined = {name: np.concatenate([r.inputs[name] for r in batch]) for name in batch[0].inputs}
-            outputs = self._predictor.predict(joined)
+            outputs = predict(joined)
             ends = np.cumsum([request.rows for request in batch])
             spans = [slice(end - request.rows, end) for request, end in zip(batch, ends, strict=True)]
             answers = [{name: array[span] for name, array in outputs.items()} for span in spans]

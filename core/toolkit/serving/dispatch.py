@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from toolkit.errors import ToolkitError
 from toolkit.serving.answers import error_response
 from toolkit.serving.models import Models, ServedModel
+from toolkit.serving.shadow import Shadow
 
 PRODUCT, VERSION, SESSION = "x-toolkit-product", "x-toolkit-version", "x-toolkit-session"
 """Headers of a request: which product, which version of those that answer, and what belongs together and is to be
@@ -25,10 +26,11 @@ _PREFIX = re.compile(r"(/products/([^/]+))/.+")
 
 
 class Dispatch:
-    """An ASGI app: the routes of whichever version answers."""
+    """An ASGI app: the routes of whichever version answers. `shadow` puts some requests to another one as well."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Models, shadow: Shadow | None = None) -> None:
         self._models = models
+        self._shadow = shadow
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -37,6 +39,9 @@ class Dispatch:
             await error_response(error)(scope, receive, send)
             return
         scope["state"][SERVED] = model
+        if self._shadow is not None and (other := self._shadow.other(model)) is not None:
+            await self._shadow.answer(model, other, scope, receive, send)
+            return
         await model.service.routes(scope, receive, send)
 
     def _choose(self, scope: Scope) -> ServedModel:

@@ -12,14 +12,16 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from toolkit.errors import PluginError, ToolkitError, UsageError
 from toolkit.seal.open import OpenedBundle
 from toolkit.serving.fleet import Fleet, InHand, Line
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import ServedModel
+from toolkit.serving.trial import Tolerance, Trials
 from toolkit.site.current import open_served
 from toolkit.site.layout import Site, open_site
 from toolkit.site.rollback import withdraw
@@ -61,6 +63,7 @@ class Follower:
         site: whose state is followed; opened with what opens its keys.
         warm: makes a version of an opened bundle.
         drain_seconds: how long the requests in hand may take before a version that they may still ask is let go.
+        tolerance: of faults in the answers of a version that came while the server ran.
     """
 
     site: Site
@@ -68,13 +71,26 @@ class Follower:
     metrics: Metrics
     in_hand: InHand
     drain_seconds: float
+    tolerance: Tolerance = field(default_factory=Tolerance)
     fleet: Fleet = field(default_factory=Fleet)
     failed: list[Failed] = field(default_factory=list)
     """Versions that the site names and that are not served here."""
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _stamp: object = None
     _tried: float = 0.0
-    _leaving: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.trials = Trials(self.tolerance, lambda bundle_id, why: self._start(self._give_up(bundle_id, why)))
+
+    def told(self) -> Mapping[str, Any]:
+        """What this worker says of its versions: those it is `serving`, those that `failed` here and why, and the
+        `tallies` of what they answered, by bundle id."""
+        return {
+            "serving": [model.facts.id for model in self.fleet.all()],
+            "failed": {one.bundle_id: one.error.message for one in self.failed},
+            "tallies": self.trials.records(),
+        }
 
     def begin(self) -> None:
         """Load what the site serves. What does not come to life is taken back, here as in a server that runs.
@@ -130,32 +146,52 @@ class Follower:
         known = {(one.bundle_id, one.error.message) for one in self.failed}
         state = await asyncio.to_thread(self._read)
         lines = await asyncio.to_thread(self._lines, state)
-        before = self.fleet.all()
+        before = {line.product: line.current for line in self.fleet.lines()}
+        known_models = set(self.fleet.all())
         self.fleet.put(lines)
-        for model in set(self.fleet.all()) - set(before):
-            _say(f"{model.facts.product} {model.facts.version} ({model.facts.id}) answers now")
+        for model in self.fleet.all():
+            if model not in known_models:
+                self.trials.begin(model, before.get(model.facts.product))
+                self._say_of(model, "answers now")
         for failed in self.failed:
             if (failed.bundle_id, failed.error.message) not in known:
                 _say(f"{failed.bundle_id} cannot be served: {failed.error}")
             await asyncio.to_thread(self._take_back, failed)
         serving = {model.facts.id for model in self.fleet.all()}
         for bundle_id in self._loaded.keys() - serving:
-            task = asyncio.create_task(self._let_go(self._loaded.pop(bundle_id)))
-            self._leaving.add(task)
-            task.add_done_callback(self._leaving.discard)
+            self._start(self._let_go(self._loaded.pop(bundle_id)))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _give_up(self, bundle_id: str, why: str) -> None:
+        """Have the site serve another version: this one answers with faults."""
+        try:
+            done = await asyncio.to_thread(withdraw, self.site, bundle_id, why)
+        except ToolkitError as error:
+            _say(f"{bundle_id} cannot be taken back: {error}")
+        else:
+            if done:
+                self.metrics.taken_back(bundle_id)
+                _say(f"{bundle_id} was taken back on the site: {why}")
 
     async def _let_go(self, loaded: Loaded) -> None:
         """Once nobody can ask the version any more, end it and give its memory back."""
         model = loaded.model
-        name = f"{model.facts.product} {model.facts.version} ({model.facts.id})"
         if not await self.in_hand.earlier(self.drain_seconds):
-            _say(f"{name} is let go with requests still in hand after {self.drain_seconds:g} seconds")
+            self._say_of(model, f"is let go with requests still in hand after {self.drain_seconds:g} seconds")
         await model.queue.stop()
         await asyncio.to_thread(loaded.ends.close)
         self.metrics.forget(model)
+        self.trials.end(model)
+        self._say_of(model, "was let go")
         del loaded, model
         await asyncio.to_thread(_give_memory_back)
-        _say(f"{name} was let go")
+
+    def _say_of(self, model: ServedModel, what: str) -> None:
+        _say(f"{model.facts.product} {model.facts.version} ({model.facts.id}) {what}")
 
     def _lines(self, state: State) -> list[Line]:
         """What is to answer by this state, as far as it comes to life."""
@@ -195,6 +231,7 @@ class Follower:
         """Have the site serve another version, where this one came to nothing by itself."""
         done = failed.opened and withdraw(self.site, failed.bundle_id, failed.error.message)
         if done:
+            self.metrics.taken_back(failed.bundle_id)
             _say(f"{failed.bundle_id} was taken back on the site")
         return done
 

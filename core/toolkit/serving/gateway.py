@@ -1,21 +1,21 @@
 """What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `Intake` (limits, time, the client's going). Knows no route's meaning.
+log), `Keys` (deny by default), `recording.Recorded` (no answer that is not written down), `Intake` (limits, time, the
+client's going). Knows no route's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,7 +25,7 @@ from toolkit.serving.answers import SECURITY_HEADERS, error_body, error_response
 from toolkit.serving.console.door import CONSOLE, SAFE, SIGN_IN, Door
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
-from toolkit.serving.metrics import Metrics
+from toolkit.serving.models import ServedModel
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
 
 LIVE = "/healthz"
@@ -33,11 +33,16 @@ READY = "/readyz"
 METRICS = "/metrics"
 PAGE = "/docs"
 SCHEMA = "/openapi.json"
-SITE = "/site/"
 OPERATIONS = frozenset({LIVE, READY, METRICS, PAGE, SCHEMA})
+SITE = "/site/"
+"""Where the routes of the site itself are: what they do is no inference."""
+
+Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
+"""Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
+answered, or None."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
+CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ class Envelope:
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, known: Callable[[str], bool], log: bool) -> None:
+    def __init__(self, app: ASGIApp, heard: Sequence[Heard], known: Callable[[str], bool], log: bool) -> None:
         self._app = app
-        self._metrics = metrics
+        self._heard = heard
         self._known = known
         self._log = log
 
@@ -83,13 +88,12 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message["headers"])
-                for header, value in SECURITY_HEADERS:
-                    headers.setdefault(header.decode(), value.decode())
-                headers["x-request-id"] = request_id
+                headers = message["headers"]
+                set_already = {name for name, _ in headers}
+                headers += [header for header in SECURITY_HEADERS if header[0] not in set_already]
+                headers.append((b"x-request-id", request_id.encode()))
                 if (model := state.get(SERVED)) is not None:
-                    for name, told in told_by(model):
-                        headers[name] = told
+                    headers += [(name.encode(), told.encode("latin-1", "replace")) for name, told in told_by(model)]
             await send(message)
 
         try:
@@ -102,15 +106,14 @@ class Envelope:
                 await answer(scope, receive, dress)
             raise
         finally:
-            self._record(scope, status or _CLIENT_GONE, time.perf_counter() - started)
+            self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        state, path = scope["state"], scope["path"]
-        # A path that is no route must not become a label: anyone could make up as many as memory holds.
-        route = getattr(scope.get("route"), "path", None) or (path if self._known(path) else "other")
+        state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
         model = state.get(SERVED)
-        self._metrics.answered(model, route, status, seconds, verdicts)
+        for heard in self._heard:
+            heard(model, route, status, seconds, verdicts)
         if self._log:
             identity = state.get("identity")
             line = {
@@ -125,6 +128,11 @@ def is_observing(scope: Scope) -> bool:
     """Whether a request only looks at the server: it is answered however busy the server is."""
     looking = scope["method"] in SAFE and scope["path"].startswith((CONSOLE, SITE))
     return scope["path"] in OPERATIONS or looking
+
+
+def _is_entering(scope: Scope, secret: str | None) -> bool:
+    """Whether a browser opens the console without a session: it is led to the page to sign in on."""
+    return scope["path"].startswith(CONSOLE) and scope["method"] in SAFE and not secret
 
 
 class Keys:
@@ -149,6 +157,11 @@ class Keys:
         secret = credential(scope["headers"])
         try:
             identity = self._access.authenticate(secret) if secret else self._door.identify(scope)
+            if identity is not None and scope["path"] not in OPERATIONS:
+                scope["state"]["identity"] = identity
+                self._access.admit(identity)
+            elif identity is None and not _is_entering(scope, secret):
+                self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -157,7 +170,7 @@ class Keys:
             await self._app(scope, receive, send)
         elif scope["path"] == PAGE and scope["method"] == "GET":
             await self._sign_in()(scope, receive, send)
-        elif scope["path"].startswith(CONSOLE) and scope["method"] in SAFE and not secret:
+        elif _is_entering(scope, secret):
             going = f"{SIGN_IN}?next={quote(scope['path'])}"
             await RedirectResponse(going, 303)(scope, receive, send)
         else:
@@ -201,7 +214,7 @@ class Intake:
             return
         if body is None:
             return
-        scope["state"]["body_bytes"] = len(body)
+        scope["state"] |= {"body_bytes": len(body), "body": body}
         try:
             await _run_until_gone(self._app, scope, body, receive, send)
         finally:
@@ -235,9 +248,16 @@ class Intake:
         return TooLarge(f"a request may hold {megabytes:g} MB", hint="Send a smaller picture, or fewer at a time.")
 
 
+def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) -> str:
+    """A path that is no route must not become a label: anyone could make up as many as memory holds."""
+    path: str = scope["path"]
+    return getattr(scope.get("route"), "path", None) or (path if known(path) else "other")
+
+
 async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
     """Run `app` on a body that is already here; cancel it when the client disconnects."""
-    delivered = False
+    working, delivered, stopped = asyncio.current_task(), False, False
+    assert working is not None
 
     async def gone() -> Message:
         while (message := await receive())["type"] != "http.disconnect":
@@ -251,15 +271,19 @@ async def _run_until_gone(app: ASGIApp, scope: Scope, body: bytes, receive: Rece
             return {"type": "http.request", "body": body, "more_body": False}
         return await asyncio.shield(leaving)
 
-    leaving = asyncio.ensure_future(gone())
-    working = asyncio.ensure_future(app(scope, replay, send))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not working.done():
+    def stop(left: asyncio.Future[Message]) -> None:
+        nonlocal stopped
+        if not left.cancelled():
+            stopped = True
             working.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await working
-    if not working.cancelled():
-        await working
+
+    leaving = asyncio.ensure_future(gone())
+    leaving.add_done_callback(stop)
+    try:
+        await app(scope, replay, send)
+    except asyncio.CancelledError:
+        if not stopped or working.uncancel():
+            raise
+    finally:
+        leaving.remove_done_callback(stop)
+        leaving.cancel()

@@ -13,15 +13,18 @@ from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
 from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.serving.written import TextObserver, Written
 from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
     "gate",
+    *PAPERS,
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
 
@@ -34,7 +37,8 @@ class BundleFacts:
     """What a domain's `serve` learns of the bundle, as a mapping of these names.
 
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
-    `metrics` is what its compiled student was measured at, a record a metric; `files` are those that the domain packed
+    `metrics` is what its compiled student was measured at, a record a metric; `reference` has the measures of its test
+    rows, to tell drift by, and is empty in bundles from before there were any; `files` are those that the domain packed
     itself, by role; `gate` is how its release was decided, with its teacher's figures, and empty in older bundles.
     """
 
@@ -51,6 +55,7 @@ class BundleFacts:
     thresholds: Mapping[str, float]
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
+    reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -135,7 +140,7 @@ def read_facts(
     Raises:
         IntegrityError: a file is missing or not what its role says.
     """
-    labels = _json(files, "classes")
+    labels, reference = _json(files, "classes"), _json(files, "reference", optional=True)
     try:
         return BundleFacts(
             id=bundle, version=version, product=product, domain=domain, development_keys=development_keys,
@@ -145,17 +150,18 @@ def read_facts(
             channels=labels["channels"],
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
-            metrics=_json(files, "reference", optional=True).get("metrics", {}),
+            metrics=reference.get("metrics", {}),
             gate=_json(files, "gate", optional=True),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
+            reference=_measures(reference.get("per_row", ())),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise misfit("classes or thresholds") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise misfit("classes, thresholds or reference") from error
 
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Observer,
+    delay_ms: float, waiting: int, observer: Observer, texts: TextObserver,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -165,7 +171,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: told after each batch.
+        observer: told after each batch; `texts`, of a model that writes, as it does.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -176,11 +182,25 @@ def load(
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
     queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
-    service = ask(asdict(facts), cast(ServedPredictor | ServedText, queue))
+    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
+    asked = cast(ServedPredictor, queue) if inputs else Written(cast(ServedText, queue), texts)
+    service = ask(asdict(facts), asked)
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
-    inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     return ServedModel(facts, queue, service, inputs, outputs, standing)
+
+
+def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """The values of each measure that test rows have: their `measures`, and of a classifier's rows its confidence and
+    score. A row that could not be read has none."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("predicted", "") is None and "confidence" in row:
+            continue
+        scores = {name: row[name] for name in ("confidence", "score") if name in row}
+        for name, value in {**row.get("measures", {}), **scores}.items():
+            found.setdefault(name, []).append(float(value))
+    return {name: tuple(values) for name, values in found.items()}
 
 
 def _is_domains(role: str) -> bool:

@@ -15,6 +15,16 @@ class Overloaded(EnvironmentUnfit):
         self.retry_after = retry_after
 
 
+class TooMany(UsageError):
+    """More requests than a key may send (429): ask again after `retry_after` seconds."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, hint=f"Ask again in {retry_after} seconds; `toolkit access add --rate` sets limits.")
+        self.retry_after = retry_after
+
+
 class Unauthorised(UsageError):
     """No API key, or none this site knows (401)."""
 
@@ -25,16 +35,6 @@ class Forbidden(UsageError):
     """A key whose role may not do this (403)."""
 
     code = "forbidden"
-
-
-class TooMany(UsageError):
-    """More attempts than are allowed (429): try again after `retry_after` seconds."""
-
-    code = "too_many"
-
-    def __init__(self, message: str, *, hint: str, retry_after: int) -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after = retry_after
 
 
 class NotServed(UsageError):

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
+import ssl
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.gateway import Limits
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
+_MOST_AROUND = 64 * 1024  # bytes of a head
+_AROUND_A_BYTE = 9  # a body in chunks of one byte takes six bytes a byte
+_WAITING = 1024
+"""Connections that the system holds for a server that has not taken them yet."""
+_LAST_SECONDS = 1.0
+"""How long a kept-alive connection may bring one more request to a server that is ending: its client may have sent it
+already, and would see it lost."""
+
+_QUIET_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -31,7 +42,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(_WAITING)
     except OSError as error:
         listener.close()
         raise EnvironmentUnfit(
@@ -41,26 +52,29 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where a client on this machine finds the server."""
+    scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
+def run(app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return."""
-    _server(app, limits).run(sockets=[listener])
+    _server(app, limits, tls).run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def in_background(app: FastAPI, listener: socket.socket, limits: Limits) -> Iterator[str]:
+def in_background(
+    app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None
+) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the URL, and drains at the end."""
-    server = _server(app, limits)
+    server = _server(app, limits, tls)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
     thread.start()
     try:
-        yield url_of(listener)  # the socket listens already: a request made now waits for the loop
+        yield url_of(listener, tls=tls is not None)  # the socket listens already: a request made now waits for the loop
     finally:
         server.should_exit = True
         thread.join()
@@ -76,46 +90,118 @@ class _Server(uvicorn.Server):
             finally:
                 self._captured_signals.clear()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            listener.listen(_WAITING)  # asyncio has set what it was told to accept at a time
 
-def _server(app: FastAPI, limits: Limits) -> _Server:
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, once what was on its way, in the backlog and on open connections, has been answered, with
+        `Connection: close`."""
+        loop = asyncio.get_running_loop()
+        last = loop.time() + _LAST_SECONDS
+        turns = 0  # of the loop in which nobody was waiting: it takes a connection in one and attaches it in the next
+        while turns < 2 and loop.time() < last:
+            turns = 0 if any(map(_waited_on, sockets or [])) else turns + 1
+            await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        quiet = loop.time()  # since when nobody is connected; whom the loop has just taken is not counted yet
+        while loop.time() < min(last, quiet + _QUIET_SECONDS):
+            await asyncio.sleep(0.01)
+            quiet = loop.time() if self.server_state.connections else quiet
+        await super().shutdown(sockets)
+
+
+def _waited_on(listener: socket.socket) -> bool:
+    """Whether somebody has connected whom nobody has taken yet."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class _Closing:
+    """Tells clients of a server that is ending to ask anew elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.ending: Callable[[], bool] = lambda: False
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def dress(message: Message) -> None:
+            if message["type"] == "http.response.start" and self.ending():
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive, dress)
+
+
+def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
+    # Several workers share one socket. Each takes one connection at a time, so that they are spread over those that
+    # have time for them, and not all with who looked first.
+    closing = _Closing(app)
     config = uvicorn.Config(
-        app, http=_connection_class(limits), ws="none", loop="asyncio", lifespan="on",
+        closing, http=_connection_class(limits), ws="none", loop="auto", lifespan="on", backlog=1,
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
+        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
     )  # fmt: skip
-    return _Server(config)
+    server = _Server(config)
+    closing.ending = lambda: server.should_exit
+    return server
 
 
-def _connection_class(limits: Limits) -> type[H11Protocol]:
-    class Connection(H11Protocol):
-        """uvicorn's, with two limits that it lacks: how many connections there may be, and how long one may take to
-        bring a request (headers or body drip by drip: "slow loris")."""
+def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
+    class Connection(HttpToolsProtocol):
+        """uvicorn's, with three limits that it lacks: how many connections there may be, how long one may take to bring
+        a request (headers or body drip by drip: "slow loris"), and how much of a request may be anything but its body
+        (the parser would gather heads, trailers and the extensions of chunks without end)."""
 
         _deadline: asyncio.TimerHandle | None = None
+        _arriving, _received, _allowed = True, 0, _MOST_AROUND
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             if len(self.connections) > limits.connections:
                 transport.close()
             else:
-                self._watch(arriving=True)
+                self._watch()
 
         def data_received(self, data: bytes) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self._arriving = True  # empty lines too, with which a connection could be held for ever
+            self._received += len(data)
             super().data_received(data)
-            state = self.conn.their_state
-            # Without uvicorn's keep-alive timer an idle connection is one that brings a head, or has just brought the
-            # rest of a body that was refused.
-            idle = state is h11.IDLE and self.timeout_keep_alive_task is None
-            self._watch(arriving=idle or state is h11.SEND_BODY)
+            if self._arriving and self._received > self._allowed and not self.transport.is_closing():
+                self.send_400_response("A request with too much around its body.")
+            self._watch()
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self._arriving, self._allowed = True, _MOST_AROUND
+
+        def on_body(self, body: bytes) -> None:
+            super().on_body(body)
+            self._allowed += _AROUND_A_BYTE * len(body)
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            self._arriving, self._received = False, 0
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            self._watch(arriving=False)
+            self._arriving = False
+            self._watch()
 
-        def _watch(self, *, arriving: bool) -> None:
-            if arriving and self._deadline is None:
+        def _unsupported_upgrade_warning(self) -> None:
+            """A request for another protocol is answered in this one, and is nothing to log."""
+
+        def _watch(self) -> None:
+            if self._arriving and self._deadline is None:
                 self._deadline = self.loop.call_later(limits.arrival_seconds + _GRACE, self._expire)
-            elif not arriving and self._deadline is not None:
+            elif not self._arriving and self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
 

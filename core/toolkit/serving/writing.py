@@ -55,15 +55,13 @@ class Writer:
     def __init__(
         self, author: Author, *, together: int = 16, queue_limit: int = 256, observer: Observer | None = None
     ) -> None:
-        self._author, self._together, self._limit, self._observer = author, together, queue_limit, observer
+        self._author: Author | None = author
+        self.facts: PredictorFacts = author.facts
+        self._together, self._limit, self._observer = together, queue_limit, observer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._queue: list[_Waiting] = []
         self._turn: asyncio.Task[None] | None = None
         self._closed = False
-
-    @property
-    def facts(self) -> PredictorFacts:
-        return self._author.facts
 
     @property
     def waiting(self) -> int:
@@ -77,6 +75,8 @@ class Writer:
 
     def check(self, request: GenerationRequest) -> None:
         """Raise what is wrong with the request: `UsageError` and its kind."""
+        if self._author is None:
+            raise Overloaded("the server is stopping")
         self._author.check(request)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
@@ -108,11 +108,12 @@ class Writer:
                 self._queue.remove(waiting)
 
     async def stop(self) -> None:
-        """Take nothing new; write what was taken to its end."""
+        """Take nothing new; write what was taken to its end, and let go of the model (as `Batcher.stop`)."""
         self._closed = True
         while self._turn is not None:
             await asyncio.wait({self._turn})
         self._thread.shutdown()
+        self._author = None
 
     def _advance(self) -> None:
         """Begin a turn, where none is under way and somebody waits."""
@@ -128,14 +129,15 @@ class Writer:
         return chosen
 
     async def _take_turn(self, batch: list[_Waiting]) -> None:
-        loop, started = asyncio.get_running_loop(), time.perf_counter()
+        loop, started, author = asyncio.get_running_loop(), time.perf_counter(), self._author
+        assert author is not None, "the queue was stopped"
         requests = [replace(one.request, id=str(place)) for place, one in enumerate(batch)]
 
         def tell(piece: TextDelta) -> None:
             batch[int(piece.id)].pieces.put_nowait(piece)
 
         def write() -> None:
-            for piece in self._author.generate(requests, lambda place: batch[int(place)].gone):
+            for piece in author.generate(requests, lambda place: batch[int(place)].gone):
                 loop.call_soon_threadsafe(tell, piece)
 
         written = loop.run_in_executor(self._thread, write)

@@ -12,9 +12,11 @@ from pathlib import Path
 from toolkit.artifacts import Violation
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.grantfile import Grant, choose_grant
-from toolkit.seal.manifest import ENVELOPE, Manifest, check_teacher
+from toolkit.seal.manifest import ENVELOPE, MODEL_SIGNATURE, Manifest, check_teacher
+from toolkit.seal.model_signature import MAX_MODEL_SIGNATURE
 from toolkit.seal.open import open_bundle
-from toolkit.seal.tree import open_tree
+from toolkit.seal.papers import check_papers
+from toolkit.seal.tree import open_tree, read_file
 from toolkit.seal.verify import check_files, check_listing, read_bundle, read_envelope
 from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
@@ -67,16 +69,17 @@ def install(
             site (exit 5).
     """
     check_share(permille, low=1)
+    who = {"by": by} if by else {}
     with site.lock("install a bundle"):
         state = settle(site)
         try:
             checked = _check(bundle, site, state, check, installed_domains() if domains is None else domains)
-            return _put(site, state, checked, permille, {"by": by} if by else {})
+            return _put(site, state, checked, permille, who)
         except UsageError:
             raise
         except ToolkitError as error:
             clear_leftovers(site, state)  # first, for on a full disk they leave no room for the trail
-            site.audit.refused("install", error, source=bundle.name)
+            site.audit.refused("install", error, source=bundle.name, **who)
             raise
         finally:
             clear_leftovers(site, read_state(site.current, site.key_id))
@@ -123,11 +126,15 @@ def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mappin
                 check_files(root, manifest, staging.receive)
                 staging.add(ENVELOPE, envelope)
                 staging.add(grant.label, grant.data)
+                if manifest.model_signer:
+                    staging.add(MODEL_SIGNATURE, read_file(root, MODEL_SIGNATURE, limit=MAX_MODEL_SIGNATURE))
                 staging.finish()
         except OSError as error:
             raise EnvironmentUnfit(
                 f"cannot write into {site.path}: {error.strerror}", hint="Check free space and rights."
             ) from error
+    with open_tree(staging.path) as staged:
+        check_papers(staged, manifest, envelope, site.trust)
     with open_bundle(staging.path, site.trust, *keys) as opened:
         for role in opened.roles:
             opened.view(role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +16,10 @@ from toolkit.site.clock import read_clock, stale
 from toolkit.site.current import installed_grant
 from toolkit.site.layout import Site
 from toolkit.site.state import read_state
+
+TRIAL = "trial.json"
+"""In a site's folder while a version is on trial: how the versions compare, as the running server last said. It is not
+signed: it is shown, and nothing depends on it."""
 
 
 def judge(trust: TrustRoot, publisher: str, bundle_id: str, grant: Grant, now: int) -> Standing:
@@ -37,6 +42,15 @@ def standing_of(site: Site, bundle_id: str) -> dict[str, Any]:
     if grant.validity.timed and clock.set_back and standing.holds:
         standing = Standing("early", "the clock of this machine was set back", standing.seconds_left)
     return {"serial": grant.serial, "grant_id": grant.grant_id, **grant.validity.as_record(), **asdict(standing)}
+
+
+def trial_of(site: Site) -> dict[str, Any]:
+    """What each version answered, by bundle id, as a running server last said; nothing where no trial is on."""
+    try:
+        told = json.loads((site.path / TRIAL).read_text(encoding="utf-8"))
+        return {one["bundle"]: one["metrics"] for product in told["products"] for one in product["versions"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def installed_manifest(site: Site, bundle_id: str) -> Manifest:

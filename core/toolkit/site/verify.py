@@ -4,13 +4,14 @@ that they tell the same story.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.papers import Papers
 from toolkit.seal.recipient import load_recipient
-from toolkit.seal.verify import verify_bundle
+from toolkit.seal.verify import read_bundle
 from toolkit.site.audit import AuditEntry, AuditHead
 from toolkit.site.layout import Site, open_site
 from toolkit.site.state import Served, State, read_state
@@ -20,11 +21,12 @@ from toolkit.site.trust import check_chain
 
 @dataclass(frozen=True)
 class CheckedSite:
-    """A site that is as it was left."""
+    """A site that is as it was left. `papers` are those of each version kept, by its bundle id."""
 
     site: Site
     state: State
     audit: AuditHead
+    papers: Mapping[str, Papers]
 
 
 def verify_site(path: Path) -> CheckedSite:
@@ -37,18 +39,20 @@ def verify_site(path: Path) -> CheckedSite:
     entries = site.audit.read()
     state = read_state(site.current, site.key_id)
     _check_story(site, state, entries)
+    papers: dict[str, Papers] = {}
     for version in state.kept:
         part = f"versions/{version.bundle_id}"
         try:
             # Whether it may still be opened is judged where it is: what was revoked lies there as it was left.
-            manifest = verify_bundle(site.versions / version.bundle_id, site.trust.unrevoked())
+            found = read_bundle(site.versions / version.bundle_id, site.trust.unrevoked())
         except UsageError as error:
             raise IntegrityError(f"{part} is missing", part=part, hint="Install it again.") from error
         except IntegrityError as error:
             raise IntegrityError(f"{part}: {error}", part=f"{part}/{error.part}", hint=error.hint) from error
-        if manifest.digest != version.manifest_sha256:
+        if found.manifest.digest != version.manifest_sha256:
             raise IntegrityError(f"{part} is not the version that was installed", part=f"{part}/bundle.dsse")
-    return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest))
+        papers[version.bundle_id] = found.papers
+    return CheckedSite(site, state, AuditHead(entries[-1].sequence, entries[-1].digest), papers)
 
 
 def _check_story(site: Site, state: State, entries: Sequence[AuditEntry]) -> None:

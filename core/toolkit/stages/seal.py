@@ -20,6 +20,7 @@ from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord
 from toolkit.seal.verify import verify_bundle
 from toolkit.stages.context import Context, Stage, Upstream, take
+from toolkit.stages.papers import data_licence, making_of
 from toolkit.tasks.base import task_of
 from toolkit.workspace import Stored, canonical_json
 
@@ -77,6 +78,8 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
     ]
     if record["licence_text"]:
         files.append(BundleFile("LICENSES/teacher.txt", record["licence_text"].encode(), secret=False))
+    if (text := data_licence(context.plan, dataset.facts["licence"])) is not None:
+        files.append(text)
     return files
 
 
@@ -105,6 +108,7 @@ def _header(context: Context, upstream: Upstream, files: list[BundleFile]) -> Bu
     plan, compiled = context.plan, take(upstream, "compile", CompiledModel)
     dataset, record = take(upstream, "prepare", Dataset), take(upstream, "label", TeacherLabels).facts["record"]
     report = next(file.data for file in files if file.role == "report")
+    data_text = next((file.data for file in files if file.role == "LICENSES/data.txt"), b"")
     overrides = [reason for reason in (context.override, plan.teacher.accept_unknown_licence) if reason]
     return BundleHeader(
         product=plan.product or plan.domain,
@@ -123,8 +127,14 @@ def _header(context: Context, upstream: Upstream, files: list[BundleFile]) -> Bu
             record["distillation"],
             tuple(record["obligations"]),
         ),
-        data=LicenceRecord("data", dataset.facts["licence"]["text"], distillation="not-applicable"),
+        data=LicenceRecord(
+            "data",
+            dataset.facts["licence"]["text"],
+            hashlib.sha256(data_text).hexdigest() if data_text else "",
+            distillation="not-applicable",
+        ),
         overrides=tuple(overrides),
+        making=making_of(context, upstream),
     )
 
 
@@ -167,7 +177,7 @@ STAGE = Stage(
     kind="bundle",
     keys=("domain", "product", "teacher.accept_unknown_licence"),
     needs=("prepare", "label", "compile", "gate"),
-    code=("toolkit.seal", "toolkit.stages.seal"),
+    code=("toolkit.seal", "toolkit.stages.papers", "toolkit.stages.seal"),
     run=run,
     load=load,
     inputs=inputs,

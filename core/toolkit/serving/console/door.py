@@ -1,5 +1,4 @@
-"""How a browser comes in: the session cookie, the proof that a request is the console's own, and how often a key may be
-tried.
+"""How a browser comes in: the session cookie, and the proof that a request is the console's own.
 
 A browser sends cookies with whatever any page makes it send. So a request that changes something is believed only
 with the session's token in a header, which no other origin can set, and from the console's own origin.
@@ -8,8 +7,6 @@ with the session's token in a header, which no other origin can set, and from th
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -18,7 +15,7 @@ from starlette.types import Scope
 
 from toolkit.serving.access import Access, Identity
 from toolkit.serving.console.session import LONGEST_SECONDS, Session, Sessions
-from toolkit.serving.refusals import Forbidden, TooMany
+from toolkit.serving.refusals import Forbidden
 
 CONSOLE = "/console"
 SIGN_IN = CONSOLE + "/sign-in"
@@ -28,8 +25,6 @@ LANGUAGE = CONSOLE + "/language/"
 COOKIE = "toolkit_session"
 CSRF_HEADER = "x-csrf-token"
 SAFE = frozenset({"GET", "HEAD"})
-
-_TRIES, _WINDOW = 10, 60.0
 
 
 class Door:
@@ -102,33 +97,3 @@ def renewal(sessions: Sessions, session: Session | None, *, secure: bool) -> str
     """Set-Cookie for a session that is in use, where it is time."""
     token = sessions.renewed(session) if session is not None else None
     return set_cookie(token, secure=secure) if token else None
-
-
-class Attempts:
-    """Sign-ins that failed, by address. A key is 256 random bits: this keeps the server's time, not the key.
-
-    Args:
-        clock: seconds that only grow.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._failed: dict[str, list[float]] = {}
-
-    def check(self, address: str) -> None:
-        """Raises TooMany where this address has failed too often in the last minute."""
-        now = self._clock()
-        recent = [moment for moment in self._failed.get(address, ()) if now - moment < _WINDOW]
-        if len(recent) >= _TRIES:
-            wait = int(_WINDOW - (now - recent[0])) + 1
-            raise TooMany("too many keys were tried", hint=f"Try again in {wait} seconds.", retry_after=wait)
-
-    def failed(self, address: str) -> None:
-        """Note one; addresses that have been quiet for a minute are forgotten."""
-        now = self._clock()
-        self._failed.setdefault(address, []).append(now)
-        self._failed = {
-            name: recent
-            for name, moments in self._failed.items()
-            if (recent := [moment for moment in moments if now - moment < _WINDOW])
-        }

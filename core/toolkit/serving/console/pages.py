@@ -22,7 +22,6 @@ from toolkit.serving.console.door import (
     CONSOLE,
     LANGUAGE,
     SIGN_IN,
-    Attempts,
     Door,
     is_own_origin,
     is_secure,
@@ -70,7 +69,6 @@ class Console:
     door: Door
     since: int
     panels: Panels = field(default_factory=Panels)
-    attempts: Attempts = field(default_factory=Attempts)
     assets: Assets = field(default_factory=lambda: read_assets(files(__package__).joinpath("static")))
     templates: jinja2.Environment = field(
         default_factory=lambda: environment(jinja2.PackageLoader(__package__ or "", "templates"))
@@ -168,13 +166,11 @@ def _add_entrance(router: APIRouter, console: Console) -> None:
     async def enter(request: Request) -> Response:
         if not is_own_origin(request.headers):
             raise Forbidden("this request was not made by the console", hint="Open /console/sign-in and type the key.")
-        address = request.client.host if request.client else ""
-        console.attempts.check(address)
         form = parse_qs((await request.body()).decode("utf-8", "replace"))
         identity = console.door.access.authenticate(form.get("key", [""])[0].strip())
         going = _next(form.get("next", [""])[0])
         if identity is None:
-            console.attempts.failed(address)
+            console.door.access.refused(request.client.host if request.client else "")
             return console.page(request, "sign_in", "sign-in", 401, next=going, problem="sign_in.unknown")
         _, token = console.door.sessions.begin(console.door.access, identity)
         cookie = set_cookie(token, secure=is_secure(request.scope, request.headers))

@@ -121,6 +121,9 @@ class MapLesson:
             told |= {f"{WEIGHT}{self.objective.name}": weight, "rows": float(count)}
         return Taught(weight * share, told)
 
+    def close_step(self) -> None:
+        """There is no state."""
+
     def close_epoch(self) -> Mapping[str, float]:
         return {}
 

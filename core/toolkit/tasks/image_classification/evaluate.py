@@ -12,6 +12,7 @@ from toolkit.artifacts import Dataset, Evaluation, Row
 from toolkit.plan import Plan
 from toolkit.protocols import BatchPredictor, TensorPredictor, Tensors
 from toolkit.score.classification import ClassificationScore, score_classification
+from toolkit.tasks.image_classification.appearance import appearance
 
 BATCH = 32
 UNLEAKED = "without near-duplicates of training rows"
@@ -26,7 +27,7 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor, look: Loo
     Intervals take rows as independent, so that a folder scored on a site gives the very figures of the report; the
     gate alone, which decides, resamples near-duplicates together. A row that cannot be read counts as wrong. Where
     the folder's own splits leak, the slice UNLEAKED leaves those test rows out. `per_row` says of every row what it
-    is, what it was called, and how sure; `look` sees each row with its answer in passing.
+    is, what it was called, how sure, and how it looks, for drift; `look` sees each row with its answer in passing.
     """
     classes = dataset.classes
     per_row: list[dict[str, Any]] = []
@@ -40,7 +41,8 @@ def evaluate(plan: Plan, dataset: Dataset, predictor: TensorPredictor, look: Loo
             if look is not None and batch is not None:
                 look(row, {name: array[index] for name, array in batch.items()})
             probabilities.append(np.full(len(classes), 1 / len(classes)) if given is None else given)
-            per_row.append(_record(row, given, classes))
+            looks = {} if images is None else appearance(images[index])
+            per_row.append(_record(row, given, classes) | {"measures": looks})
     answers = np.stack(probabilities)
 
     def scored(chosen: Sequence[int]) -> ClassificationScore:

@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.protocols import PredictorFacts
 from toolkit.score.measure import measure_latency, process_memory
 from toolkit.serving.sessions import OnnxPredictor
-from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit.tasks.image_classification.images import decode_planes
 
 
 def footprint(model: Path, picture: Path, channels: int) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _measure(model: bytes, picture: bytes, channels: int) -> dict[str, Any]:
     predictor = OnnxPredictor(model, facts=PredictorFacts("measured", "", ""), threads=1)
 
     def request() -> int:
-        image = to_channels(decode_image(picture), channels)
+        image = decode_planes(picture, channels)
         return int(predictor.predict({"image": image[None]})["probabilities"].argmax())
 
     sample = measure_latency(request, seconds=3.0)

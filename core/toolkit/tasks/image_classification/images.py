@@ -6,9 +6,11 @@ Pillow, because a server loads it and feeds it what strangers send.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,15 +73,33 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
+def decode_planes(data: bytes, channels: int) -> np.ndarray:
+    """The picture as a model takes it, uint8 `[height, width, channels]`, maybe read-only: what `to_channels` makes of
+    `decode_image`, without the copies between. Raises UnreadableImage."""
+    with _opened(data) as image:
+        if channels == 1 and image.mode == "L":
+            return np.asarray(image)[:, :, None]
+        if channels == 3 and image.mode == "RGB" and "transparency" not in image.info:
+            return np.asarray(image)
+        return to_channels(_rgb(image), channels)
+
+
 def decode(data: bytes) -> Decoded:
     """`decode_image`, with the mode in which the file stores its pixels. Raises UnreadableImage."""
+    with _opened(data) as image:
+        return Decoded(np.ascontiguousarray(_rgb(image)), image.mode)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The picture, decoded and upright; what goes wrong in here is told as an UnreadableImage."""
     if not data:
         raise UnreadableImage("empty-file", "the file is empty", hint="Copy it again from its source.")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.width, image.height)
-            mode = image.mode
-            return Decoded(np.ascontiguousarray(_rgb(ImageOps.exif_transpose(image))), mode)
+            ImageOps.exif_transpose(image, in_place=True)
+            yield image
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

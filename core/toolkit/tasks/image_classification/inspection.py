@@ -18,9 +18,10 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from toolkit.errors import DataError
-from toolkit.protocols import ServedPredictor, Tensors
+from toolkit.protocols import Seen, ServedPredictor, Tensors
 from toolkit.serving.forms import read_uploads
-from toolkit.tasks.image_classification.images import decode_image, to_channels
+from toolkit.tasks.image_classification.appearance import appearance
+from toolkit.tasks.image_classification.images import decode_planes
 from toolkit.tasks.image_classification.service import Decision, Verdict
 
 MOST_PICTURES = 256
@@ -91,19 +92,20 @@ def inspection_routes(
     router = APIRouter(prefix="/v1", tags=["inspection"])
     decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
 
-    async def judge(picture: bytes) -> dict[str, Any]:
+    async def judge(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(decoders, _pixels, picture, channels)
+        pixels, looks = await loop.run_in_executor(decoders, _look, picture, channels)
         outputs = await predictor.predict({"image": pixels[np.newaxis]})
         said = _answer(decision.of(outputs["probabilities"][0]))
-        if detail is None:
-            return said
-        return said | dict(detail({name: array[0] for name, array in outputs.items()}, pixels.shape[:2]))
+        if detail is not None:
+            said |= detail({name: array[0] for name, array in outputs.items()}, pixels.shape[:2])
+        seen.append(_seen(picture, said, looks))
+        return said
 
-    async def judge_or_tell(picture: bytes) -> dict[str, Any]:
+    async def judge_or_tell(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
         """One bad picture in a batch fails only itself; a busy server fails the batch, to be asked again."""
         try:
-            return await judge(picture)
+            return await judge(picture, seen)
         except DataError as error:
             return {"error": error.as_record()}
 
@@ -120,12 +122,15 @@ def inspection_routes(
         started = time.perf_counter()
         pictures, single = _pictures_of(request.headers.get("content-type", ""), await request.body())
         answers: list[dict[str, Any]]
+        seen: list[list[Seen]] = [[] for _ in pictures]
         if single:
-            answers = [await judge(pictures[0])]
+            answers = [await judge(pictures[0], seen[0])]
         else:
             answers = []
             for start in range(0, len(pictures), _ABREAST):
-                answers += await asyncio.gather(*map(judge_or_tell, pictures[start : start + _ABREAST]))
+                abreast = slice(start, start + _ABREAST)
+                answers += await asyncio.gather(*map(judge_or_tell, pictures[abreast], seen[abreast]))
+        request.state.seen = [one for of_picture in seen for one in of_picture]
         request.state.verdicts = [answer["verdict"] for answer in answers if "verdict" in answer]
         tail = {
             "latency_ms": round((time.perf_counter() - started) * 1000, 3),
@@ -137,9 +142,17 @@ def inspection_routes(
     return router
 
 
-def _pixels(picture: bytes, channels: int) -> np.ndarray:
-    """uint8 `[height, width, channels]`. Raises DataError."""
-    return to_channels(decode_image(picture), channels)
+def _look(picture: bytes, channels: int) -> tuple[np.ndarray, Mapping[str, float]]:
+    """Pixels, uint8 `[height, width, channels]`, and how they look. Raises DataError."""
+    pixels = decode_planes(picture, channels)
+    return pixels, appearance(pixels)
+
+
+def _seen(picture: bytes, said: Mapping[str, Any], looks: Mapping[str, float]) -> Seen:
+    """What is watched of an answer: as `evaluate` has it of the test rows."""
+    second, first = sorted(said["probabilities"].values())[-2:]
+    scores = {"score": float(said["score"])} if "score" in said else {}
+    return Seen("picture", picture, said["verdict"], {**looks, **scores, "confidence": first}, first - second)
 
 
 def _answer(verdict: Verdict) -> dict[str, Any]:

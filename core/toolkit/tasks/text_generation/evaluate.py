@@ -14,6 +14,7 @@ from toolkit.artifacts import Dataset, Evaluation, Metric, Row
 from toolkit.errors import DataError, Unsupported
 from toolkit.plan import Plan
 from toolkit.score.intervals import bootstrap_interval, clustered_share
+from toolkit.serving.written import text_measures
 from toolkit.tasks.base import Judged
 from toolkit.tasks.text_generation.answers import answers_right, final_answer
 from toolkit.text import GenerationRequest, Logprobs, TextPredictor, whole_answers
@@ -107,6 +108,7 @@ def _record(row: Row, written: str | None, said: Logprobs | None) -> dict[str, A
         "right": None if written is None or not answer else answers_right(written, answer),
         "text": written,
         "hits": "" if said is None else "".join("01"[hit] for hit in said.likeliest.astype(int)),
+        "measures": {} if written is None else text_measures(row.inputs["messages"], written),
         "nats": None if said is None else float(-np.maximum(said.values, np.log(LEAST)).sum()),
     }
 

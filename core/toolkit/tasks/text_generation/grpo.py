@@ -207,6 +207,9 @@ class GrpoLesson:
             "ended": sum(rollout.ended) / len(rollout.ended),
         }
 
+    def close_step(self) -> None:
+        """Each process has verified all answers."""
+
     def close_epoch(self) -> Mapping[str, float]:
         return {}
 

@@ -179,6 +179,9 @@ class OnPolicyLesson:
         ended = sum(sample.ids[-1] in self._stops for sample in mine)
         return {"own": own * len(mine) / whole, "own-ended": own * ended / whole}
 
+    def close_step(self) -> None:
+        """There is no state."""
+
     def close_epoch(self) -> Mapping[str, float]:
         return {}
 

@@ -139,8 +139,11 @@ class SequenceLesson:
                     told |= {f"{WEIGHT}hard-label": mix.hard_label, f"{WEIGHT}response": mix.response}
         return Taught(found.loss, told)
 
+    def close_step(self) -> None:
+        self.weighting.close_step(self.processes)
+
     def close_epoch(self) -> Mapping[str, float]:
-        return self.weighting.close_epoch(self.processes)
+        return self.weighting.close_epoch()
 
     def twin(self) -> SequenceLesson:
         return replace(self, weighting=copy.deepcopy(self.weighting))

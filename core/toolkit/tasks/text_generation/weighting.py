@@ -34,6 +34,8 @@ class TokenWeighting:
         self._difficulty = difficulty
         self._usual: float | None = None
         self._sum = torch.zeros(2, dtype=torch.float64)
+        # Of the parts of this step that this process taught: sums and counts, by task, and last of the difficulty.
+        self._step = torch.zeros(2, len(tasks) + 1, dtype=torch.float64)
 
     def tokens(self, samples: Sequence[Tokenised], targets: Tensor, teacher: TopK | HiddenStates | None) -> Tokens:
         """The completion tokens of samples, one after the other, with what each counts.
@@ -51,16 +53,25 @@ class TokenWeighting:
     def observe(self, samples: Sequence[Tokenised], found: VocabularyLoss, mix: Mix) -> None:
         """Look back on a part of a step."""
         values = mix.hard_label * found.hard_label + mix.response * found.response
-        self._tasks.observe(self._of(samples, values.device), values)
+        if self._numbers:
+            self._count(self._of(samples, values.device), values)
         if self._difficulty:
-            difficulty = found.difficulty.double()
-            self._sum += torch.stack([difficulty.sum(), difficulty.new_tensor(len(difficulty))]).cpu()
+            self._count(torch.full(found.difficulty.shape, len(self._numbers)), found.difficulty)
 
-    def close_epoch(self, processes: Processes = ALONE) -> dict[str, float]:
+    def close_step(self, processes: Processes = ALONE) -> None:
+        """Look back on a step of which each process taught some parts: what is known, and saved, is then the same in
+        all of them, and a training is taken up in the middle of an epoch as it was."""
+        if self._numbers or self._difficulty:
+            sums, counts = processes.add_up(self._step)
+            self._tasks.add(sums[:-1], counts[:-1])
+            self._sum += torch.stack([sums[-1], counts[-1]])
+            self._step.zero_()
+
+    def close_epoch(self) -> dict[str, float]:
         """Weigh anew; each task's mean loss a token and the weight it had, and the mean difficulty where it counts."""
-        told = self._tasks.close_epoch(processes)
+        told = self._tasks.close_epoch()
         if self._difficulty:
-            total, count = processes.add_up(self._sum).tolist()
+            total, count = self._sum.tolist()
             self._usual = max(total / max(1.0, count), 1e-12)
             told["difficulty"] = self._usual
             self._sum.zero_()
@@ -72,6 +83,12 @@ class TokenWeighting:
     def restore(self, saved: Mapping[str, Any]) -> None:
         self._tasks.restore(saved["tasks"])
         self._usual, self._sum = saved["usual"], saved["sum"]
+
+    def _count(self, numbers: Tensor | None, values: Tensor) -> None:
+        """Add values [n] to the sums of these numbers [n]."""
+        assert numbers is not None
+        added = torch.stack([values.detach().double().cpu(), torch.ones(len(values), dtype=torch.float64)])
+        self._step.index_add_(1, numbers.cpu(), added)
 
     def _of(self, samples: Sequence[Tokenised], device: torch.device) -> Tensor | None:
         """The number of each token's task."""
