@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e 
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash soak bench bench-seal \
-	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving
+	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -46,7 +46,7 @@ lint: .venv/.installed
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
 
-bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving
+bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
 
 bench-seal: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
@@ -83,6 +83,9 @@ bench-sense: .venv/.installed
 # The peers get environments of their own below .venv/peers, about 0.7 GB, once.
 bench-serving: .venv/.installed
 	$(BIN)/python tests/bench/serving.py $(SERVING)
+
+bench-records: .venv/.installed
+	$(BIN)/python tests/bench/records.py
 
 bench-distil: .venv/.smollm2
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[distil,gguf]' trl

@@ -1,4 +1,4 @@
-"""Write docs/reference.md from the code: verbs with their options, exit codes, and every key of the plan.
+"""Write docs/reference.md from the code: verbs with their options, exit codes, and the keys of plans and sites.
 
 python docs/generate.py            write it (`make docs`)
 python docs/generate.py --check    exit 1 where it is out of date (the tests do this)
@@ -7,7 +7,7 @@ python docs/generate.py --check    exit 1 where it is out of date (the tests do 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,6 +20,7 @@ from toolkit.cli.main import build_app
 from toolkit.plan import Section
 from toolkit.plugins import load_plugins
 from toolkit.resolve import plan_model
+from toolkit.site.settings import SiteSettings
 
 TARGET = Path(__file__).with_name("reference.md")
 HEAD = """# Reference
@@ -34,7 +35,7 @@ SHARED = {"--json"}
 
 def reference() -> str:
     """The whole page."""
-    return "\n".join([HEAD, *_verbs(), *_exit_codes(), *_plan_keys()]) + "\n"
+    return "\n".join([HEAD, *_verbs(), *_exit_codes(), *_plan_keys(), *_site_keys()]) + "\n"
 
 
 def commands() -> dict[str, Any]:
@@ -96,8 +97,23 @@ def _plan_keys() -> Iterator[str]:
     yield "In `toolkit.toml` a dot is a table: `recipe.epochs` is `epochs` under `[recipe]`. On the command line it is"
     yield "`--set recipe.epochs=40`. A domain's draft may differ from these defaults; `toolkit plan` shows what holds,"
     yield "and where it comes from.\n"
+    yield from _key_table(plan_keys())
+
+
+def site_keys() -> dict[str, FieldInfo]:
+    """Every key of a site's settings."""
+    return dict(_fields(SiteSettings))
+
+
+def _site_keys() -> Iterator[str]:
+    yield "## Settings of a site\n"
+    yield "`SITE/settings.toml`, read when a server starts; see [watch a site](howto/watching.md).\n"
+    yield from _key_table(site_keys())
+
+
+def _key_table(keys: Mapping[str, FieldInfo]) -> Iterator[str]:
     rows = []
-    for key, field in plan_keys().items():
+    for key, field in keys.items():
         assert field.description, f"the key {key} has no description"
         default = "" if field.is_required() or field.default is None else _value(field.default)
         rows.append((f"`{key}`", default, _allowed(field), field.description))

@@ -300,10 +300,12 @@ class Panel:
 @dataclass(frozen=True)
 class Service:
     """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
-    `panels` are shown in the console; without one, people get a page to try the routes on."""
+    `panels` are shown in the console; without one, people get a page to try the routes on. `close` is called once nobody
+    asks it any more: another version answers, and this one's threads and files can go."""
 
     routes: Any
     panels: Sequence[Panel] = ()
+    close: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from serving_models import Served, make
-from serving_servers import HERE, ROOT, Up, bentoml, environment, mlserver, ours, trivial
+from serving_servers import HERE, ROOT, Up, bentoml, environment, mlserver, ours, refused, trivial
 
 RESULTS = HERE / "results" / "serving.json"
 PICTURES = ROOT.parent / "shared" / "data" / "industry" / "neu-det"
@@ -84,10 +84,18 @@ def measured(served: Served, folder: Path, asked: argparse.Namespace, skipped: d
                 skipped[f"{served.name} {name}"] = str(error)
         echo = stack.enter_context(trivial())
         rows = []
+        for name, one in up.items():
+            for body in BODIES:
+                if said := refused(one.port, one.requests[body]):
+                    skipped[f"{served.name} {body} {name}"] = said
         for body in BODIES:
             asks = {"trivial": by_load(echo, up["ours"].requests[body], asked.seconds)} if "ours" in up else {}
             asks["bare"] = by_bare(served, body, asked.seconds)
-            asks |= {name: by_load(one.port, one.requests[body], asked.seconds) for name, one in up.items()}
+            asks |= {
+                name: by_load(one.port, one.requests[body], asked.seconds)
+                for name, one in up.items()
+                if f"{served.name} {body} {name}" not in skipped
+            }
             if "ours" in up and body == "jpeg":
                 asks["empty"] = by_load(up["ours"].port, up["ours"].requests["empty"], asked.seconds)
             for clients in asked.clients:

@@ -152,6 +152,14 @@ def request(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
+def refused(port: int, whole: bytes) -> str:
+    """What a server says to a request that it does not answer with 200; nothing where it does."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(whole)
+        head = connection.recv(65536)
+    return "" if head.startswith(b"HTTP/1.1 200") else head.partition(b"\r\n")[0].decode("latin-1")
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

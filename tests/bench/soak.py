@@ -42,6 +42,8 @@ FLAT = 0.03
 PEAK_SECONDS = 10
 SAMPLE_SECONDS = 5.0
 SWITCH_SECONDS = 60.0
+HOLD_MB = 1
+"""Of inputs that a person may still judge: so little that it is full before memory is first looked at."""
 
 
 def client(url: str, key: str, rate: float, seconds: float, told: Connection) -> None:
@@ -67,9 +69,10 @@ def client(url: str, key: str, rate: float, seconds: float, told: Connection) ->
     told.send((right, wrong, times))
 
 
-def load(
-    url: str, key: str, clients: int, rate: float, seconds: float
-) -> list[tuple[multiprocessing.Process, Connection]]:
+Started = list[tuple[multiprocessing.Process, Connection]]
+
+
+def load(url: str, key: str, clients: int, rate: float, seconds: float) -> Started:
     """Start clients that together ask `rate` times a second."""
     started = []
     for _ in range(clients):
@@ -101,6 +104,7 @@ def held(parent: psutil.Process) -> float:
 def soak(minutes: float, share: float, clients: int, workers: int, folder: Path) -> dict[str, object]:
     home = make_home(folder / "home")
     packages, site = install_domain(folder / "packages", seconds=0), home.site()
+    (site.path / "settings.toml").write_text(f"[review]\nhold_mb = {HOLD_MB}\n")
     versions = [put(home, seal(home)) for _ in range(2)]
     key = add_key(site.path, "soak", "infer")
     with serving(site.path, packages, "--workers", str(workers)) as (process, told):

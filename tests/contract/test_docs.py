@@ -110,7 +110,8 @@ def test_configurations_in_the_docs_are_valid(page: Path) -> None:
         for name, values in table.items():
             if name != "project":
                 domain = name if name in ("education", "content") else "industry"
-                assert {f"{name}.{key}" for key in values} <= set(generator().plan_keys(domain))
+                known = {*generator().plan_keys(domain), *generator().site_keys()}
+                assert {f"{name}.{key}" for key in values} <= known
     for block in blocks(text, "json"):
         json.loads(block)
     for block in blocks(text, "python"):

@@ -16,6 +16,7 @@ from toolkit.tasks.anomaly_maps.network import (
     OUTPUTS,
     SHRINKAGE,
     STEADY,
+    STEADY_PLACES,
     DetectingNet,
     Detector,
     Foretelling,
@@ -62,18 +63,35 @@ def test_a_teacher_is_seen_at_the_layers_it_names_in_their_order() -> None:
         assert torch.equal(mine, theirs)
 
 
-def test_distances_are_those_of_mahalanobis() -> None:
+def test_distances_are_those_of_mahalanobis_from_what_the_region_shows() -> None:
     maps = levels(6)
     detector = fit_detector(lambda: [maps])
-    places = joined(maps).permute(0, 2, 3, 1).flatten(0, 2).double().numpy()
-    covariance = np.cov(places.T, bias=True)
-    covariance += SHRINKAGE * covariance.diagonal().mean() * np.eye(len(covariance))
-    inverse, centre = np.linalg.inv(covariance), places.mean(axis=0)
-    expected = [mahalanobis(place, centre, inverse) / np.sqrt(len(centre)) for place in places]
-    plain = np.reshape(expected, (6, 8, 8))
-    mean = plain.mean(axis=0)
-    usual = (6 * mean + STEADY * mean.mean()) / (6 + STEADY)
+    places = joined(maps).double().numpy()
+    mean = places.mean(axis=0)
+    centre = (6 * mean + STEADY * mean.mean(axis=(1, 2), keepdims=True)) / (6 + STEADY)
+    rest = np.moveaxis(places - centre, 1, 3)
+    corners = [(row, column) for row in (0, 4) for column in (0, 4)]
+    regions = [rest[:, row : row + 4, column : column + 4].reshape(-1, 7) for row, column in corners]
+    shared = np.mean([region.T @ region / len(region) for region in regions], axis=0)
+    plain = np.empty((6, 8, 8))
+    for (row, column), region in zip(corners, regions, strict=True):
+        covariance = (region.T @ region + STEADY_PLACES * shared) / (len(region) + STEADY_PLACES)
+        inverse = np.linalg.inv(covariance + SHRINKAGE * shared.diagonal().mean() * np.eye(7))
+        found = [mahalanobis(place, np.zeros(7), inverse) / np.sqrt(7) for place in region]
+        plain[:, row : row + 4, column : column + 4] = np.reshape(found, (6, 4, 4))
+    usual = (6 * plain.mean(axis=0) + STEADY * plain.mean()) / (6 + STEADY)
     np.testing.assert_allclose(detector.distances(maps).numpy(), plain / usual, rtol=1e-4)
+
+
+def test_what_is_good_in_one_region_is_strange_in_another() -> None:
+    """An edge at the left of every good part, and then one in the middle of a part."""
+    generator = torch.Generator().manual_seed(1)
+    maps = [torch.randn(40, 3, 8, 8, generator=generator), torch.randn(40, 4, 4, 4, generator=generator)]
+    maps[0][:, :, :, :3] += 6
+    detector = fit_detector(lambda: [maps])
+    odd = [level[:1].clone() for level in maps]
+    odd[0][:, :, :, 5] += 6
+    assert float(detector.distances(odd)[0, :, 5].mean()) > 1.5 * float(detector.distances(maps)[:, :, 1].mean())
 
 
 def test_what_is_usual_at_a_place_is_not_strange_there() -> None:

@@ -357,6 +357,9 @@ def test_the_command_line_shows_what_holds(home: Home, sealed: SealedBundle, tmp
     for place in (bundle_id, sealed.path, site, site / "versions" / bundle_id):
         for name in ("sbom.cdx.json", "provenance.dsse", "model.sig", "LICENSES/teacher.txt"):
             assert run("bundle", "print", place, name).out.encode() == (sealed.path / name).read_bytes()
+    told = run("bundle", "print", site, "model.sig", "--json").record
+    whole = (sealed.path / "model.sig").read_bytes()
+    assert (base64.b64decode(told["base64"]), told["sha256"]) == (whole, hashlib.sha256(whole).hexdigest())
     for name, said in {"classes": "encrypted", "nothing": "has no"}.items():
         found = run("bundle", "print", site, name)
         assert (found.code, said in found.err, SECRETS[0].decode() in found.out) == (2, True, False)

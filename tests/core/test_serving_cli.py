@@ -199,7 +199,7 @@ def test_case_17_a_server_stops_answering_when_its_grant_ends(tmp_path: Path, do
     home = make_home(tmp_path / "home")
     bundle = next(path for path in home.bundles.iterdir() if (path / "bundle.dsse").exists())
     opened = open_site(site)
-    ends = int(time.time()) + 8
+    ends = int(time.time()) + 20
     home.grant(bundle, opened, renew=True, validity=Validity(not_after=ends, max_instances=1))
     install(bundle, opened, check=lambda manifest: (), domains={"tiny": InstalledDomain("0.1.0")})
     key = add_key(site, "line-1", "operate")

@@ -224,12 +224,14 @@ def test_a_version_that_is_let_go_gives_its_memory_back(home: Home, packages: Pa
     key = add_key(home.site().path, "line", "infer")
     with serving(home.site().path, packages, "--workers", "1") as (process, told):
         asking, worker = Asking(told["url"], key), psutil.Process(process.pid).children()[0]
-        held = []
+        held, threads = [], []
         for turn in range(6):
             promote(home.site(), versions[turn % 2])
             asking.wait_for(versions[turn % 2], 30)
             time.sleep(1.5)
             held.append(worker.memory_info().rss / 1e6)
+            threads.append(worker.num_threads())
         print("MB held after each switch:", [round(one) for one in held])
         assert max(held[1:]) - min(held[1:]) < 32
         assert held[-1] - held[0] < 32
+        assert threads[-1] <= threads[0] + 1, threads  # asyncio keeps some of its own

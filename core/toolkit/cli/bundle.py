@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -71,6 +73,7 @@ def print_file(
     ],
     name: Annotated[str, typer.Argument(help="A readable file as `toolkit bundle show` names it, or model.sig.")],
     trust: TrustOption = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write a file that everybody may read to standard output: a licence, a paper, what a domain left readable."""
     from toolkit.seal.readable import read_readable
@@ -86,7 +89,15 @@ def print_file(
         folder, root = site.versions / current, root or site.trust.unrevoked()
     elif is_site(folder.parent.parent):
         root = root or open_site(folder.parent.parent).trust.unrevoked()
-    sys.stdout.buffer.write(read_readable(folder, root or _trust(None), name))
+    data = read_readable(folder, root or _trust(None), name)
+    if not as_json:
+        sys.stdout.buffer.write(data)
+        return
+    record = {
+        "name": name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest(),
+        "base64": base64.b64encode(data).decode(),
+    }  # fmt: skip
+    emit(record, as_json=True, text=lambda console: None)
 
 
 @app.command("list")

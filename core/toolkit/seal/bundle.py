@@ -1,7 +1,7 @@
 """Sealing: from a model's files to a bundle folder of ciphertext, signatures, papers and licence texts.
 
-Built aside, flushed, bundle.dsse last, renamed into place: a bundle is there whole or not at all. The content key
-leaves this module only wrapped to the issuer's escrow.
+Built aside, flushed, bundle.dsse and what signs it last, renamed into place: a bundle is there whole or not at all. The
+content key leaves this module only wrapped to the issuer's escrow.
 """
 
 from __future__ import annotations

@@ -133,13 +133,13 @@ class Follower:
             await asyncio.sleep(LOOK_SECONDS)
             shut = any(not one.opened for one in self.failed)
             again = shut and loop.time() - self._tried >= AGAIN_SECONDS
-            if self._look() != self._stamp or again:
-                self._tried = loop.time()
-                try:
+            try:
+                if self._look() != self._stamp or again:
+                    self._tried = loop.time()
                     await self._follow()
-                except ToolkitError as error:
-                    # What answers goes on answering; the operator is told why it stays as it is.
-                    _say(f"the site cannot be followed: {error}")
+            except (ToolkitError, OSError) as error:
+                # What answers goes on answering; the operator is told why it stays as it is.
+                _say(f"the site cannot be followed: {error}")
 
     async def _follow(self) -> None:
         self._stamp = self._look()
@@ -168,14 +168,7 @@ class Follower:
 
     async def _give_up(self, bundle_id: str, why: str) -> None:
         """Have the site serve another version: this one answers with faults."""
-        try:
-            done = await asyncio.to_thread(withdraw, self.site, bundle_id, why)
-        except ToolkitError as error:
-            _say(f"{bundle_id} cannot be taken back: {error}")
-        else:
-            if done:
-                self.metrics.taken_back(bundle_id)
-                _say(f"{bundle_id} was taken back on the site: {why}")
+        await asyncio.to_thread(self._withdraw, bundle_id, why)
 
     async def _let_go(self, loaded: Loaded) -> None:
         """Once nobody can ask the version any more, end it and give its memory back."""
@@ -183,9 +176,11 @@ class Follower:
         if not await self.in_hand.earlier(self.drain_seconds):
             self._say_of(model, f"is let go with requests still in hand after {self.drain_seconds:g} seconds")
         await model.queue.stop()
+        await asyncio.to_thread(model.service.close)
         await asyncio.to_thread(loaded.ends.close)
-        self.metrics.forget(model)
-        self.trials.end(model)
+        if model.facts.id not in self._loaded:  # it may have come again meanwhile
+            self.metrics.forget(model)
+            self.trials.end(model)
         self._say_of(model, "was let go")
         del loaded, model
         await asyncio.to_thread(_give_memory_back)
@@ -229,10 +224,17 @@ class Follower:
 
     def _take_back(self, failed: Failed) -> bool:
         """Have the site serve another version, where this one came to nothing by itself."""
-        done = failed.opened and withdraw(self.site, failed.bundle_id, failed.error.message)
+        return failed.opened and self._withdraw(failed.bundle_id, failed.error.message)
+
+    def _withdraw(self, bundle_id: str, why: str) -> bool:
+        try:
+            done = withdraw(self.site, bundle_id, why)
+        except ToolkitError as error:
+            _say(f"{bundle_id} cannot be taken back: {error}")
+            return False
         if done:
-            self.metrics.taken_back(failed.bundle_id)
-            _say(f"{failed.bundle_id} was taken back on the site")
+            self.metrics.taken_back(bundle_id)
+            _say(f"{bundle_id} was taken back on the site: {why}")
         return done
 
     def _read(self) -> State:

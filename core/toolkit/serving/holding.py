@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from toolkit.protocols import Seen
 
+_AROUND = 2048
+"""Bytes that an input takes beside its content: of small ones there are many."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -34,7 +37,7 @@ class Holding:
 
     def add(self, request_id: str, facts: dict[str, str], seen: tuple[Seen, ...]) -> None:
         """Hold these, and let go of the oldest that they take the place of."""
-        size, now = sum(len(one.content) for one in seen), time.monotonic()
+        size, now = sum(_AROUND + len(one.content) for one in seen), time.monotonic()
         with self._guard:
             self._drop(request_id)
             if size <= self._most:

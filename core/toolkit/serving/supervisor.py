@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -76,6 +77,8 @@ class Supervisor:
     _begun: bool = False
     _early: int = 0
     _last: Mapping[str, str] = field(default_factory=dict)
+    _dead: dict[int, Mapping[str, str]] = field(default_factory=dict)
+    """By place, whom the next worker there replaces."""
     _gone: str = ""
 
     def run(self, listener: socket.socket, first: Callable[[Mapping[str, Any]], int]) -> None:
@@ -120,6 +123,7 @@ class Supervisor:
     def _start(self, place: int) -> None:
         here, there = multiprocessing.Pipe(duplex=False)
         context = multiprocessing.get_context("fork")
+        gc.freeze()  # a worker's collector leaves what it shares with its parent alone, and its pages shared
         others = [here, *(worker.told for worker in self._workers.values())]
         process = context.Process(target=self._live, args=(place, there, others, os.getpid()), name=f"worker-{place}")
         process.start()
@@ -132,9 +136,8 @@ class Supervisor:
         _end_with(parent)
         for connection in others:
             connection.close()
-        replaces = self._last if self._last.get("place") == str(place) else {}
         try:
-            self.work(Duty(place, self.board, lambda record: told.send(dict(record)), replaces))
+            self.work(Duty(place, self.board, lambda record: told.send(dict(record)), self._dead.get(place, {})))
         except ToolkitError as error:
             with contextlib.suppress(OSError):
                 told.send(error)
@@ -170,7 +173,7 @@ class Supervisor:
         self._early = 0 if lived >= STEADY_SECONDS else self._early + 1
         pause = BACK_OFF[min(max(self._early - 1, 0), len(BACK_OFF) - 1)]
         self.restarts += 1
-        self._last = {
+        self._last = self._dead[worker.place] = {
             "pid": str(pid), "place": str(worker.place), "why": _how(code), "lived_seconds": f"{lived:.1f}",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip

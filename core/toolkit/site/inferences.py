@@ -31,6 +31,8 @@ SEGMENT_BYTES = 64 * 2**20
 MOST_WAITING = 10_000
 """Lines held in memory while the disk takes none; nothing is answered then, so these are of requests in progress."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # made once: half the cost of a line
+
 
 class InferenceLog:
     """Writes one stream of the site's trail of inferences; `audit` is where its head is signed.
@@ -72,7 +74,7 @@ class InferenceLog:
             if len(self._waiting) >= MOST_WAITING:
                 return
             head = {"sequence": self._sequence + 1, "previous": self._digest, "time": _now()}
-            line = json.dumps(head | dict(record), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+            line = _encode(head | dict(record)).encode() + b"\n"
             self._sequence += 1
             self._digest = hashlib.sha256(line[:-1]).hexdigest()
             self._waiting.append(line)

@@ -34,7 +34,8 @@ def making_of(context: Context, upstream: Upstream) -> Making:
     dataset, gate = take(upstream, "prepare", Dataset), upstream["gate"].facts
     domain = next(i.distribution for i in context.plugins.infos if i.group == DOMAINS and i.name == plan.domain)
     parts = (context.teacher, context.profile[1], context.executor)
-    makers = [CORE, domain, *(context.plugins.distribution_of(part) for part in parts)]
+    shipped = (context.plugins.distribution_of(part) for part in parts)
+    makers = [CORE, domain, *(name for name in shipped if name != "toolkit")]  # which is core's package, not its name
     extras = SERVED_WITH.get(plan.task, ("serve",))
     return Making(
         task=plan.task,
@@ -76,7 +77,7 @@ def _digest(found: object) -> str:
 
 
 def _needed(distribution: str, extras: Iterable[str]) -> Iterator[str]:
-    """The distributions that one of its own accord asks for."""
+    """The distributions that one asks for, with these extras."""
     for line in requires(distribution) or ():
         one = Requirement(line)
         if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
@@ -88,7 +89,7 @@ def _packages(names: Iterable[str]) -> Iterator[Package]:
     for name in dict.fromkeys(names):
         try:
             found = metadata(name)
-        except PackageNotFoundError:  # core's own parts, or an extra that this machine goes without
+        except PackageNotFoundError:  # an extra that this machine goes without, so it was not proven to run with it
             continue
         yield Package(found["Name"], found["Version"], _licence(found))
 

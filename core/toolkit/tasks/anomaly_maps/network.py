@@ -2,9 +2,10 @@
 
 A pyramid maps float32 pixels [n, channels, size, size] to feature maps, finest first. A student learns its teacher's
 maps of good parts; what it cannot foretell was not among them (STFPM, Wang et al. 2021, arXiv 2103.04257). A place is
-described by the maps around it, joined at the finest grid. Good places are one Gaussian (Rippel et al. 2021, arXiv
-2005.14140), and a score is the Mahalanobis distance from it over what is usual at that place (PaDiM, Defard et al.
-2021, arXiv 2011.08785, keeps a covariance a place; here it is one number), in units of the limit.
+described by the maps around it, joined at the finest grid. What good parts show at a place is a Gaussian (PaDiM, Defard
+et al. 2021, arXiv 2011.08785, with a covariance a place; here neighbouring places share one, which needs a sixteenth of
+the pictures and of the memory), and a score is the Mahalanobis distance from it over what is usual at that place, in
+units of the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ of a quantised model lies in them."""
 
 STEADY = 10
 """Good pictures that the mean over all places counts as, in what is usual at one: few say little of a place."""
+
+REGION = 4
+"""Places a side that share a covariance. Grids are multiples of it, as pictures are of 32 pixels."""
+
+STEADY_PLACES = 300
+"""Good places that the covariance over all regions counts as, in that of one."""
 
 STEEPNESS = 8.0
 """Of the score turned into a share between 0 and 1. It says which pictures are called, never how likely a defect is."""
@@ -149,8 +156,8 @@ class Detector(nn.Module):
 
     def __init__(self, width: int, places: tuple[int, int]) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.zeros(width))
-        self.register_buffer("whiten", torch.eye(width))
+        self.register_buffer("centre", torch.zeros(width, *places))
+        self.register_buffer("whiten", torch.eye(width).repeat(places[0] * places[1] // REGION**2, 1, 1))
         self.register_buffer("usual", torch.ones(places))
         self.register_buffer("limit", torch.ones(()))
         self.register_buffer("least", torch.tensor(1e-6), persistent=False)
@@ -161,10 +168,17 @@ class Detector(nn.Module):
         strange = torch.sigmoid(STEEPNESS * highest.log())
         return torch.stack([strange, 1 - strange], dim=1), found
 
+    def size(self) -> int:
+        """Numbers that it was fitted with."""
+        return self.centre.numel() + self.whiten.numel() + self.usual.numel()
+
     def distances(self, maps: Sequence[Tensor]) -> Tensor:
         """Mahalanobis distances [n, h, w], over the root of the number of dimensions and what is usual at a place."""
-        places = joined(maps).permute(0, 2, 3, 1)
-        return ((places - self.centre) @ self.whiten).square().mean(dim=3).sqrt() / self.usual
+        whitened = by_region(joined(maps) - self.centre) @ self.whiten
+        height, width = self.usual.shape
+        squares = whitened.square().mean(dim=2)
+        cells = squares.reshape(height // REGION, width // REGION, -1, REGION, REGION).permute(2, 0, 3, 1, 4)
+        return cells.reshape(-1, height, width).sqrt() / self.usual
 
 
 def joined(maps: Sequence[Tensor]) -> Tensor:
@@ -175,6 +189,13 @@ def joined(maps: Sequence[Tensor]) -> Tensor:
         functional.interpolate(level, (height, width), mode="bilinear", align_corners=False) for level in smooth[1:]
     ]
     return torch.cat([smooth[0], *rest], dim=1)
+
+
+def by_region(places: Tensor) -> Tensor:
+    """[n, c, h, w] to [regions, n * REGION^2, c]."""
+    channels, height, width = places.shape[1:]
+    cells = places.reshape(-1, channels, height // REGION, REGION, width // REGION, REGION)
+    return cells.permute(2, 4, 0, 3, 5, 1).reshape(height * width // REGION**2, -1, channels)
 
 
 class DetectingNet(nn.Module):
@@ -196,24 +217,20 @@ OUTPUTS = ("probabilities", "map")
 
 @torch.no_grad()
 def fit_detector(good: Callable[[], Iterable[Sequence[Tensor]]]) -> Detector:
-    """The Gaussian of good places, and what is usual at each, from feature maps batch by batch, which are gone through
+    """The Gaussians of good places, and what is usual at each, from feature maps batch by batch, which are gone through
     twice; its limit is 1 still."""
-    count, total, products, size = 0, torch.zeros(()), torch.zeros(()), (1, 1)
+    count, total, products = 0, torch.zeros(()), torch.zeros(())
     for maps in good():
-        together = joined(maps)
-        size = (int(together.shape[2]), int(together.shape[3]))
-        places = together.permute(0, 2, 3, 1).flatten(0, 2).double()
-        count, total, products = count + len(places), total + places.sum(dim=0), products + places.T @ places
-    centre = total / count
-    covariance = products / count - torch.outer(centre, centre)
-    width = len(centre)
-    spread = covariance.diagonal().mean().clamp(min=1e-12)
-    covariance += SHRINKAGE * spread * torch.eye(width, dtype=torch.double)
+        places = joined(maps).double()
+        regions = by_region(places)
+        count, total = count + len(places), total + places.sum(dim=0)
+        products = products + regions.transpose(1, 2) @ regions
+    mean = total / count
+    width, size = len(mean), (mean.shape[1], mean.shape[2])
+    centre = (total + STEADY * mean.mean(dim=(1, 2), keepdim=True)) / (count + STEADY)
     detector = Detector(width, size)
     detector.centre.copy_(centre)
-    # With covariance = L L^T, |L^-1 d| is the Mahalanobis distance of d; rows of places are multiplied from the left.
-    lower = torch.linalg.cholesky(covariance)
-    detector.whiten.copy_(torch.linalg.solve_triangular(lower, torch.eye(width, dtype=torch.double), upper=False).T)
+    detector.whiten.copy_(_whitening(products, mean, centre, count))
     pictures, usual = 0, torch.zeros(size)
     for maps in good():
         distances = detector.distances(maps)
@@ -221,6 +238,25 @@ def fit_detector(good: Callable[[], Iterable[Sequence[Tensor]]]) -> Detector:
     usual = (usual + STEADY * usual.mean() / pictures) / (pictures + STEADY)
     detector.usual.copy_(usual.clamp(min=1e-6))
     return detector.eval()
+
+
+def _whitening(products: Tensor, mean: Tensor, centre: Tensor, count: int) -> Tensor:
+    """[regions, c, c]: what places less their centre are multiplied by, from the right, for a Mahalanobis distance.
+
+    Args:
+        products: [regions, c, c], the sums of the places' outer products.    mean, centre: [c, h, w].
+        count: pictures.
+    """
+    middle, moved = by_region(mean[None]), by_region((mean - centre)[None])
+    about_centre = products + count * (moved.transpose(1, 2) @ moved - middle.transpose(1, 2) @ middle)
+    number, width = count * REGION**2, len(mean)
+    shared = about_centre.mean(dim=0) / number
+    covariance = (about_centre + STEADY_PLACES * shared) / (number + STEADY_PLACES)
+    spread, eye = shared.diagonal().mean().clamp(min=1e-12), torch.eye(width, dtype=torch.double)
+    # With covariance = L L^T, |L^-1 d| is the Mahalanobis distance of d; rows of places are multiplied from the left.
+    lower = torch.linalg.cholesky(covariance + SHRINKAGE * spread * eye)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+    return inverse.transpose(1, 2)
 
 
 @torch.no_grad()

@@ -187,7 +187,7 @@ def _fit(
     student.load_state_dict(fitted.weights)
     module = _detecting(plan, labels, lesson, student.eval(), held_out)
     write_program(folder / f"{STUDENT}.pt2", module, pictures.shape[1], plan.student.input_size)
-    parameters = sum(p.numel() for p in student.parameters()) + module.detector.whiten.numel()
+    parameters = sum(p.numel() for p in student.parameters()) + module.detector.size()
     write_file(folder / f"{STUDENT}.json", canonical_json(fitted.facts() | {"parameters": parameters}))
     Checkpoints(folder / STUDENT).clear()
 

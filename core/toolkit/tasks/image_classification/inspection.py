@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ _UNTYPED = ("", "application/x-www-form-urlencoded")
 # Pictures of one request decoded or waiting at once: enough to fill a batch, and not the queue.
 _ABREAST = 4
 # Threads that decode. Pillow lets go of the interpreter, and a server has few cores.
-_DECODERS = 4
+DECODERS = 4
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {
@@ -84,13 +84,12 @@ Detail = Callable[[Tensors, tuple[int, int]], Mapping[str, Any]]
 
 
 def inspection_routes(
-    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor, detail: Detail | None = None,
-    answer: type[InspectionAnswer] = InspectionAnswer,
+    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor, decoders: Executor,
+    detail: Detail | None = None, answer: type[InspectionAnswer] = InspectionAnswer,
 ) -> APIRouter:  # fmt: skip
     """The routes of the default inspection service; `answer` documents one answer, with what `detail` adds."""
     Image.init()  # Pillow loads its decoders when it first needs one: now, and not while a part waits
     router = APIRouter(prefix="/v1", tags=["inspection"])
-    decoders = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
 
     async def judge(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
