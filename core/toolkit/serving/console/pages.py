@@ -244,8 +244,8 @@ def theme_of(request: Request) -> str:
 
 
 def paths_of(request: Request) -> frozenset[str]:
-    """Paths of every route there is: a page shows what can be done here."""
-    return frozenset(getattr(route, "path", "") for route in request.app.routes)
+    """Paths of the server's own routes, as its description has them: a page shows what can be done here."""
+    return frozenset(request.app.openapi()["paths"])
 
 
 def _refusal(console: Console, request: Request, role: Role) -> Response | None:
