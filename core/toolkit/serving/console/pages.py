@@ -84,7 +84,7 @@ class Console:
             "identity": identity, "csrf": session.csrf if session else "", "place": place,
             "places": [one for one in PLACES if identity and identity.may(one.role)],
             "static": f"{CONSOLE}/static/{self.assets.digest}", "here": request.url.path,
-            "routes": sorted(path for path in paths_of(request) if path.startswith("/site/")),
+            "routes": sorted(path for path in paths_of(request) if path.startswith("/site/")) if identity else [],
             "product": self._title() if identity else "", "quote": lambda text: quote(text, safe=""),
         }  # fmt: skip
         html = self.templates.get_template(f"{name}.html.j2").render(shown | more)
