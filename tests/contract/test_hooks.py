@@ -185,6 +185,43 @@ def test_hook_register_key_providers(tmp_path: Path) -> None:
     assert load_signing_key(tmp_path / "key.json", "site", Access(None, plugins.key_providers)) == made
 
 
+def test_hook_register_cipher_suites(tmp_path: Path) -> None:
+    from seal_parts import Home
+
+    from toolkit.errors import EnvironmentUnfit, PlanError
+    from toolkit.seal.cipher import COB256, Cobblestone
+    from toolkit.seal.custody import Access
+    from toolkit.seal.keys import ensure_development_keys, load_keys
+    from toolkit.seal.open import open_bundle
+    from toolkit.seal.rotation import rotate
+
+    @dataclass(frozen=True)
+    class Mine(Cobblestone):
+        """Core's own under another name."""
+
+        name: str = "mine"
+
+    class Plugin:
+        @hookimpl
+        def register_cipher_suites(self) -> Iterable[Mine]:
+            return [Mine()]
+
+    plugins = alone("mine", Plugin())
+    assert {COB256.name, "mine"} <= set(plugins.cipher_suites())
+    keys, by = tmp_path / "keys", Access(ciphers=plugins.cipher_suites)
+    home = Home(tmp_path, ensure_development_keys(keys), plugins.cipher_suites()["mine"])
+    with pytest.raises(PlanError, match="does not allow the suite mine"):
+        home.seal()
+    rotate(keys, "publisher", by, suite="mine+xwing+ed25519")
+    home = Home(tmp_path, load_keys(keys, None), home.cipher)
+    sealed, site = home.granted(home.site(), b"weights"), home.site()
+    assert sealed.manifest.suite == "mine+xwing+ed25519"
+    with open_bundle(sealed.path, home.keys.trust, site.recipient_key(), unlock=by) as opened:
+        assert opened.read("model") == b"weights"
+    with pytest.raises(EnvironmentUnfit, match="needs the cipher mine"):
+        open_bundle(sealed.path, home.keys.trust, site.recipient_key())
+
+
 class MinePlan(Section):
     """The table [mine]."""
 

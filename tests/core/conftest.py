@@ -20,7 +20,7 @@ ENOUGH = 256 * 1024 * 1024
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Tests that flush hundreds of small files work in RAM where the machine has a disk there."""
-    small = ("test_registry_", "test_seal_", "test_site_", "test_workspace_", "test_cases_")
+    small = ("test_registry_", "test_seal_", "test_site_", "test_workspace_", "test_cases_", "test_carriage")
     wanted = request.node.path.name.startswith(small)
     if not wanted or not RAM.is_dir() or shutil.disk_usage(RAM).free < ENOUGH:
         yield tmp_path

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import BundleFile
+from toolkit.protocols import CipherSuite
 from toolkit.seal.bundle import BundleHeader, SealedBundle, seal_bundle
+from toolkit.seal.cipher import COB256
 from toolkit.seal.grant import grant
 from toolkit.seal.keyfile import SigningKey
 from toolkit.seal.keys import KeyRing, ensure_development_keys
@@ -44,6 +46,7 @@ class Home:
 
     path: Path
     keys: KeyRing
+    cipher: CipherSuite = COB256
 
     @property
     def bundles(self) -> Path:
@@ -55,7 +58,9 @@ class Home:
 
     def seal(self, model: bytes = b"the weights", header: BundleHeader = HEADER, **more: bytes) -> SealedBundle:
         files = [BundleFile("model", model), LICENCE, *(BundleFile(role, data) for role, data in more.items())]
-        return seal_bundle(self.bundles, header=header, files=files, keys=self.keys, escrow=self.escrow)
+        return seal_bundle(
+            self.bundles, header=header, files=files, keys=self.keys, escrow=self.escrow, cipher=self.cipher
+        )
 
     def site(self, name: str = "site") -> Site:
         return init_site(self.path / name, self.keys.trust)

@@ -1,4 +1,4 @@
-"""Cases 1 to 9 of the bundle design: what may be done to ciphertext.
+"""Cases 1 to 9 of the bundle design: what may be done to ciphertext, in core's suite and in the plugin's, `gm`.
 
 Each twice where it can be: as a courier does it, whom the digests catch, and as a publisher who lists the altered blob
 and an issuer who grants it, whom only the encryption itself can catch.
@@ -8,28 +8,53 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from case_parts import (
     CANARY,
     MODEL,
+    case_home,
     content_keys,
     installed,
     not_installed,
     put_blob,
+    refusal,
     refused,
     regrant,
     republish,
+    run,
 )
-from seal_parts import Home, blob_of, files_of, flipped
+from seal_parts import Home, blob_of, files_of, flipped, overwrite
 
+from toolkit.protocols import CipherSuite
 from toolkit.seal.bundle import SealedBundle
 from toolkit.seal.cipher import CHUNK, HEADER, TAG, encrypt_file, file_context, new_content_key
+from toolkit.seal.custody import Access
+from toolkit.seal.keys import load_keys
+from toolkit.seal.rotation import rotate
 from toolkit.site.current import open_current
 
 SEALED = CHUNK + TAG
+"""Of cob256. In gm, which has no chunks, the same places are altered, cut and swapped, and one tag is over all."""
 Alter = Callable[[bytes], bytes]
+
+
+@pytest.fixture(params=["cob256", "gm"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home that seals in a suite; its root allows both."""
+    made = case_home(tmp_path, monkeypatch)
+    if request.param == "cob256":
+        return made
+    gm = pytest.importorskip("toolkit_suite_gm.cipher", reason="the plugin suite-gm is not installed").Gm()
+    rotate(made.path / "keys", "publisher", Access(ciphers=lambda: {gm.name: gm}), suite="gm+xwing+ed25519")
+    return Home(made.path, load_keys(made.path / "keys", None), gm)
+
+
+@pytest.fixture
+def unlock(home: Home) -> Access:
+    return Access(ciphers=lambda: {home.cipher.name: home.cipher})
 
 
 def by_courier_and_by_publisher(alter: Alter, home: Home, sealed: SealedBundle) -> None:
@@ -41,15 +66,15 @@ def by_courier_and_by_publisher(alter: Alter, home: Home, sealed: SealedBundle) 
     assert "role model" in not_installed(sealed.path, home).part
 
 
-def encrypted(data: bytes, key: bytes, context: bytes) -> bytes:
+def encrypted(data: bytes, key: bytes, context: bytes, cipher: CipherSuite) -> bytes:
     pieces: list[bytes] = []
-    encrypt_file(data, key, context, lambda piece: pieces.append(bytes(piece)))
+    encrypt_file(data, key, context, lambda piece: pieces.append(bytes(piece)), cipher)
     return b"".join(pieces)
 
 
-def test_case_00_as_it_was_sealed_it_installs_and_opens(home: Home, sealed: SealedBundle) -> None:
+def test_case_00_as_it_was_sealed_it_installs_and_opens(home: Home, sealed: SealedBundle, unlock: Access) -> None:
     installed(sealed.path, home)
-    with open_current(home.site().path) as opened:
+    with open_current(home.site().path, unlock) as opened:
         assert opened.read("model") == MODEL
 
 
@@ -114,6 +139,23 @@ def test_case_05_two_blobs_of_equal_size_swapped(home: Home) -> None:
     not_installed(sealed.path, home)
 
 
+def test_case_05_another_file_by_somebody_who_has_the_key(home: Home, sealed: SealedBundle) -> None:
+    """Another customer with a grant, say, who can write to the site's disk: his file opens, and is not what was signed.
+
+    A load does not compare the digest of the ciphertext (decision 33); the keyed hash of the plaintext says the same.
+    """
+    site = home.site()
+    installed(sealed.path, home)
+    key = content_keys(home, sealed.manifest.bundle_id)["cpu"]
+    names = {"product": "industry", "bundle_id": sealed.manifest.bundle_id, "variant": "cpu", "path": "model"}
+    forged = encrypted(MODEL[:-1] + b"X", key, file_context(**names), home.cipher)
+    place = blob_of(site.versions / sealed.manifest.bundle_id, sealed.manifest, "model")
+    assert len(forged) == place.stat().st_size
+    overwrite(place, forged)
+    assert "role model" in refusal(run("serve", "--site", site.path, "--port", "0", "--json"), 4).part
+    refusal(run("verify", site.path, "--json"), 4)
+
+
 def test_case_06_a_blob_of_an_older_bundle(home: Home, sealed: SealedBundle) -> None:
     newer = home.granted(home.site(), MODEL)
     older = blob_of(sealed.path, sealed.manifest, "model").read_bytes()
@@ -136,8 +178,8 @@ def test_case_06_a_blob_of_an_older_bundle(home: Home, sealed: SealedBundle) -> 
 def test_case_07_wrong_context(changed: str, home: Home, sealed: SealedBundle) -> None:
     names = {"product": "industry", "bundle_id": sealed.manifest.bundle_id, "variant": "cpu", "path": "model"}
     key = content_keys(home, sealed.manifest.bundle_id)["cpu"]
-    right = encrypted(MODEL, key, file_context(**names))
-    wrong = encrypted(MODEL, key, file_context(**names | {changed: "x"}))
+    right = encrypted(MODEL, key, file_context(**names), home.cipher)
+    wrong = encrypted(MODEL, key, file_context(**names | {changed: "x"}), home.cipher)
     blob_of(sealed.path, sealed.manifest, "model").write_bytes(wrong)
     refused(sealed.path, home)
     republish(home, sealed, put_blob(sealed, "model", wrong))
@@ -151,7 +193,7 @@ def test_case_07_wrong_context(changed: str, home: Home, sealed: SealedBundle) -
 def test_case_08_wrong_key(home: Home, sealed: SealedBundle) -> None:
     other = new_content_key()
     context = file_context(product="industry", bundle_id=sealed.manifest.bundle_id, variant="cpu", path="model")
-    listed = put_blob(sealed, "model", encrypted(MODEL, other, context))
+    listed = put_blob(sealed, "model", encrypted(MODEL, other, context, home.cipher))
     republish(home, sealed, listed)
     assert "role model" in not_installed(sealed.path, home).part
     # A grant that brings another key than the manifest names, and one that says it brings the right one.
@@ -160,9 +202,9 @@ def test_case_08_wrong_key(home: Home, sealed: SealedBundle) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 16_385, 1 << 20, (1 << 20) + 1])
-def test_case_09_round_trip(size: int, home: Home) -> None:
+def test_case_09_round_trip(size: int, home: Home, unlock: Access) -> None:
     model = (CANARY * (size // len(CANARY) + 1))[:size]
     sealed = home.granted(home.site(), model)
     installed(sealed.path, home)
-    with open_current(home.site().path) as opened:
+    with open_current(home.site().path, unlock) as opened:
         assert opened.read("model") == model

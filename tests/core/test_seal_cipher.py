@@ -7,15 +7,16 @@ import hmac
 import os
 
 import pytest
-from cryptography.cobblestone import Cobblestone256Decryptor
+from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 
 from toolkit.errors import IntegrityError
 from toolkit.seal.cipher import (
     CHUNK,
+    COB256,
     HEADER,
     STEP,
     TAG,
-    ciphertext_size,
+    Cobblestone,
     content_key_id,
     decrypt_into,
     encrypt_file,
@@ -24,6 +25,7 @@ from toolkit.seal.cipher import (
     plaintext_mac,
 )
 from toolkit.seal.memory import SecretBuffer
+from toolkit.testing.cipher_suites import check_cipher_suite
 
 KEY = bytes(range(32))
 CONTEXT = file_context(product="p", bundle_id="p-1-0", variant="cpu", path="model")
@@ -46,11 +48,27 @@ def decrypted(data: bytes, key: bytes = KEY, context: bytes = CONTEXT) -> bytes:
     return plain
 
 
+class Careless(Cobblestone):
+    """A suite that does not bind a file to its place."""
+
+    def encryptor(self, key: bytes, context: bytes) -> Cobblestone256Encryptor:
+        return super().encryptor(key, b"")
+
+    def decryptor(self, key: bytes, context: bytes) -> Cobblestone256Decryptor:
+        return super().decryptor(key, b"")
+
+
+def test_the_conformance_suite_and_that_it_finds_a_suite_that_forgets_the_context() -> None:
+    check_cipher_suite(COB256)
+    with pytest.raises(AssertionError, match="case 7"):
+        check_cipher_suite(Careless())
+
+
 @pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 16_385, STEP - 1, STEP, STEP + 1, 3 * STEP])
 def test_case_09_round_trip(size: int) -> None:
     plain = os.urandom(size)
     sealed = encrypted(plain)
-    assert len(sealed) == ciphertext_size(size)
+    assert len(sealed) == COB256.ciphertext_size(size)
     assert decrypted(sealed) == plain
     reader = Cobblestone256Decryptor(KEY, CONTEXT)
     assert reader.update(sealed) + reader.finalize() == plain

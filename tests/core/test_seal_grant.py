@@ -145,7 +145,7 @@ def test_the_content_key_of_one_variant_is_not_that_of_another(home: Home) -> No
     assert len(ids) == 2
 
 
-def test_an_older_grant_than_the_one_installed_is_refused(home: Home, tmp_path: Path) -> None:
+def test_case_16_an_older_grant_than_the_one_installed_is_refused(home: Home, tmp_path: Path) -> None:
     site = home.site()
     sealed = home.granted(site)
     old = copy_of(sealed.path, tmp_path / "old")

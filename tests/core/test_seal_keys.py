@@ -170,7 +170,7 @@ def test_any_flipped_bit_of_a_wrap_is_refused(tmp_path: Path) -> None:
         ("p minus one", bytes.fromhex("ec" + "ff" * 30 + "7f")),
     ],
 )
-def test_a_low_order_point_is_no_recipient(what: str, curve: bytes, tmp_path: Path) -> None:
+def test_case_37_a_low_order_point_is_no_recipient(what: str, curve: bytes, tmp_path: Path) -> None:
     public = create_recipient_key(tmp_path / "k", "recipient", None).public[:1184] + curve
     write_recipient(tmp_path / "recipient.json", public)
     with pytest.raises(IntegrityError, match="no usable key"):
@@ -178,7 +178,7 @@ def test_a_low_order_point_is_no_recipient(what: str, curve: bytes, tmp_path: Pa
 
 
 @pytest.mark.parametrize("start", [b"\xff\xff\xff", b"\x01\x0d\xd0"])
-def test_an_ml_kem_key_with_a_coefficient_out_of_range_is_no_recipient(start: bytes, tmp_path: Path) -> None:
+def test_case_37_an_ml_kem_key_with_a_coefficient_out_of_range_is_no_recipient(start: bytes, tmp_path: Path) -> None:
     # FIPS 203, 7.2: coefficients are 12 bits each and must be below 3329 = 0xd01.
     public = start + create_recipient_key(tmp_path / "k", "recipient", None).public[3:]
     write_recipient(tmp_path / "recipient.json", public)

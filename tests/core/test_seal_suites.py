@@ -82,7 +82,7 @@ def test_case_12_a_key_counted_twice_is_refused(home: Home, tmp_path: Path) -> N
         parse_trust(forge(canonical(body), "root", root))
 
 
-def test_case_1_any_flipped_bit_of_either_signature_is_refused(home: Home) -> None:
+def test_case_01_any_flipped_bit_of_either_signature_is_refused(home: Home) -> None:
     sealed = home.seal()
     path = sealed.path / "bundle.dsse"
     envelope = envelope_of(path)

@@ -1,4 +1,4 @@
-"""`toolkit bundle`: what is in a bundle, and which bundles the home has."""
+"""`toolkit bundle`: what is in a bundle, which bundles the home has, and how one travels (`cli.carriage`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from toolkit.cli import carriage
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import BundleArgument, bundle_folder, say
 from toolkit.errors import IntegrityError, UsageError
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from toolkit.seal.verify import CheckedBundle
 
 app = typer.Typer(help="Sealed bundles.", no_args_is_help=True)
+app.command("push")(carriage.push)
+app.command("pull")(carriage.pull)
+app.command("export")(carriage.export)
+app.command("import")(carriage.bring_in)
 
 TrustOption = Annotated[
     Path | None, typer.Option("--trust", help="The root.json to judge the bundle by; the home's else.")

@@ -51,6 +51,7 @@ def deploy(
     override: Annotated[
         str, typer.Option(metavar="REASON", help="Go on past a gate that refuses; recorded and signed.")
     ] = "",
+    suite: Annotated[str, typer.Option("--suite", help="Seal in this suite, which the trust root must allow.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Distil, measure, compile, seal, install and check a student. What was done before is kept."""
@@ -63,14 +64,16 @@ def deploy(
         _follow(planned, site_folder(site), processes)
         return
     with ProgressReporter() as progress:
-        context = _context(planned, site_folder(site), progress, processes, override)
+        context = _context(planned, site_folder(site), progress, processes, override, suite)
         results = _run(context, until, progress, quiet=as_json)
     run_folder = context.run.folder
     record = _record(results, run_folder)
     emit(record, as_json=as_json, text=lambda console: _show(console, record, results, site_folder(site)))
 
 
-def _context(planned: Planned, site: Path, report: Report, processes: Processes, override: str = "") -> Context:
+def _context(
+    planned: Planned, site: Path, report: Report, processes: Processes, override: str = "", suite: str = ""
+) -> Context:
     from toolkit.protocols import RunRecord
     from toolkit.stages.context import Context
     from toolkit.workspace import Workspace
@@ -87,6 +90,7 @@ def _context(planned: Planned, site: Path, report: Report, processes: Processes,
         site=site.absolute(),
         passphrase=unlock(),
         override=override,
+        suite=suite,
         processes=processes,
     )
 

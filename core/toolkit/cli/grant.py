@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, bundle_folder, say, unlock
-from toolkit.errors import Refused, UsageError
+from toolkit.cli.places import BundleArgument, bundle_folder, check_data_licence, say, unlock
+from toolkit.errors import UsageError
 from toolkit.plan import toolkit_home
-from toolkit.workspace import write_file
 
 if TYPE_CHECKING:
-    from toolkit.seal.manifest import Manifest
     from toolkit.seal.validity import Validity
 
 
@@ -50,7 +46,7 @@ def grant(
     validity = _validity(start, until, grace, instances)
     home, recipient, folder = toolkit_home(), load_recipient(to), bundle_folder(bundle)
     keys = load_keys(home / "keys", unlock())
-    _check_data_licence(verify_bundle(folder, keys.trust), override, home / "escrow")
+    check_data_licence(verify_bundle(folder, keys.trust), override)
     path = give(folder, recipient, keys, home / "escrow", renew=renew, validity=validity)
     record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name}
     emit(record, as_json=as_json, text=lambda console: say(console, f"granted to {recipient.name}: {path}"))
@@ -71,17 +67,3 @@ def _validity(start: str, until: str, grace: int | None, instances: int | None) 
     if validity.not_after is not None and validity.not_after < wall_clock():
         raise UsageError(f"{until} is past: nobody could use that grant", hint="Give a later --until.")
     return validity
-
-
-def _check_data_licence(manifest: Manifest, override: str, escrow: Path) -> None:
-    """A model of data whose terms nobody stated leaves this machine only with a reason on record."""
-    if manifest.data.licence:
-        return
-    if not override:
-        raise Refused(
-            f"the data behind {manifest.bundle_id} state no licence, so it may not leave this machine",
-            hint="State it with --set data.licence=... and deploy again, or give --override REASON.",
-        )
-    log = escrow / f"{manifest.bundle_id}.overrides.jsonl"
-    line = json.dumps({"at": datetime.now(UTC).isoformat(), "reason": override}, ensure_ascii=False)
-    write_file(log, (log.read_bytes() if log.exists() else b"") + line.encode() + b"\n", mode=0o600)

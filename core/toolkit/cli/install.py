@@ -9,11 +9,16 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import BundleArgument, SiteOption, bundle_folder, say, site_folder, unlock
+from toolkit.cli.places import SiteOption, bundle_folder, say, site_folder, unlock
+
+InstallArgument = Annotated[
+    str,
+    typer.Argument(metavar="BUNDLE", help="A bundle's folder or `bundle export` file, or the id of one in the home."),
+]
 
 
 def install(
-    bundle: BundleArgument,
+    bundle: InstallArgument,
     site: SiteOption = None,
     canary: Annotated[
         float | None, typer.Option("--canary", metavar="SHARE", help="Put it on trial: it answers this share (0.1).")

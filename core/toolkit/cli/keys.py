@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Root, publisher, issuer and revocation keys.", no_args_is_help=True)
 
 SuiteOption = Annotated[
-    str | None, typer.Option("--suite", help="cob256+xwing+ed25519, or with ML-DSA-65 beside it: ...+mldsa65.")
+    str | None,
+    typer.Option("--suite", help="cob256+xwing+ed25519; +mldsa65 behind it, or another cipher before it."),
 ]
 
 

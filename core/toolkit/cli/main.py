@@ -44,6 +44,7 @@ INTERRUPTED = 130
 
 EXTRAS = {
     "cyclonedx": "distil", "jinja2": "distil", "onnx": "distil", "onnxscript": "distil", "torch": "distil",
+    "httpx": "oci",
     "fastapi": "serve", "httptools": "serve", "multipart": "serve", "prometheus_client": "serve",
     "python_multipart": "serve", "starlette": "serve", "uvicorn": "serve",
 }  # fmt: skip

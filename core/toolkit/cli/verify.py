@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import bundle_folder, say
+from toolkit.cli.places import bundle_folder, say, unlock
 from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def _bundle(path: Path, trust: Path | None) -> tuple[dict[str, Any], Mapping[str
     from toolkit.seal.verify import read_bundle
 
     found = read_bundle(path, load_trust(trust) if trust else home_trust(toolkit_home() / "keys"))
+    unlock().cipher(found.manifest.suite)  # whoever checks it here wants to know whether it can be opened here
     record = {
         "kind": "bundle", "ok": True, "bundle_id": found.manifest.bundle_id, "manifest_sha256": found.manifest.digest,
         "publisher": found.manifest.signer, "grants": len(found.grants), "files": len(list(found.manifest.listed())),

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from toolkit.artifacts import BundleFile
 from toolkit.errors import EnvironmentUnfit, IntegrityError, PlanError, Refused, Unsupported
+from toolkit.protocols import CipherSuite
 from toolkit.seal.canonical import NAME, Fields, decode, encode, utc_now
 from toolkit.seal.cipher import (
-    ciphertext_size,
+    COB256,
     content_key_id,
     encrypt_file,
     file_context,
@@ -100,20 +101,24 @@ class SealedBundle:
 
 
 def seal_bundle(
-    folder: Path, *, header: BundleHeader, files: Sequence[BundleFile], keys: KeyRing, escrow: Path
-) -> SealedBundle:
+    folder: Path, *, header: BundleHeader, files: Sequence[BundleFile], keys: KeyRing, escrow: Path,
+    cipher: CipherSuite = COB256,
+) -> SealedBundle:  # fmt: skip
     """Seal `files` into a new bundle below `folder`, with the next counter of its product.
 
     Args:
         folder: where bundles lie; it also remembers the counters.
         escrow: where the escrow grant is kept, outside every bundle.
+        cipher: how files are encrypted; the trust root must allow it.
 
     Raises:
         Refused: the teacher's licence forbids distilling, or is unknown and nobody overrode that.
-        PlanError: a name or role that the format does not have, or one that stands twice.
+        PlanError: a name or role that the format does not have, or one that stands twice; a suite that the trust root
+            does not allow.
         EnvironmentUnfit: no space, no right to write.
     """
     _check_header(header)
+    _check_suite(keys, cipher)
     _check_files(files)
     _check_licences(header, files)
     try:
@@ -124,7 +129,7 @@ def seal_bundle(
             bundle_id = f"{header.product}-{counter}-{secrets.token_hex(6)}"
             aside = folder / f".sealing-{bundle_id}"
             try:
-                manifest = _build(aside, bundle_id, counter, header, files, keys, escrow)
+                manifest = _build(aside, bundle_id, counter, header, files, keys, escrow, cipher)
                 os.rename(aside, folder / bundle_id)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -138,19 +143,19 @@ def seal_bundle(
 
 def _build(
     aside: Path, bundle_id: str, counter: int, header: BundleHeader, files: Sequence[BundleFile], keys: KeyRing,
-    escrow: Path,
+    escrow: Path, cipher: CipherSuite,
 ) -> Manifest:  # fmt: skip
     blobs = aside / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     content_key = new_content_key()
     plain = tuple(_store_plain(aside, file) for file in files if not file.secret)
-    secret = tuple(_store_secret(aside, file, content_key, bundle_id, header) for file in files if file.secret)
+    secret = tuple(_store_secret(aside, file, content_key, bundle_id, header, cipher) for file in files if file.secret)
     variant = Variant(
         header.variant, header.profile, header.runtime, header.opset, header.ir, header.rung, secret
     )  # fmt: skip
     manifest = Manifest(
         bundle_id=bundle_id, product=header.product, epoch=header.epoch, counter=counter,
-        suite=suite_of(keys.publisher.key_id), min_tool=header.min_tool, created=utc_now(),
+        suite=suite_of(keys.publisher.key_id, cipher.name), min_tool=header.min_tool, created=utc_now(),
         development_keys=keys.development, domain=header.domain,
         variants=(variant,), files=plain, report_sha256=header.report_sha256, teacher=header.teacher,
         data=header.data, plugins=header.plugins, overrides=header.overrides,
@@ -187,7 +192,7 @@ def _store_plain(aside: Path, file: BundleFile) -> PlainFile:
 
 
 def _store_secret(
-    aside: Path, file: BundleFile, content_key: bytes, bundle_id: str, header: BundleHeader
+    aside: Path, file: BundleFile, content_key: bytes, bundle_id: str, header: BundleHeader, cipher: CipherSuite
 ) -> SecretFile:
     context = file_context(product=header.product, bundle_id=bundle_id, variant=header.variant, path=file.role)
     digest = hashlib.sha256()
@@ -198,12 +203,12 @@ def _store_secret(
             digest.update(piece)
             stream.write(piece)
 
-        mac = encrypt_file(file.data, content_key, context, write)
+        mac = encrypt_file(file.data, content_key, context, write, cipher)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(unnamed, aside / blob_path(digest.hexdigest()))
     return SecretFile(
-        role=file.role, path=file.role, size=len(file.data), cipher_size=ciphertext_size(len(file.data)),
+        role=file.role, path=file.role, size=len(file.data), cipher_size=cipher.ciphertext_size(len(file.data)),
         cipher_sha256=digest.hexdigest(), mac=mac, key_id=content_key_id(content_key),
     )  # fmt: skip
 
@@ -250,6 +255,15 @@ def _check_header(header: BundleHeader) -> None:
                 f"{what} {name!r} cannot be a name in a bundle",
                 hint="Use lower-case letters, digits, dots and dashes, at most 40.",
             )
+
+
+def _check_suite(keys: KeyRing, cipher: CipherSuite) -> None:
+    suite = suite_of(keys.publisher.key_id, cipher.name)
+    if suite not in keys.trust.suites:
+        raise PlanError(
+            f"the trust root does not allow the suite {suite}",
+            hint=f"It allows {', '.join(keys.trust.suites)}. `toolkit keys rotate publisher --suite {suite}` adds",
+        )
 
 
 def _check_files(files: Sequence[BundleFile]) -> None:

@@ -1,4 +1,5 @@
-"""One logical file as ciphertext: C2SP chunked encryption as `cryptography.cobblestone` does it, and nothing of ours.
+"""One logical file as ciphertext: C2SP chunked encryption as `cryptography.cobblestone` does it and nothing of ours, or
+what a plugin's cipher suite does in its place.
 
 The context binds product, bundle, variant and path, so a blob opens in its own place only. The keyed plaintext hash
 is HMAC-SHA-256 under a key derived from the content key: a bare hash would confirm a guess.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
@@ -17,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from toolkit.errors import IntegrityError
+from toolkit.protocols import CipherSuite
 from toolkit.seal.canonical import length_prefixed
 from toolkit.seal.memory import SecretBuffer
 
@@ -24,6 +27,29 @@ CHUNK = 16 * 1024
 TAG = 16
 HEADER = 24 + 32
 STEP = 64 * CHUNK
+
+
+@dataclass(frozen=True)
+class Cobblestone:
+    """`cob256`: chunks of 16 KiB under AES-256-GCM, a commitment to the key, HMAC-SHA-256."""
+
+    name: str = "cob256"
+
+    def ciphertext_size(self, size: int) -> int:
+        """Salt, key commitment, and a tag for each chunk, the last one partial."""
+        return HEADER + size + TAG * (size // CHUNK + 1)
+
+    def encryptor(self, key: bytes, context: bytes) -> Cobblestone256Encryptor:
+        return Cobblestone256Encryptor(key, context)
+
+    def decryptor(self, key: bytes, context: bytes) -> Cobblestone256Decryptor:
+        return Cobblestone256Decryptor(key, context)
+
+    def keyed_hash(self, key: bytes) -> hmac.HMAC:
+        return hmac.new(_derive(key, b"distil-toolkit plaintext hash"), None, sha256)
+
+
+COB256 = Cobblestone()
 
 
 def new_content_key() -> bytes:
@@ -42,26 +68,26 @@ def file_context(*, product: str, bundle_id: str, variant: str, path: str) -> by
     return length_prefixed(*(part.encode() for part in parts))
 
 
-def ciphertext_size(size: int) -> int:
-    """Bytes of ciphertext for `size` bytes: salt, key commitment, and a tag for each chunk, the last one partial."""
-    return HEADER + size + TAG * (size // CHUNK + 1)
-
-
-def plaintext_mac(content_key: bytes, data: bytes | memoryview) -> str:
+def plaintext_mac(content_key: bytes, data: bytes | memoryview, cipher: CipherSuite = COB256) -> str:
     """The keyed hash of a plaintext, in hexadecimal."""
-    return _mac(content_key, data).hexdigest()
+    mac = cipher.keyed_hash(content_key)
+    mac.update(data)
+    return mac.hexdigest()
 
 
-def encrypt_file(data: bytes, content_key: bytes, context: bytes, write: Callable[[memoryview], object]) -> str:
+def encrypt_file(
+    data: bytes, content_key: bytes, context: bytes, write: Callable[[memoryview], object],
+    cipher: CipherSuite = COB256,
+) -> str:  # fmt: skip
     """Hand the ciphertext of `data` to `write`, piece by piece, and return the keyed hash of `data`.
 
     Each piece is valid only during the call. Threads of their own hash, and write a piece while the next is encrypted.
     """
-    encryptor = Cobblestone256Encryptor(content_key, context)
-    source, rooms = memoryview(data), [memoryview(bytearray(ciphertext_size(min(STEP, len(data))))) for _ in range(2)]
+    encryptor, room = cipher.encryptor(content_key, context), cipher.ciphertext_size(min(STEP, len(data)))
+    source, rooms = memoryview(data), [memoryview(bytearray(room)) for _ in range(2)]
     writing: Future[object] | None = None
     with ThreadPoolExecutor(2) as helpers:
-        mac = helpers.submit(plaintext_mac, content_key, data)
+        mac = helpers.submit(plaintext_mac, content_key, data, cipher)
         for start in range(0, len(data), STEP):
             written = encryptor.update_into(source[start : start + STEP], rooms[0])
             if writing is not None:
@@ -75,8 +101,9 @@ def encrypt_file(data: bytes, content_key: bytes, context: bytes, write: Callabl
 
 
 def decrypt_into(
-    pieces: Iterable[bytes | memoryview], buffer: SecretBuffer, content_key: bytes, context: bytes, *, part: str
-) -> tuple[int, str]:
+    pieces: Iterable[bytes | memoryview], buffer: SecretBuffer, content_key: bytes, context: bytes, *, part: str,
+    cipher: CipherSuite = COB256,
+) -> tuple[int, str]:  # fmt: skip
     """Decrypt into `buffer`, which needs room for the ciphertext; the plaintext's size and its keyed hash.
 
     Whatever fails, be it in `pieces`, the buffer is zeroed before the error leaves: what was decrypted up to there is
@@ -87,7 +114,7 @@ def decrypt_into(
     """
     whole = False
     try:
-        found = _decrypt(pieces, buffer, content_key, context)
+        found = _decrypt(pieces, buffer, content_key, context, cipher)
         whole = True
     except (InvalidTag, ValueError) as error:
         raise IntegrityError(f"{part} does not open: it was altered, or belongs elsewhere", part=part) from error
@@ -98,11 +125,10 @@ def decrypt_into(
 
 
 def _decrypt(
-    pieces: Iterable[bytes | memoryview], buffer: SecretBuffer, content_key: bytes, context: bytes
+    pieces: Iterable[bytes | memoryview], buffer: SecretBuffer, content_key: bytes, context: bytes, cipher: CipherSuite
 ) -> tuple[int, str]:
     """A thread of its own hashes one piece while the next is decrypted: the two cost alike."""
-    decryptor = Cobblestone256Decryptor(content_key, context)
-    mac = _mac(content_key, b"")
+    decryptor, mac = cipher.decryptor(content_key, context), cipher.keyed_hash(content_key)
     size = 0
     hashing: Future[None] | None = None
     with ThreadPoolExecutor(1) as helper, buffer.view as view:
@@ -118,10 +144,6 @@ def _decrypt(
             hashing.result()
         mac.update(rest)
     return size + len(rest), mac.hexdigest()
-
-
-def _mac(content_key: bytes, data: bytes | memoryview) -> hmac.HMAC:
-    return hmac.new(_derive(content_key, b"distil-toolkit plaintext hash"), data, sha256)
 
 
 def _derive(content_key: bytes, info: bytes) -> bytes:

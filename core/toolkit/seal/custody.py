@@ -15,9 +15,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from toolkit.errors import IntegrityError, UsageError
-from toolkit.protocols import KeyProvider
+from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
+from toolkit.protocols import CipherSuite, KeyProvider
 from toolkit.seal.canonical import Fields, encode, to_base64
+from toolkit.seal.cipher import COB256
+from toolkit.seal.suites import cipher_of
 
 # RFC 9106, second recommended option: 64 MiB, 3 passes, 4 lanes.
 ARGON2 = {"iterations": 3, "lanes": 4, "memory_kib": 65536}
@@ -78,7 +80,8 @@ OWN: Mapping[str, KeyProvider] = {one.name: one for one in (OpenFile(), Passphra
 
 @dataclass(frozen=True)
 class Access:
-    """How key files are opened: a passphrase or PIN, and the guards that plugins offer, asked for only when needed.
+    """How keys, and what they open, are opened: a passphrase or PIN, and the guards and ciphers that plugins offer,
+    asked for only when needed.
 
     `custody` names the guard of keys that are made; without one it is a passphrase where there is one.
     """
@@ -86,6 +89,7 @@ class Access:
     passphrase: str | None = field(default=None, repr=False)
     providers: Callable[[], Mapping[str, KeyProvider]] = dict
     custody: str = ""
+    ciphers: Callable[[], Mapping[str, CipherSuite]] = dict
 
     @property
     def makes(self) -> str:
@@ -103,6 +107,21 @@ class Access:
             raise UsageError(
                 f"the keys are guarded by {name[:60]!r}, and nothing here offers that",
                 hint="Install its plugin; `toolkit plugins` shows what is offered.",
+            )
+        return found
+
+    def cipher(self, suite: str) -> CipherSuite:
+        """How files are encrypted in a suite.
+
+        Raises:
+            EnvironmentUnfit: no plugin offers it here.
+        """
+        name = cipher_of(suite)
+        found = COB256 if name == COB256.name else self.ciphers().get(name)
+        if found is None:
+            raise EnvironmentUnfit(
+                f"the suite {suite[:60]!r} needs the cipher {name[:40]}, and nothing here offers that",
+                hint=f"Install its plugin: pip install distil-toolkit-suite-{name[:40]}",
             )
         return found
 

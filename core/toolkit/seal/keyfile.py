@@ -28,7 +28,7 @@ from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.protocols import SigningProvider
 from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode
 from toolkit.seal.custody import Access, Unlock, access
-from toolkit.seal.suites import DUAL_SUITE, MODEL_SIGNER, SIGNER, SUITE
+from toolkit.seal.suites import MODEL_SIGNER, SIGNER, SUITE, is_dual
 from toolkit.workspace import write_file
 
 FORMAT = "distil-key/1"
@@ -102,7 +102,7 @@ def create_signing_key(path: Path, role: str, unlock: Unlock, suite: str = SUITE
     _check_new(path)
     by = access(unlock)
     provider = by.provider(by.makes)
-    second = MLDSA65PrivateKey.generate() if suite == DUAL_SUITE else None
+    second = MLDSA65PrivateKey.generate() if is_dual(suite) else None
     seed = b"" if second is None else second.private_bytes_raw()
     if isinstance(provider, SigningProvider):
         public, reference = provider.make_signing_key(f"toolkit {role}", by.passphrase)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from toolkit.errors import UsageError, unknown_name
+from toolkit.errors import UsageError
 from toolkit.seal.custody import Unlock, access
 from toolkit.seal.keyfile import (
     ModelKey,
@@ -24,7 +24,7 @@ from toolkit.seal.keyfile import (
     load_signing_key,
 )
 from toolkit.seal.revocation import LIST, load_list
-from toolkit.seal.suites import SUITE, SUITES
+from toolkit.seal.suites import SUITE, check_suite_name, cipher_of
 from toolkit.seal.trust import MAX_SIGNERS, TrustRoot, load_trust, parse_trust, root_payload, sign_root
 from toolkit.workspace import folder_lock, write_file
 
@@ -74,8 +74,8 @@ def init_keys(
     Raises:
         UsageError: there are keys already, the passphrase is empty, or the numbers or the suite do not fit.
     """
-    if suite not in SUITES:
-        raise unknown_name("suite", suite, SUITES)
+    check_suite_name(suite)
+    access(passphrase).cipher(suite)  # a root that allows what nobody can do would be of no use
     if not 1 <= threshold <= root_keys <= MAX_SIGNERS:
         raise UsageError(
             f"{threshold} of {root_keys} root keys is no threshold",
@@ -145,7 +145,7 @@ def _create(
         model = (load_model_key if path.exists() else create_model_key)(path, passphrase)
         payload = root_payload(
             version=1, roots=[root.key_id for root in roots], threshold=threshold, publishers=[publisher.key_id],
-            issuers=[issuer.key_id], revokers=[revocation.key_id], models=[model.key_id],
+            issuers=[issuer.key_id], revokers=[revocation.key_id], models=[model.key_id], ciphers=[cipher_of(suite)],
             development=access(passphrase).makes == "development",
         )  # fmt: skip
         data = sign_root(payload, roots)

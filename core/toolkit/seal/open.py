@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 
 from toolkit.errors import IntegrityError, UsageError
-from toolkit.seal.cipher import ciphertext_size, content_key_id, decrypt_into, file_context
+from toolkit.protocols import CipherSuite
+from toolkit.seal.cipher import content_key_id, decrypt_into, file_context
+from toolkit.seal.custody import Unlock, access
 from toolkit.seal.grantfile import Grant, choose_grant, unwrap_content_keys
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.manifest import Manifest, PlainFile, SecretFile, Variant, blob_label, blob_path
@@ -29,12 +31,15 @@ class OpenedBundle:
     `manifest`, `variant`, `path` and `grant` are public; `read` and `view` give the files.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, variant: Variant, content_key: bytes, grant: Grant) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, variant: Variant, content_key: bytes, grant: Grant, cipher: CipherSuite
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self.variant = variant
         self.grant = grant
         self._content_key = content_key
+        self._cipher = cipher
         self._buffers: dict[str, tuple[SecretBuffer, int]] = {}
         self._closed = False
 
@@ -107,7 +112,7 @@ class OpenedBundle:
 
     def _decrypt(self, file: SecretFile) -> tuple[SecretBuffer, int]:
         label = blob_label(file.cipher_sha256, file.role)
-        if file.cipher_size != ciphertext_size(file.size):
+        if file.cipher_size != self._cipher.ciphertext_size(file.size):
             raise IntegrityError(f"{label} cannot hold {file.size:,} bytes", part=label)
         context = file_context(
             product=self.manifest.product, bundle_id=self.manifest.bundle_id,
@@ -116,7 +121,7 @@ class OpenedBundle:
         buffer = SecretBuffer(file.cipher_size)
         with open_tree(self.path) as root:
             pieces = read_pieces(root, blob_path(file.cipher_sha256), size=file.cipher_size, label=label)
-            size, mac = decrypt_into(pieces, buffer, self._content_key, context, part=label)
+            size, mac = decrypt_into(pieces, buffer, self._content_key, context, part=label, cipher=self._cipher)
         # The signed hash of the plaintext says as much as the signed digest of the ciphertext, and saves a pass.
         if size != file.size or not hmac.compare_digest(mac, file.mac):
             buffer.wipe()
@@ -124,17 +129,22 @@ class OpenedBundle:
         return buffer, size
 
 
-def open_bundle(path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str | None = None) -> OpenedBundle:
+def open_bundle(
+    path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str | None = None, unlock: Unlock = None
+) -> OpenedBundle:
     """Open the bundle in the folder `path` with the newest grant for one of `keys`.
 
     Args:
         variant: which form of the model; the first one the grant opens where not given.
+        unlock: the ciphers that plugins offer.
 
     Raises:
         IntegrityError: manifest or grants are not as signed, or no grant is for this key; a file is checked when it
             is read.
+        EnvironmentUnfit: nothing here offers the cipher of its suite.
     """
     found = read_head(path, trust)
+    cipher = access(unlock).cipher(found.manifest.suite)
     grant = choose_grant(found.grants, *keys)
     trust.check_revoked(grant.recipient, part=grant.label)
     key = next(key for key in keys if key.fingerprint == grant.recipient)
@@ -144,5 +154,5 @@ def open_bundle(path: Path, trust: TrustRoot, *keys: RecipientKey, variant: str 
             content_key = content_keys[candidate.name]
             if any(file.key_id != content_key_id(content_key) for file in candidate.files):
                 raise IntegrityError(f"{grant.label} holds keys of another bundle", part=grant.label)
-            return OpenedBundle(path, found.manifest, candidate, content_key, grant)
+            return OpenedBundle(path, found.manifest, candidate, content_key, grant, cipher)
     raise IntegrityError(f"{grant.label} opens no variant {variant or ''}of this bundle", part=grant.label)

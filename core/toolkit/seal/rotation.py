@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.errors import UsageError, unknown_name
-from toolkit.seal.custody import Access, Unlock, alike
+from toolkit.seal.custody import Access, Unlock, access, alike
 from toolkit.seal.files import read_small
 from toolkit.seal.keyfile import (
     ModelKey,
@@ -24,7 +24,7 @@ from toolkit.seal.keyfile import (
 )
 from toolkit.seal.keys import LOCK_WAIT, ROOT, home_trust, key_path, root_paths
 from toolkit.seal.revocation import LIST, Revocation, RevokedList, parse_list, sign_list
-from toolkit.seal.suites import SUITES, name_of, suite_of
+from toolkit.seal.suites import check_suite_name, cipher_of, name_of, suite_of
 from toolkit.seal.trust import (
     MAX_ROOT,
     TrustRoot,
@@ -57,15 +57,16 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
 
     Args:
         role: one of ROTATED; `model` is the key of model.sig.
-        suite: of the new key; that of the old one where not given.
+        suite: of the new key, and its cipher is allowed from then on; that of the old one where not given.
 
     Raises:
         UsageError: no such role or suite, a rotation is under way, or no root key lies here.
     """
     if role not in ROTATED:
         raise unknown_name("role", role, ROTATED)
-    if suite is not None and suite not in SUITES:
-        raise unknown_name("suite", suite, SUITES)
+    if suite is not None:
+        check_suite_name(suite)
+        access(passphrase).cipher(suite)
     if suite is not None and role == "model":
         raise UsageError("the key of model.sig is a P-256 key in every suite", hint="Leave out --suite.")
     with folder_lock(folder, purpose="rotate a key", wait=LOCK_WAIT):
@@ -80,7 +81,7 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
         known = old_path if old_path.exists() or role != "model" else key_path(folder, "publisher")
         _, custody, old = key_facts(known)
         new = _new_key(new_path, role, alike(passphrase, custody), suite or suite_of(old))
-        payload = _payload(trust, role, old, new.key_id)
+        payload = _payload(trust, role, old, new.key_id, [cipher_of(suite)] if suite else [])
         signers = [*_root_keys(folder, passphrase), *([new] if isinstance(new, SigningKey) and role == "root" else [])]
         if not signers:
             raise UsageError(f"no root key lies in {folder}", hint="Bring one back for the rotation.")
@@ -141,7 +142,7 @@ def _new_key(path: Path, role: str, by: Access, suite: str) -> SigningKey | Mode
     return create_model_key(path, by) if role == "model" else create_signing_key(path, role, by, suite)
 
 
-def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, object]:
+def _payload(trust: TrustRoot, role: str, old: str, new: str, ciphers: Sequence[str]) -> dict[str, object]:
     def with_new(mine: str, signers: tuple[str, ...]) -> list[str]:
         return [new, *signers] if mine == role else list(signers)
 
@@ -150,7 +151,7 @@ def _payload(trust: TrustRoot, role: str, old: str, new: str) -> dict[str, objec
         version=trust.version + 1, roots=roots, threshold=trust.threshold,
         publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
         revokers=with_new("revocation", trust.revokers), models=with_new("model", trust.models),
-        development=trust.development,
+        development=trust.development, ciphers={*trust.ciphers, *ciphers},
     )  # fmt: skip
 
 

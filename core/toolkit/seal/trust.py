@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import IntegrityError, Refused
-from toolkit.seal.canonical import TEXT, Fields
+from toolkit.seal.canonical import Fields
 from toolkit.seal.envelope import Signer, add_signatures, open_document, sign_document
 from toolkit.seal.files import read_small
 from toolkit.seal.revocation import RevokedList
-from toolkit.seal.suites import MODEL_SIGNER, SIGNER, SUITES, keys_of, name_of, suite_of
+from toolkit.seal.suites import CIPHER, MODEL_SIGNER, SIGNER, SUITE_NAME, cipher_of, keys_of, name_of, suite_of
 
 FORMAT = "distil-root/2"
 KIND = "root"
@@ -56,6 +56,11 @@ class TrustRoot:
         return self.digest
 
     @property
+    def ciphers(self) -> tuple[str, ...]:
+        """How files may be encrypted."""
+        return tuple(sorted({cipher_of(suite) for suite in self.suites}))
+
+    @property
     def revoked_ids(self) -> frozenset[str]:
         return self.revoked.ids if self.revoked else frozenset()
 
@@ -64,9 +69,8 @@ class TrustRoot:
         return replace(self, revoked=None)
 
     def check_suite(self, suite: str, signer: str, *, part: str) -> None:
-        """Refuse a suite that the root does not allow, this version does not know, or that is not its signer's: a
-        bundle negotiates nothing."""
-        if suite not in self.suites or suite not in SUITES or suite != suite_of(signer):
+        """Refuse a suite that the root does not allow, or that is not its signer's: a bundle negotiates nothing."""
+        if suite not in self.suites or suite != suite_of(signer, cipher_of(suite)):
             raise IntegrityError(
                 f"{part} uses the suite {suite[:60]!r}, which the trust root does not allow", part=part,
                 hint="Ask the publisher for a bundle in a suite of the root; a newer toolkit may know it.",
@@ -117,9 +121,10 @@ class TrustRoot:
 
 def root_payload(
     *, version: int, roots: Sequence[str], threshold: int, publishers: Sequence[str], issuers: Sequence[str],
-    revokers: Sequence[str], models: Sequence[str] = (), development: bool,
+    revokers: Sequence[str], models: Sequence[str] = (), development: bool, ciphers: Iterable[str] = (CIPHER,),
 ) -> dict[str, object]:  # fmt: skip
-    """What a root.json of these signers says; the suites follow from them, but not from `models`."""
+    """What a root.json of these signers says; the suites follow from them, though not from `models`, and from the
+    ciphers that it allows."""
     everybody = [*roots, *publishers, *issuers, *revokers]
     return {
         "format": FORMAT, "critical": [], "version": version, "development_keys": development,
@@ -127,7 +132,7 @@ def root_payload(
             "root": {"signers": sorted(roots), "threshold": threshold}, "publisher": sorted(publishers),
             "issuer": sorted(issuers), "revocation": sorted(revokers), **({"model": sorted(models)} if models else {}),
         },
-        "suites": sorted({suite_of(signer) for signer in everybody}),
+        "suites": sorted({suite_of(signer, cipher) for signer in everybody for cipher in ciphers}),
     }  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def parse_trust(data: bytes, *, complete: bool = True) -> TrustRoot:
     root = TrustRoot(
         version=fields.integer("version", low=1),
         **fields.record("roles", _roles),
-        suites=fields.texts("suites", TEXT, most=16),
+        suites=fields.texts("suites", SUITE_NAME, most=16),
         development=fields.flag("development_keys"),
         keys=document.keys,
         data=data,
@@ -203,7 +208,8 @@ def _check_signers(root: TrustRoot) -> None:
         raise _unfit("names a key twice")
     if root.threshold > len(root.roots):
         raise _unfit("demands more root signatures than it has root keys")
-    if set(map(suite_of, signers)) != set(root.suites):
+    expected = {suite_of(signer, cipher) for signer in signers for cipher in root.ciphers}
+    if not expected or expected != set(root.suites):
         raise _unfit("allows other suites than its signers have")
 
 

@@ -49,7 +49,7 @@ def open_served(site: Site, bundle_id: str = "") -> OpenedBundle:
     version = state.find(bundle_id or state.current)
     if version is None:
         raise UsageError(f"nothing is installed on {site.path}", hint="Install a bundle: `toolkit install BUNDLE`.")
-    opened = open_bundle(site.versions / version.bundle_id, site.trust, *site.recipient_keys())
+    opened = open_bundle(site.versions / version.bundle_id, site.trust, *site.recipient_keys(), unlock=site.passphrase)
     try:
         if opened.manifest.digest != version.manifest_sha256:
             raise IntegrityError(

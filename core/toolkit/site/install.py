@@ -4,12 +4,14 @@ before or as after. On disk everything stays ciphertext.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.artifacts import Violation
+from toolkit.carriage.archive import import_bundle
 from toolkit.errors import EnvironmentUnfit, IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.grantfile import Grant, choose_grant
 from toolkit.seal.manifest import ENVELOPE, MODEL_SIGNATURE, Manifest, check_teacher
@@ -52,8 +54,8 @@ def install(
     permille: int = ALL,
     by: str = "",
 ) -> InstalledVersion:
-    """Install the bundle in the folder `bundle` and make it its product's current version, or put it on trial beside
-    that one.
+    """Install the bundle in `bundle`, a folder or an archive, and make it its product's current version, or put it on
+    trial beside that one.
 
     Args:
         check: what plugins have against it, asked once everything else held (hook `check_install`).
@@ -73,7 +75,8 @@ def install(
     with site.lock("install a bundle"):
         state = settle(site)
         try:
-            checked = _check(bundle, site, state, check, installed_domains() if domains is None else domains)
+            folder = _unpacked(bundle, site)
+            checked = _check(folder, site, state, check, installed_domains() if domains is None else domains)
             return _put(site, state, checked, permille, who)
         except UsageError:
             raise
@@ -108,6 +111,15 @@ class _Checked:
     grant: Grant
 
 
+def _unpacked(bundle: Path, site: Site) -> Path:
+    """The folder of a bundle. An archive is unpacked beside the staged files, which go away when the install ends."""
+    if bundle.is_symlink() or not bundle.is_file():
+        return bundle
+    folder = site.staging / f"{secrets.token_hex(8)}.unpacked"
+    import_bundle(bundle, site.trust, folder)
+    return folder
+
+
 def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mapping[str, InstalledDomain]) -> _Checked:
     keys = site.recipient_keys()
     with open_tree(bundle) as root:
@@ -135,7 +147,7 @@ def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mappin
             ) from error
     with open_tree(staging.path) as staged:
         check_papers(staged, manifest, envelope, site.trust)
-    with open_bundle(staging.path, site.trust, *keys) as opened:
+    with open_bundle(staging.path, site.trust, *keys, unlock=site.passphrase) as opened:
         for role in opened.roles:
             opened.view(role)
             opened.forget(role)

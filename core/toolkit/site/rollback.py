@@ -114,7 +114,7 @@ def _change(
     """`served` answers from now on, once the version that it is about was found as it was installed."""
     path = site.versions / subject
     manifest = verify_bundle(path, site.trust)
-    with open_bundle(path, site.trust, *site.recipient_keys()) as opened:
+    with open_bundle(path, site.trust, *site.recipient_keys(), unlock=site.passphrase) as opened:
         for role in opened.roles:
             opened.view(role)
             opened.forget(role)

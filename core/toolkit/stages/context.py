@@ -32,6 +32,7 @@ class Context:
     site: Path
     passphrase: Unlock = None
     override: str = ""
+    suite: str = ""
     processes: Processes = ALONE
 
     @property

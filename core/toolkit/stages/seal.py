@@ -13,11 +13,14 @@ from typing import Any
 import onnxruntime
 
 from toolkit.artifacts import Artifact, Bundle, BundleFile, CompiledModel, Dataset, Facts, TeacherLabels
-from toolkit.errors import IntegrityError
+from toolkit.errors import IntegrityError, unknown_name
 from toolkit.plugins import DOMAINS
+from toolkit.protocols import CipherSuite
 from toolkit.seal.bundle import BundleHeader, seal_bundle
+from toolkit.seal.custody import Access
 from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord
+from toolkit.seal.suites import CIPHER, cipher_of, suite_of
 from toolkit.seal.verify import verify_bundle
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.stages.papers import data_licence, making_of
@@ -38,6 +41,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         files=files,
         keys=publisher_keys(context),
         escrow=escrow_folder(context),
+        cipher=cipher_suite(context),
     )
     context.report("seal the bundle", 1, 1)
     return {
@@ -52,6 +56,16 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
 def publisher_keys(context: Context) -> KeyRing:
     """The home's keys; a newcomer's are made on the way, without a passphrase, and say so."""
     return ensure_development_keys(context.workspace.keys, context.passphrase)
+
+
+def cipher_suite(context: Context) -> CipherSuite:
+    """How files are encrypted: by the suite that was asked for, or core's where the root allows it, or what it does."""
+    keys, offered = publisher_keys(context), Access(ciphers=context.plugins.cipher_suites)
+    ciphers = keys.trust.ciphers
+    suite = context.suite or suite_of(keys.publisher.key_id, CIPHER if CIPHER in ciphers else ciphers[0])
+    if cipher_of(suite) in ciphers and suite != suite_of(keys.publisher.key_id, cipher_of(suite)):
+        raise unknown_name("suite", suite, keys.trust.suites, listed="The publisher's key and the root have")
+    return offered.cipher(suite)
 
 
 def escrow_folder(context: Context) -> Path:
@@ -169,7 +183,7 @@ def load(context: Context, stored: Stored) -> Bundle:
 
 
 def inputs(context: Context) -> Mapping[str, Any]:
-    return {"override": context.override, "trust": publisher_keys(context).trust.digest}
+    return {"override": context.override, "suite": context.suite, "trust": publisher_keys(context).trust.digest}
 
 
 STAGE = Stage(
