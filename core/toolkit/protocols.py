@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -285,15 +286,30 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A page of the console's workbench, for the people who use a domain's model.
+
+    `folder` is a folder of the domain's package (`importlib.resources.files`), with `panel.html.j2`, `panel.js`, texts
+    in `en.toml` and `zh.toml`, and perhaps `panel.css`; `name` stands in its address. The template sees `facts`.
+    """
+
+    name: str
+    folder: Traversable
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Service:
     """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
 
-    `conversation`, a `toolkit.text.Conversation`, answers at OpenAI's routes; without one they know no such model.
-    `close` is called once nobody asks it any more: another version answers, and this one's threads and files can go.
+    `panels` are shown in the console; without one, people get a page to try the routes on. `conversation`, a
+    `toolkit.text.Conversation`, answers at OpenAI's routes; without one they know no such model. `close` is called once
+    nobody asks it any more: another version answers, and this one's threads and files can go.
     """
 
     routes: Any
     conversation: Any = None
+    panels: Sequence[Panel] = ()
     close: Callable[[], object] = lambda: None
 
 

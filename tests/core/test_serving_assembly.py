@@ -53,6 +53,7 @@ def test_the_domain_learns_the_bundle(tmp_path: Path) -> None:
         "plan": {"domain": "tiny", "task": "image_classification"}, "classes": ("good", "scratch"),
         "good_class": "good", "channels": 3, "sample": False, "thresholds": {"good": 0.5}, "metrics": {}, "files": {},
         "reference": {},
+        "gate": {},
     }]  # fmt: skip
 
 

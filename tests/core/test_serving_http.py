@@ -261,7 +261,8 @@ def test_the_api_page_needs_no_network_and_tells_nothing_without_a_key(server: R
     with server.client() as client:
         page, schema = client.get("/docs"), client.get("/openapi.json").json()
     assert (page.status_code, page.text) == (200, shell.text)
-    assert {"/healthz", "/readyz", "/metrics", "/v1/inspect", "/v2/models/{model}/infer"} <= set(schema["paths"])
+    own = {"/healthz", "/readyz", "/metrics", "/v1/inspect", "/site/figures", "/v2/models/{model}/infer"}
+    assert own <= set(schema["paths"])
     assert set(schema["components"]["securitySchemes"]) == {"bearer", "header"}
     assert "image/jpeg" in schema["paths"]["/v1/inspect"]["post"]["requestBody"]["content"]
     assert "http" not in json.dumps(schema).replace('"type": "http"', "").replace("HTTPValidationError", "")

@@ -22,7 +22,7 @@ grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
 
 from toolkit.errors import EnvironmentUnfit  # noqa: E402
-from toolkit.serving.door import Door  # noqa: E402
+from toolkit.serving.backing import Backing  # noqa: E402
 from toolkit.serving.kserve_grpc import grpc_server  # noqa: E402
 from toolkit.serving.kserve_messages import COMPILED, SERVICE, message, methods  # noqa: E402
 from toolkit.serving.limits import GrpcAddress, Limits  # noqa: E402
@@ -45,8 +45,8 @@ def both(model: Any, site: Path, limits: Limits | None = None, **how: Any) -> It
     ports: list[int] = []
 
     @contextlib.asynccontextmanager
-    async def remembered(door: Door) -> Any:
-        async with grpc_server(door, GrpcAddress("127.0.0.1:0", **how)) as port:
+    async def remembered(behind: Backing) -> Any:
+        async with grpc_server(behind, GrpcAddress("127.0.0.1:0", **how)) as port:
             ports.append(port)
             yield
 
@@ -215,7 +215,7 @@ def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_told(every: Both) -> None:
     async def again() -> None:
-        async with grpc_server(Door(None, None, Limits(), None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
+        async with grpc_server(Backing(None, None, Limits(), None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
             pass
 
     with pytest.raises(EnvironmentUnfit, match="cannot listen"):

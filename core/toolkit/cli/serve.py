@@ -63,6 +63,7 @@ def serve(
             f"serving needs {error.name}", hint="Install it: pip install 'distil-toolkit[serve]'"
         ) from error
     from toolkit.seal.memory import harden_process
+    from toolkit.serving.shared import Shared
     from toolkit.site.current import refusals_written_down
 
     harden_process()
@@ -84,7 +85,8 @@ def serve(
             _import_all(facts["modules"])
             return wanted
 
-        work = Worker(folder, passphrase, tuning, Tolerance(rollback_errors, rollback_within), listener, tls)
+        tolerance = Tolerance(rollback_errors, rollback_within)
+        work = Worker(folder, passphrase, tuning, tolerance, listener, tls, Shared())
         Supervisor(work, limits.drain_seconds).run(listener, first)
 
 

@@ -27,6 +27,7 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import ServedModel, read_facts
 from toolkit.serving.runner import run
 from toolkit.serving.shadow import Shadow
+from toolkit.serving.shared import Shared
 from toolkit.serving.supervisor import Duty
 from toolkit.serving.trial import Tolerance
 from toolkit.serving.versions import Versions, version_routes
@@ -48,6 +49,7 @@ class Worker:
     tolerance: Tolerance
     listener: socket
     tls: ssl.SSLContext | None
+    shared: Shared
 
     def __call__(self, duty: Duty) -> None:
         """A worker's life.
@@ -68,6 +70,7 @@ class Worker:
                 site.audit.append("serve.restarted", duty.replaces)
         crew = Crew(duty.board, duty.place, metrics, follower.told)
         versions, first = self._versions(crew), duty.place == 1
+        self.shared.figures.claim(duty.place)
 
         @contextlib.asynccontextmanager
         async def beside() -> AsyncIterator[None]:
@@ -79,6 +82,7 @@ class Worker:
             log_requests=tuning.log_requests, beside=beside(), crew=crew, ledger=ledger,
             routes=[version_routes(versions)], heard=[follower.trials.answered],
             shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared), servers=servers_of(tuning),
+            shared=self.shared,
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
         run(app, self.listener, tuning.limits, self.tls)

@@ -149,6 +149,11 @@ class Access:
                 found = Identity(key.name, key.role, key.rate)
         return found
 
+    def key(self, name: str) -> AccessKey | None:
+        """The key of this name; None where it was removed. Raises as `authenticate` does."""
+        self._refresh()
+        return next((key for key in self._keys if key.name == name), None)
+
     def admit(self, identity: Identity) -> None:
         """Count a request of this key. Raises TooMany where it asks more often than it may."""
         if identity.rate:

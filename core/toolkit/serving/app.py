@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -19,17 +20,21 @@ from starlette.exceptions import HTTPException
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access
 from toolkit.serving.answers import error_answer, error_response
+from toolkit.serving.backing import Backing
+from toolkit.serving.console.door import CONSOLE, Door
+from toolkit.serving.console.pages import Console, console_routes
 from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
-from toolkit.serving.door import Door
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
     LIVE,
     LIVENESS,
     METRICS,
+    OPERATIONS,
     PAGE,
     READY,
     SCHEMA,
+    SITE,
     Envelope,
     Heard,
     Intake,
@@ -42,12 +47,14 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.openai import openai_routes
 from toolkit.serving.page import ApiPage, read_api_page
+from toolkit.serving.pulse import Pulse, figures_route
 from toolkit.serving.recording import Recorded
 from toolkit.serving.roles import require
 from toolkit.serving.shadow import Shadow
+from toolkit.serving.shared import Shared
 from toolkit.serving.site_routes import site_routes
 
-Beside = Callable[[Door], AbstractAsyncContextManager[Any]]
+Beside = Callable[[Backing], AbstractAsyncContextManager[Any]]
 """A server of another protocol, in the same event loop."""
 
 
@@ -55,7 +62,7 @@ def build_app(
     *, models: Models, access: Access, metrics: Metrics, limits: Limits, in_hand: InHand | None = None,
     log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
     routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
-    ledger: Ledger | None = None, servers: Sequence[Beside] = (),
+    ledger: Ledger | None = None, servers: Sequence[Beside] = (), shared: Shared | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
@@ -71,11 +78,13 @@ def build_app(
         shadow: puts a sample of requests to a second version.
         heard: told of each request that is done, as `metrics` is.
         ledger: keeps the site's records of what is answered; with it come the routes that show them.
+        shared: what it has in common with other processes that serve the same.
     """
     page, in_hand, heard = read_api_page(), in_hand or InHand(), (metrics.answered, *heard)
+    shared = shared or Shared()
+    door, backing = Door(access, shared.sessions), Backing(models, access, limits, in_hand, heard, ledger)
     metrics.taken_in(lambda: in_hand.requests)
     metrics.watch_rates(access.rates)
-    door = Door(models, access, limits, in_hand, heard, ledger)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +94,7 @@ def build_app(
             if beside is not None:
                 await others.enter_async_context(beside)
             for server in servers:
-                await others.enter_async_context(server(door))
+                await others.enter_async_context(server(backing))
             yield
         for model in models.all():
             await model.queue.stop()
@@ -98,13 +107,15 @@ def build_app(
     _add_operations(app, models, metrics, page, crew)
     for more in (kserve_routes(models), openai_routes(models), *routes):
         app.include_router(more)
+    app.include_router(figures_route(shared.figures, [require("operate")]))
+    app.include_router(console_routes(Console(models, door, shared.figures.since)))
     _add_errors(app)
     if ledger is not None:
         app.include_router(site_routes(ledger, models))
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
-    own = frozenset({PAGE, SCHEMA, *(getattr(route, "path", "") for route in app.routes)})
+    own = frozenset({PAGE, SCHEMA, *get_openapi(title="", version="", routes=app.routes)["paths"]})
     app.router.default = Dispatch(models, shadow)
 
     def known(path: str) -> bool:
@@ -114,9 +125,15 @@ def build_app(
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
     if ledger is not None:
         app.add_middleware(Recorded, ledger=ledger)
-    app.add_middleware(Keys, access=access, sign_in=lambda: _page_response(page, 401))
+    app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
+    aside = (CONSOLE, SITE, *OPERATIONS)
+    app.add_middleware(Pulse, figures=shared.figures, waiting=partial(_waiting, models), aside=aside)
     app.add_middleware(Envelope, heard=heard, known=known, log=log_requests)
     return app
+
+
+def _waiting(models: Models) -> int:
+    return sum(model.queue.waiting for model in models.all())
 
 
 def _add_operations(app: FastAPI, models: Models, metrics: Metrics, page: ApiPage, crew: Crew | None) -> None:

@@ -12,14 +12,16 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
 from toolkit.serving.access import Access, credential
 from toolkit.serving.answers import SECURITY_HEADERS, error_answer, error_response
+from toolkit.serving.console.door import CONSOLE, SAFE, SIGN_IN, Door
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
 from toolkit.serving.limits import Limits as Limits
@@ -114,29 +116,43 @@ class Envelope:
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
+def is_observing(scope: Scope) -> bool:
+    """Whether a request only looks at the server: it is answered however busy the server is."""
+    looking = scope["method"] in SAFE and scope["path"].startswith((CONSOLE, SITE))
+    return scope["path"] in OPERATIONS or looking
+
+
+def _is_entering(scope: Scope, secret: str | None) -> bool:
+    """Whether a browser opens the console without a session: it is led to the page to sign in on."""
+    return scope["path"].startswith(CONSOLE) and scope["method"] in SAFE and not secret
+
+
 class Keys:
-    """No key, no answer: every path but those of liveness, whether it exists or not.
+    """No key, no answer: every path but those of liveness and the way into the console, whether it exists or not.
+
+    The console's session cookie stands for the key with which it began.
 
     A browser cannot send a key when it opens /docs, so that one refusal carries the page on which to type the key:
     static text that is in the public package anyway. What it then shows, /openapi.json, needs the key.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, sign_in: Callable[[], Response]) -> None:
+    def __init__(self, app: ASGIApp, access: Access, door: Door, sign_in: Callable[[], Response]) -> None:
         self._app = app
         self._access = access
+        self._door = door
         self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in LIVENESS:
+        if scope["type"] != "http" or scope["path"] in LIVENESS or self._door.is_public(scope):
             await self._app(scope, receive, send)
             return
         secret = credential(scope["headers"])
         try:
-            identity = self._access.authenticate(secret)
+            identity = self._access.authenticate(secret) if secret else self._door.identify(scope)
             if identity is not None and scope["path"] not in OPERATIONS:
                 scope["state"]["identity"] = identity
                 self._access.admit(identity)
-            elif identity is None:
+            elif identity is None and not _is_entering(scope, secret):
                 self._access.refused((scope.get("client") or ("",))[0])
         except ToolkitError as error:
             await error_response(error, scope["path"])(scope, receive, send)
@@ -146,6 +162,9 @@ class Keys:
             await self._app(scope, receive, send)
         elif scope["path"] == PAGE and scope["method"] == "GET":
             await self._sign_in()(scope, receive, send)
+        elif _is_entering(scope, secret):
+            going = f"{SIGN_IN}?next={quote(scope['path'])}"
+            await RedirectResponse(going, 303)(scope, receive, send)
         else:
             what = "this key is not known here" if secret else "an API key is needed"
             hint = "Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `toolkit access add` makes one."
@@ -164,7 +183,7 @@ class Intake:
         self._now = in_hand
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPERATIONS:
+        if scope["type"] != "http" or is_observing(scope):
             await self._app(scope, receive, send)
             return
         try:

@@ -22,8 +22,8 @@ from google.protobuf.message import DecodeError
 
 from toolkit.errors import DataError, EnvironmentUnfit, ToolkitError, Unsupported
 from toolkit.serving.access import Identity, credential
+from toolkit.serving.backing import Backing
 from toolkit.serving.dispatch import SESSION
-from toolkit.serving.door import Door
 from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE
 from toolkit.serving.kserve_messages import SERVICE, message, methods
@@ -70,14 +70,14 @@ Answer = Callable[[Any, "_Call"], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def grpc_server(door: Door, at: GrpcAddress) -> AsyncIterator[int]:
+async def grpc_server(behind: Backing, at: GrpcAddress) -> AsyncIterator[int]:
     """Serve at that address (port 0 for a free one) while the block runs; gives the port. The end drains. Workers
     share a port: the system spreads connections over them.
 
     Raises:
         EnvironmentUnfit: nothing can listen there.
     """
-    limits, address, credentials = door.limits, at.address, _credentials(at)
+    limits, address, credentials = behind.limits, at.address, _credentials(at)
     server = grpc.aio.server(
         maximum_concurrent_rpcs=limits.connections,
         options=[
@@ -86,7 +86,7 @@ async def grpc_server(door: Door, at: GrpcAddress) -> AsyncIterator[int]:
             ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 60_000)),
         ],
     )
-    server.add_generic_rpc_handlers((_handlers(door),))
+    server.add_generic_rpc_handlers((_handlers(behind),))
     try:
         port = (
             server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
@@ -111,11 +111,11 @@ def _credentials(at: GrpcAddress) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([pair], clients, require_client_auth=clients is not None)
 
 
-def _handlers(door: Door) -> grpc.GenericRpcHandler:
-    answers = _answers(door.models)
+def _handlers(behind: Backing) -> grpc.GenericRpcHandler:
+    answers = _answers(behind.models)
     found = {
         name: grpc.stream_unary_rpc_method_handler(
-            partial(_attend, door, name, answers[name]),
+            partial(_attend, behind, name, answers[name]),
             response_serializer=message(f"{name}Response").SerializeToString,
         )
         for name in methods()
@@ -127,7 +127,7 @@ def _handlers(door: Door) -> grpc.GenericRpcHandler:
 class _Call:
     """One call as it goes on: whose it is, what it says, which version answers."""
 
-    door: Door
+    behind: Backing
     name: str
     session: str
     id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -143,13 +143,13 @@ class _Call:
 
     def ended(self, status: int, answer: Any) -> None:
         """Count it, and write an inference into the site's records."""
-        door, route, seconds = self.door, f"/{SERVICE}/{self.name}", time.perf_counter() - self.started
-        for heard in door.heard:
+        behind, route, seconds = self.behind, f"/{SERVICE}/{self.name}", time.perf_counter() - self.started
+        for heard in behind.heard:
             heard(self.model, route, status, seconds, ())
-        if door.ledger is None or self.name != INFER or self.identity is None:
+        if behind.ledger is None or self.name != INFER or self.identity is None:
             return
-        told = None if answer is None or not door.ledger.wants_content else answer.SerializeToString()
-        door.ledger.answered(
+        told = None if answer is None or not behind.ledger.wants_content else answer.SerializeToString()
+        behind.ledger.answered(
             Exchange(
                 request_id=self.id, identity=self.identity, method="gRPC", route=route, status=status, seconds=seconds,
                 size=len(self.data), served=None if self.model is None else self.model.facts, verdicts=(), seen=(),
@@ -158,18 +158,18 @@ class _Call:
         )  # fmt: skip
 
 
-async def _attend(door: Door, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any) -> Any:
+async def _attend(behind: Backing, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any) -> Any:
     """One call: who it is, whether there is room, what it says, the answer; counted however it ends."""
     metadata = _metadata(context)
-    call, status, found = _Call(door, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
+    call, status, found = _Call(behind, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
     try:
         if name != OPEN:
-            call.identity = _identified(door, metadata, context.peer())
-        if name == INFER and door.ledger is not None:
-            door.ledger.check()
-        with door.in_hand.one_more(door.limits.requests):
-            call.data = await _one_message(door.limits, stream)
-            with door.in_hand.holding(len(call.data), door.limits.held_bytes):
+            call.identity = _identified(behind, metadata, context.peer())
+        if name == INFER and behind.ledger is not None:
+            behind.ledger.check()
+        with behind.in_hand.one_more(behind.limits.requests):
+            call.data = await _one_message(behind.limits, stream)
+            with behind.in_hand.holding(len(call.data), behind.limits.held_bytes):
                 found = await answer(_parsed(name, call.data), call)
         status = 200
         return found
@@ -188,15 +188,15 @@ def _metadata(context: Any) -> Mapping[str, bytes]:
     return {name: value if isinstance(value, bytes) else value.encode() for name, value in pairs}
 
 
-def _identified(door: Door, metadata: Mapping[str, bytes], peer: str) -> Identity:
+def _identified(behind: Backing, metadata: Mapping[str, bytes], peer: str) -> Identity:
     """Raises Unauthorised without a key that is known here, TooMany where it asks more often than it may."""
-    identity = door.access.authenticate(credential((name.encode(), value) for name, value in metadata.items()))
+    identity = behind.access.authenticate(credential((name.encode(), value) for name, value in metadata.items()))
     if identity is None:
-        door.access.refused(peer.rpartition(":")[0])
+        behind.access.refused(peer.rpartition(":")[0])
         raise Unauthorised(
             "an API key that is known here is needed", hint="Send it as metadata: x-api-key, or authorization: Bearer."
         )
-    door.access.admit(identity)
+    behind.access.admit(identity)
     return identity
 
 

@@ -23,6 +23,7 @@ from toolkit.text import ServedText
 
 OWN = frozenset({
     "model", "weights", "golden", "generation", "tokenizer", "plan", "classes", "thresholds", "reference", "report",
+    "gate",
     *PAPERS,
 })  # fmt: skip
 """Roles of a bundle that are core's and its tasks'."""
@@ -38,7 +39,7 @@ class BundleFacts:
     `channels` is None where the model sees no pictures; `sample` tells that it learned from a domain's sample only;
     `metrics` is what its compiled student was measured at, a record a metric; `reference` has the measures of its test
     rows, to tell drift by, and is empty in bundles from before there were any; `files` are those that the domain packed
-    itself, by role.
+    itself, by role; `gate` is how its release was decided, with its teacher's figures, and empty in older bundles.
     """
 
     id: str
@@ -55,6 +56,7 @@ class BundleFacts:
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, bytes]
     reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def unlimited() -> Standing:
@@ -126,8 +128,8 @@ def named(models: Models, name: str, version: str | None = None, key: str = "") 
 def read_facts(
     files: SealedFiles, *, bundle: str, version: str, product: str, domain: str, development_keys: bool
 ) -> BundleFacts:
-    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds` and
-    `reference`.
+    """The facts of a bundle from its manifest (the arguments) and its files `plan`, `classes`, `thresholds`,
+    `reference` and `gate`.
 
     Raises:
         IntegrityError: a file is missing or not what its role says.
@@ -143,6 +145,7 @@ def read_facts(
             sample=bool(labels.get("sample", False)),
             thresholds={name: float(value) for name, value in _json(files, "thresholds", optional=True).items()},
             metrics=reference.get("metrics", {}),
+            gate=_json(files, "gate", optional=True),
             files={role: files.read(role) for role in files.roles if _is_domains(role)},
             reference=_measures(reference.get("per_row", ())),
         )  # fmt: skip

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from toolkit.errors import ToolkitError
 from toolkit.protocols import Seen
 from toolkit.serving.answers import error_response
+from toolkit.serving.console.door import CONSOLE
 from toolkit.serving.dispatch import SERVED
 from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
@@ -18,17 +19,20 @@ from toolkit.serving.models import ServedModel
 from toolkit.serving.written import SEEN
 from toolkit.site.contents import Body
 
+ASIDE = (SITE, CONSOLE)
+"""What is no question to a model."""
+
 
 class Recorded:
     """Every request to a model is written into the site's trail, however it ends; where that cannot be, none is
-    answered. Reading (GET) is no inference, and neither is what the site's own routes do."""
+    answered. Reading (GET) is no inference, and neither is what the site's own routes and the console do."""
 
     def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
         self._app = app
         self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(SITE):
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS") or scope["path"].startswith(ASIDE):
             await self._app(scope, receive, send)
             return
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from itertools import chain
@@ -86,6 +87,7 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
         BundleFile("classes", canonical_json(classes)),
         BundleFile("thresholds", canonical_json({})),
         BundleFile("reference", (gate / "compiled.json").read_bytes()),
+        BundleFile("gate", canonical_json(_decided(gate))),
         BundleFile("report", (context.run.folder / "report.html").read_bytes()),
     ]
     if record["licence_text"]:
@@ -93,6 +95,18 @@ def _files(context: Context, upstream: Upstream) -> list[BundleFile]:
     if (text := data_licence(context.plan, dataset.facts["licence"])) is not None:
         files.append(text)
     return files
+
+
+def _decided(gate: Path) -> dict[str, Any]:
+    """How the release was decided, for those who look at the model where it serves."""
+    found = json.loads((gate / "report.json").read_bytes())
+    return {
+        "judged": found["judged"],
+        "outcome": found["gate"]["outcome"],
+        "because": found["gate"]["because"],
+        "teacher": {"name": found["teacher"]["name"], "metrics": found["teacher"]["metrics"]},
+        "ratios": found["costs"]["ratios"],
+    }
 
 
 def _portable_plan(context: Context) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from toolkit.errors import PlanError
-from toolkit.protocols import ServedPredictor, Service
+from toolkit.protocols import Panel, ServedPredictor, Service
 from toolkit.serving.refusals import ModelFault
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def inspection_service(
     detail: Detail | None = None,
     answer: type[InspectionAnswer] | None = None,
 ) -> Service:
-    """`POST /v1/inspect`: one picture or a batch in, verdicts out. The model sees `channels` planes: 1 grey, 3 RGB;
-    `detail` and `answer` are those of `inspection_routes`.
+    """`POST /v1/inspect`: one picture or a batch in, verdicts out; and a panel of the console. The model sees
+    `channels` planes: 1 grey, 3 RGB; `detail` and `answer` are those of `inspection_routes`.
 
     Raises:
         PlanError: classes, thresholds and good class do not fit together.
@@ -109,4 +110,8 @@ def inspection_service(
     routes = inspection_routes(
         decision, bundle_id=bundle_id, channels=channels, predictor=predictor, decoders=decoders, detail=detail, **more
     )
-    return Service(routes=routes, close=decoders.shutdown)
+    panel = Panel(
+        "inspect", files("toolkit.tasks.image_classification").joinpath("panel"),
+        {"classes": decision.classes, "good_class": good_class},
+    )  # fmt: skip
+    return Service(routes=routes, panels=(panel,), close=decoders.shutdown)

@@ -23,7 +23,7 @@ from toolkit_content.marking import check_export, marked, rule_named
 from toolkit_content.products import Product, product_of
 from toolkit_content.service import Desk
 from toolkit_content.terms import Scanner
-from toolkit_content.writer import Copy, Writer, script_of, variants
+from toolkit_content.writer import Copy, Piece, Writer, script_of, variants
 
 MOST_PRODUCTS, MOST_VARIANTS, LONGEST = 1000, 8, 20_000
 
@@ -57,6 +57,7 @@ class CopyIn(Body):
     brief: BriefIn = BriefIn()
     variants: int = Field(1, ge=1, le=MOST_VARIANTS)
     seed: int = Field(0, ge=0, lt=2**31, description="Of the variants after the first, and of what is drawn again.")
+    stream: bool = Field(False, description="Server-sent events: drafts as they are written, then each checked text.")
 
 
 class CatalogueIn(Body):
@@ -101,11 +102,14 @@ def _add_writing(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/v1/copy", summary="Copy about one product, in one or several variants.", response_model=None,
         description="Every text has been checked: it says each attribute, and invents none. `by` says who wrote it: "
-        "the student, or the template that answers where no draft passes.",
+        "the student, or the template that answers where no draft passes. With `stream`, events are `draft` with "
+        "`text`, unchecked but for terms that may not leave, and `copy`.",
     )  # fmt: skip
-    async def copy(body: CopyIn) -> JSONResponse:
+    async def copy(body: CopyIn) -> JSONResponse | StreamingResponse:
         product = _product(body.product, "product")
         writer, channel = _writer(desk, body.brief), _channel(desk, body.brief)
+        if body.stream:
+            return StreamingResponse(_events(desk, product, body, channel, writer), media_type="text/event-stream")
         found = [
             _record(desk, product, one, body.brief, channel, writer)
             async for one in variants(writer, product, body.brief.brief(), channel, body.variants, seed=body.seed)
@@ -132,6 +136,32 @@ def _add_writing(router: APIRouter, desk: Desk) -> None:
                 yield json.dumps({"id": identity, **told}, ensure_ascii=False).encode() + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+async def _events(
+    desk: Desk, product: Product, body: CopyIn, channel: Channel | None, writer: Writer
+) -> AsyncGenerator[bytes]:
+    """Drafts as they are written, and each text once it is checked; an error ends them."""
+    guarded = replace(writer, predictor=replace(desk.guarded, scanner=writer.checker.scanner))
+    seen: set[str] = set()
+    try:
+        for number in range(body.variants):
+            steps = guarded.writing(product, body.brief.brief(), channel, seed=body.seed + number, drawn=number > 0)
+            async for step in steps:
+                if isinstance(step, Piece):
+                    yield _event({"variant": number, "draft": step.draft, "text": step.text})
+                elif step.text not in seen:
+                    seen.add(step.text)
+                    told = _record(desk, product, step, body.brief, channel, writer)
+                    yield _event({"variant": number, "copy": told})
+    except ToolkitError as error:
+        yield _event({"error": error.as_record()})
+        return
+    yield b"data: [DONE]\n\n"
+
+
+def _event(record: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
 
 
 def _add_checking(router: APIRouter, desk: Desk) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import IntegrityError
-from toolkit.protocols import Service
+from toolkit.protocols import Panel, Service
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import Conversation, ServedText
 from toolkit_content.channels import Channel, channels_of, load_channels
@@ -54,13 +55,24 @@ def content_service(site: Path, bundle: Mapping[str, Any], predictor: ServedText
     from toolkit_content.routes import content_routes  # brings fastapi
 
     desk = desk_of(site, bundle, predictor)
-    return Service(content_routes(desk), Conversation(desk.guarded, desk.manner.request))
+    conversation = Conversation(desk.guarded, desk.manner.request)
+    return Service(content_routes(desk), conversation, (panel_of(desk),))
+
+
+def panel_of(desk: Desk) -> Panel:
+    """The console's page to write and check copy on. `slots` are the attributes that each language's pack knows, with
+    their known values."""
+    slots = {
+        language: {name: list(slot.values) for name, slot in writer.checker.pack.slots.items()}
+        for language, writer in desk.writers.items()
+    }
+    return Panel("copy", files("toolkit_content").joinpath("panel"), {"slots": slots})
 
 
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Desk:
-    files: Mapping[str, bytes] = bundle["files"]
+    packed: Mapping[str, bytes] = bundle["files"]
     settings, own = bundle["plan"][FOLDER], site / FOLDER
-    texts = {role: data.decode() for role, data in files.items() if role.endswith(".toml")}
+    texts = {role: data.decode() for role, data in packed.items() if role.endswith(".toml")}
     packs = [pack_of(text) for name, text in texts.items() if name.startswith("pack-")]
     packs = [*map(load_pack, _own(own, "pack-*.toml")), *packs]
     if not packs:
@@ -71,7 +83,7 @@ def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText) -> Des
     if "channels.toml" in texts:
         channels = {**channels_of(texts["channels.toml"]), **channels}
     scanner = Scanner(lexicons)
-    copies = Copies.from_bytes(files["copies"]) if "copies" in files else None
+    copies = Copies.from_bytes(packed["copies"]) if "copies" in packed else None
     manner = Manner.of(bundle)
     by_language: dict[str, Pack] = {}
     for pack in packs:

@@ -6,7 +6,7 @@ What comes out says every attribute and invents none, whichever wrote it, and it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,14 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Some text of a draft as it is written, before anybody has checked it; `draft` counts from 1."""
+
+    draft: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Writer:
     """Writes about one product at a time.
 
@@ -70,25 +78,34 @@ class Writer:
         Raises:
             DataError: nothing can be said of the product within the brief, by anybody.
         """
+        steps = [step async for step in self.writing(product, brief, channel, seed=seed, drawn=drawn)]
+        assert isinstance(steps[-1], Copy)
+        return steps[-1]
+
+    async def writing(
+        self, product: Product, brief: Brief, channel: Channel | None, *, seed: int = 0, drawn: bool = False
+    ) -> AsyncGenerator[Piece | Copy]:
+        """As `write`, draft by draft as they come; the text that may be served is the last. Raises as `write` does."""
         about = for_title(product, self.checker.pack) if brief.form == "title" else product
         tokens = 0
         for number in range(self.tries):
-            temperature = self.temperature if drawn or number else 0.0
-            draft, used = await self._draft(about, brief, temperature, seed * self.tries + number)
+            temperature, text = self.temperature if drawn or number else 0.0, ""
+            asked = self._asked(about, brief, temperature, seed * self.tries + number)
+            used = 0
+            async for piece in self.predictor.generate(asked):
+                text += piece.text
+                used = piece.usage.completion_tokens if piece.usage else used
+                yield Piece(number + 1, piece.text)
             tokens += used
-            copy = self._checked(about, draft, brief, channel, "student", number + 1, tokens)
+            copy = self._checked(about, text, brief, channel, "student", number + 1, tokens)
             if copy.passes:
-                return copy
-        return self._by_template(about, brief, channel, tokens)
+                yield copy
+                return
+        yield self._by_template(about, brief, channel, tokens)
 
-    async def _draft(self, product: Product, brief: Brief, temperature: float, seed: int) -> tuple[str, int]:
+    def _asked(self, product: Product, brief: Brief, temperature: float, seed: int) -> GenerationRequest:
         prompt, wanted = prompt_of(product, _as_learnt(brief), self.checker.pack), marks_of(product, self.checker.pack)
-        asked = self.request((Message("user", prompt),), temperature=temperature, seed=seed, wanted=wanted)
-        pieces, used = [], 0
-        async for piece in self.predictor.generate(asked):
-            pieces.append(piece.text)
-            used = piece.usage.completion_tokens if piece.usage else used
-        return "".join(pieces), used
+        return self.request((Message("user", prompt),), temperature=temperature, seed=seed, wanted=wanted)
 
     def _checked(
         self, product: Product, draft: str, brief: Brief, channel: Channel | None, by: str, drafts: int, tokens: int

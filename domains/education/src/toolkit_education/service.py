@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import IntegrityError
-from toolkit.protocols import Service
+from toolkit.protocols import Panel, Service
 from toolkit.registry.database import Database, database, sqlite
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import Conversation, ServedText
@@ -37,7 +38,9 @@ def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedTe
     from toolkit_education.routes import education_routes  # brings fastapi
 
     desk, room = desk_of(site, bundle, predictor, ask)
-    return Service(education_routes(desk, room), Conversation(desk.predictor, Manner.of(bundle).request))
+    conversation = Conversation(desk.predictor, Manner.of(bundle).request)
+    panel = Panel("tutor", files("toolkit_education").joinpath("panel"))
+    return Service(education_routes(desk, room), conversation, (panel,))
 
 
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> tuple[Desk, DraftRoom]:

@@ -14,7 +14,7 @@ from toolkit.serving.models import Models
 
 
 @dataclass(frozen=True)
-class Door:
+class Backing:
     """`heard` are told of each request that is done; `ledger` keeps the site's records, where there are any."""
 
     models: Models

@@ -1,0 +1,79 @@
+// Versions: what is installed, which share each has, and switching them.
+import { ask, busy, confirm, empty, has, make, may, moment, percent, problem, text } from "./desk.js";
+
+const place = document.getElementById("versions"), incoming = document.getElementById("incoming");
+const KINDS = { serving: "good", canary: "accent", kept: "", loading: "warn", failed: "bad" };
+const state = (name) => make("span", { class: `pill ${KINDS[name] ?? ""}` }, text(name === "failed" ? "js.failed_state" : `js.${name}`));
+
+/** Run a change that a button asks for; the page then shows what became of it. */
+async function change(button, row, path, json) {
+  try {
+    await busy(button, () => ask(path, { method: "POST", json }));
+    await refresh();
+  } catch (error) {
+    row.append(problem(error));
+  }
+}
+
+async function promote(button, row, one) {
+  const slider = make("input", { id: "share", type: "range", min: 1, max: 100, value: 100, oninput: () => { said.textContent = percent(slider.value / 100, 0); } });
+  const said = make("output", { for: "share", class: "number" }, percent(1, 0));
+  const content = make("div", { class: "form" }, make("p", { class: "soft" }, text("js.promote_about")), make("div", {}, make("label", { for: "share" }, text("js.share")), make("div", { class: "share" }, slider, said)));
+  if (await confirm(text("js.promote_title", { version: one.version }), content, text("js.promote"))) {
+    await change(button, row, `/site/versions/${encodeURIComponent(one.bundle)}/promote`, { share: slider.value / 100 });
+  }
+}
+
+function version(product, one) {
+  const row = make("div", { class: "version-row" });
+  const button = make("button", { class: "ghost compact", type: "button", onclick: () => promote(button, row, one) }, text("js.promote"));
+  const metrics = Object.entries(one.metrics ?? {}).slice(0, 3).map(([name, metric]) => `${name} ${typeof metric === "object" ? percent(metric.value) : metric}`);
+  row.append(
+    make("div", {},
+      make("h3", {}, one.version, state(one.state)),
+      make("p", { class: "soft small" }, [one.bundle.slice(0, 16), one.installed && text("js.installed_on", { when: moment(one.installed) }), ...metrics].filter(Boolean).join(" · ")),
+      one.why && make("p", { class: "problem small" }, one.why)),
+    make("div", { class: "buttons" },
+      typeof one.share === "number" && one.share > 0 && make("strong", { title: text("js.share") }, percent(one.share, 0)),
+      may("admin") && one.state !== "loading" && (one.state !== "serving" || one.share < 1) && button));
+  return row;
+}
+
+function product(one) {
+  const card = make("section", { class: "card flush", "aria-label": one.product });
+  const back = make("button", { class: "ghost compact", type: "button", onclick: async () => {
+    if (await confirm(text("js.roll_back_title", { product: one.product }), make("p", { class: "soft" }, text("js.roll_back_about")), text("js.roll_back"))) await change(back, card, "/site/rollback", { product: one.product });
+  } }, text("js.roll_back"));
+  card.append(make("div", { class: "version-row" }, make("h2", {}, one.product), may("admin") && one.versions.some((other) => other.state === "kept" || other.state === "canary") && back), ...one.versions.map((other) => version(one, other)));
+  return card;
+}
+
+function waiting(one) {
+  const name = typeof one === "string" ? one : one.name;
+  const row = make("div", { class: "version-row" });
+  const button = make("button", { class: "compact", type: "button", onclick: async () => {
+    if (await confirm(text("js.install_title", { name }), make("p", { class: "soft" }, text("js.install_about")), text("js.install"))) await change(button, row, "/site/install", { name });
+  } }, text("js.install"));
+  row.append(make("div", {}, make("h3", {}, name), one.version && make("p", { class: "soft small" }, [one.product, one.version].filter(Boolean).join(" "))), may("admin") && button);
+  return row;
+}
+
+async function refresh() {
+  if (!has("/site/versions")) {
+    place.replaceChildren(empty(text("js.not_managed"), text("js.not_managed_about")));
+    return;
+  }
+  try {
+    const found = await ask("/site/versions");
+    place.replaceChildren(...found.products.map(product));
+    if (has("/site/incoming")) {
+      const lying = await ask("/site/incoming");
+      const bundles = lying.bundles ?? lying.incoming ?? [];
+      incoming.hidden = false;
+      document.getElementById("incoming-list").replaceChildren(bundles.length ? make("div", { class: "card flush" }, bundles.map(waiting)) : empty(text("js.no_incoming"), text("js.no_incoming_about")));
+    }
+  } catch (error) {
+    place.replaceChildren(problem(error));
+  }
+}
+await refresh();
