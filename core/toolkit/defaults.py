@@ -12,18 +12,10 @@ from toolkit.errors import DataError
 from toolkit.executors import LocalExecutor
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import Options, Plan
-from toolkit.protocols import (
-    CipherSuite,
-    Executor,
-    KeyProvider,
-    Recipe,
-    Report,
-    ServedPredictor,
-    Service,
-    TensorPredictor,
-)
+from toolkit.protocols import CipherSuite, Executor, KeyProvider, Recipe, Report, ServedPredictor, TensorPredictor
 from toolkit.seal.cipher import COB256
 from toolkit.seal.custody import OWN
+from toolkit.services import Service
 from toolkit.tasks.base import task_named, task_of
 from toolkit.text import ServedText, TextPredictor
 from toolkit.text_teachers import AnyTeacher

@@ -33,11 +33,11 @@ from toolkit.protocols import (
     Report,
     RunRecord,
     ServedPredictor,
-    Service,
     Settings,
     Target,
     TensorPredictor,
 )
+from toolkit.services import Service
 from toolkit.text import ServedText, TextPredictor
 from toolkit.text_teachers import AnyTeacher, Ask
 

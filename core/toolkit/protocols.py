@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -282,56 +281,7 @@ class Settings:
     teachers: tuple[str, ...] = ()
 
 
-# --- what a domain answers ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A page of the console's workbench, for the people who use a domain's model.
-
-    `folder` is a folder of the domain's package (`importlib.resources.files`), with `panel.html.j2`, `panel.js`, texts
-    in `en.toml` and `zh.toml`, and perhaps `panel.css`; `name` stands in its address. The template sees `facts`.
-    """
-
-    name: str
-    folder: Traversable
-    facts: Facts = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Service:
-    """What a domain serves on a site: `routes` is a fastapi.APIRouter; core adds keys, limits, health and metrics.
-
-    `panels` are shown in the console; without one, people get a page to try the routes on. `conversation`, a
-    `toolkit.text.Conversation`, answers at OpenAI's routes; without one they know no such model. `close` is called once
-    nobody asks it any more: another version answers, and this one's threads and files can go.
-    """
-
-    routes: Any
-    conversation: Any = None
-    panels: Sequence[Panel] = ()
-    close: Callable[[], object] = lambda: None
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one answer was given to. A route leaves a list of them in `request.state.seen`, for audit, drift and review.
-
-    Args:
-        kind: what a person will look at.
-        content: of a picture its file as it came; of a text its row as JSON, as `prepare` reads it without a label.
-        verdict: what was answered, in a word: a class, or empty.
-        measures: of the answer and its input, by the names that the rows of the bundle's `reference` have.
-        margin: how far the answer is ahead of the next one, 0..1, where that is known.
-        why: reasons for a person to look at it that the domain itself sees.
-    """
-
-    kind: Literal["picture", "text"]
-    content: bytes
-    verdict: str = ""
-    measures: Mapping[str, float] = field(default_factory=dict)
-    margin: float | None = None
-    why: tuple[str, ...] = ()
+# --- what is told ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from toolkit.hookspecs import hookimpl
-from toolkit.protocols import ServedPredictor, Service
+from toolkit.protocols import ServedPredictor
+from toolkit.services import Service
 from toolkit.tasks.image_classification.service import inspection_service
 
 

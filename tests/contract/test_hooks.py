@@ -29,17 +29,9 @@ from toolkit.executors import LocalExecutor, LocalWorkers
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import DataPlan, Options, Plan, Section, StudentPlan, TargetPlan
 from toolkit.plugins import Plugins
-from toolkit.protocols import (
-    HardwareProfile,
-    Host,
-    Objective,
-    PredictorFacts,
-    RunRecord,
-    Service,
-    Settings,
-    TeacherRecord,
-)
+from toolkit.protocols import HardwareProfile, Host, Objective, PredictorFacts, RunRecord, Settings, TeacherRecord
 from toolkit.resolve import parse_assignments, plan_model, resolve
+from toolkit.services import Service
 from toolkit.testing.domains import Stub, alone
 from toolkit.testing.images import image_folder
 from toolkit.text_teachers import AskedTeacher

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 LINE = [
-    "pipeline", "stages", "defaults", "tasks", "carriage", "registry", "plugins", "hookspecs", "text_teachers", "text",
-    "executors", "protocols", "key_providers", "cipher_suites", "workspace", "resolve", "plan", "artifacts", "errors",
+    "pipeline", "stages", "defaults", "tasks", "carriage", "registry", "plugins", "hookspecs", "text_teachers",
+    "services", "text", "executors", "protocols", "key_providers", "cipher_suites", "workspace", "resolve", "plan",
+    "artifacts", "errors",
 ]  # fmt: skip
 """The layers that stand alone, as the design and ADR 12, 17, 32, 38, 47 list them; siblings share the other three."""
 

@@ -19,7 +19,8 @@ import pytest
 from serving_parts import Files, Running, bundle_files, facts_of
 
 from toolkit.plan import Plan
-from toolkit.protocols import PredictorFacts, Service
+from toolkit.protocols import PredictorFacts
+from toolkit.services import Service
 from toolkit.serving.access import Access, Role, add_key
 from toolkit.serving.app import build_app
 from toolkit.serving.fleet import Fleet, Line

@@ -12,7 +12,8 @@ from fastapi import APIRouter
 from onnx import TensorProto, helper
 from serving_parts import Files, Running, bundle_files, facts_of
 
-from toolkit.protocols import PredictorFacts, Service
+from toolkit.protocols import PredictorFacts
+from toolkit.services import Service
 from toolkit.serving.access import Access, Role, add_key
 from toolkit.serving.app import build_app
 from toolkit.serving.batching import Batcher

@@ -18,7 +18,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from toolkit.protocols import PredictorFacts, ServedPredictor, Service, Tensors
+from toolkit.protocols import PredictorFacts, ServedPredictor, Tensors
+from toolkit.services import Service
 from toolkit.serving.access import Role, add_key
 from toolkit.serving.assembly import Tuning, assemble
 from toolkit.serving.ledger import Ledger

@@ -15,7 +15,7 @@ from console_parts import GATE, HOSTILE, REFERENCE, inspecting_files
 from serving_parts import Running, facts_of, picture, running
 
 from toolkit.errors import PluginError
-from toolkit.protocols import Panel
+from toolkit.services import Panel
 from toolkit.serving.access import ROLES, Access, Identity, Role, add_key, remove_key
 from toolkit.serving.console.catalogue import chosen_language, own_catalogues, read_catalogues
 from toolkit.serving.console.panels import read_panel

@@ -16,7 +16,7 @@ from scipy import stats
 from seal_parts import make_home
 from serving_parts import Files, bundle_files, facts_of, running
 
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving import week
 from toolkit.serving.drift import CHI_SQUARE, LEAST, Measure, worst
 from toolkit.serving.ledger import open_ledger

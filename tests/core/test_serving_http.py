@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from serving_parts import Running, expected, inspection, picture, running
 
 from toolkit.errors import EnvironmentUnfit
-from toolkit.protocols import ServedPredictor, Service
+from toolkit.protocols import ServedPredictor
+from toolkit.services import Service
 from toolkit.serving.assembly import Tuning
 from toolkit.serving.gateway import Limits
 from toolkit.serving.refusals import ModelFault

@@ -23,7 +23,8 @@ from kserve_parts import served, serving
 from serving_parts import Files, Running, bundle_files, facts_of, mean_model
 
 from toolkit.errors import DataError
-from toolkit.protocols import PredictorFacts, Service
+from toolkit.protocols import PredictorFacts
+from toolkit.services import Service
 from toolkit.serving.limits import Limits
 from toolkit.serving.models import ServedModel
 from toolkit.serving.stopping import together, until_stop

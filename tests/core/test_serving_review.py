@@ -19,10 +19,10 @@ from serving_parts import Running, inspection, picture, running
 from test_serving_cli import run_here
 
 from toolkit.errors import DataError, IntegrityError, UsageError
-from toolkit.protocols import Seen, Service
 from toolkit.seal.keyfile import create_recipient_key
 from toolkit.seal.parcel import pack, unpack
 from toolkit.seal.recipient import Recipient
+from toolkit.services import Seen, Service
 from toolkit.serving.ledger import Ledger, open_ledger
 from toolkit.site.layout import Site, open_site
 from toolkit.site.returned import LIST, PARCELS, Returned, receive, send

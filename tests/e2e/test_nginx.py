@@ -26,7 +26,8 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from serving_parts import Running, inspection, picture, running
 
-from toolkit.protocols import ServedPredictor, Service
+from toolkit.protocols import ServedPredictor
+from toolkit.services import Service
 
 CONFIG = Path(__file__).resolve().parents[2] / "deployments" / "nginx" / "toolkit.conf"
 NAME = "inspection.example"

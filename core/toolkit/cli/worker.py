@@ -17,6 +17,7 @@ from toolkit.resolve import thaw
 from toolkit.seal.custody import Unlock
 from toolkit.seal.memory import harden_process
 from toolkit.seal.open import OpenedBundle
+from toolkit.serving.alongside import going_on
 from toolkit.serving.app import build_app
 from toolkit.serving.assembly import Tuning, checked_access, loaded, servers_of
 from toolkit.serving.crew import Crew
@@ -74,7 +75,8 @@ class Worker:
 
         @contextlib.asynccontextmanager
         async def beside() -> AsyncIterator[None]:
-            async with crew.telling(), follower.following(), versions.noting() if first else contextlib.nullcontext():
+            noting = going_on(versions.go_on_noting()) if first else contextlib.nullcontext()
+            async with crew.telling(), going_on(follower.follow()), noting:
                 yield
 
         app = build_app(

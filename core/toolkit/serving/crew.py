@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.serving.alongside import going_on
 from toolkit.serving.board import Board
 from toolkit.serving.gathering import gathered
 from toolkit.serving.metrics import Metrics
@@ -51,14 +52,9 @@ class Crew:
     @contextlib.asynccontextmanager
     async def telling(self) -> AsyncIterator[None]:
         """Tell again and again as long as the block runs."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with going_on(self._run()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            self.tell()
+        self.tell()
 
     async def _run(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving.access import Identity
 from toolkit.serving.models import BundleFacts
 from toolkit.site.contents import Body

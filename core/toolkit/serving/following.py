@@ -12,7 +12,7 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,18 +116,8 @@ class Follower:
         if first is not None:
             _say(f"not all could be served: {first}")
 
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """Follow the site as long as the block runs, in its loop."""
-        task = asyncio.create_task(self._run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def _run(self) -> None:
+    async def follow(self) -> None:
+        """Follow the site until it is cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_SECONDS)

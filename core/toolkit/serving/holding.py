@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 
 _AROUND = 2048
 """Bytes that an input takes beside its content: of small ones there are many."""

@@ -7,12 +7,8 @@ passed, cancels its work; that is gRPC's own.
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,11 +17,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from toolkit.errors import DataError, EnvironmentUnfit, ToolkitError, Unsupported
-from toolkit.serving.access import Identity, credential
 from toolkit.serving.backing import Backing
 from toolkit.serving.dispatch import SESSION
-from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE
+from toolkit.serving.kserve_call import INFER, Call, identified, metadata_of, one_message
 from toolkit.serving.kserve_messages import SERVICE, message, methods
 from toolkit.serving.kserve_models import (
     EXTENSIONS,
@@ -42,14 +37,12 @@ from toolkit.serving.kserve_models import (
     versions,
 )
 from toolkit.serving.kserve_tensors import RAW_ONLY, Stated, datatype_of, from_raw, from_values, to_raw
-from toolkit.serving.limits import GrpcAddress, Limits
-from toolkit.serving.models import Models, ServedModel, named
-from toolkit.serving.refusals import Overloaded, TooMany, TooSlow, Unauthorised, status_of
-from toolkit.site.contents import Body
+from toolkit.serving.limits import GrpcAddress
+from toolkit.serving.models import Models, named
+from toolkit.serving.refusals import Overloaded, TooMany, status_of
 
-OPEN, INFER = "ServerLive", "ModelInfer"
-"""The one method that needs no key, and the one that asks a model."""
-MEDIA_TYPE = "application/grpc"
+OPEN = "ServerLive"
+"""The one method that needs no key."""
 
 CONTENTS: Mapping[str, str] = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -66,7 +59,7 @@ _CODES: Mapping[int, grpc.StatusCode] = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }  # fmt: skip
 
-Answer = Callable[[Any, "_Call"], Awaitable[Any]]
+Answer = Callable[[Any, Call], Awaitable[Any]]
 
 
 @asynccontextmanager
@@ -123,52 +116,17 @@ def _handlers(behind: Backing) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, found)
 
 
-@dataclass
-class _Call:
-    """One call as it goes on: whose it is, what it says, which version answers."""
-
-    behind: Backing
-    name: str
-    session: str
-    id: str = field(default_factory=lambda: secrets.token_hex(8))
-    started: float = field(default_factory=time.perf_counter)
-    identity: Identity | None = None
-    data: bytes = b""
-    model: ServedModel | None = None
-
-    @property
-    def key(self) -> str:
-        """What it shares with those that belong together with it, for `Models.find`."""
-        return self.session or self.id
-
-    def ended(self, status: int, answer: Any) -> None:
-        """Count it, and write an inference into the site's records."""
-        behind, route, seconds = self.behind, f"/{SERVICE}/{self.name}", time.perf_counter() - self.started
-        for heard in behind.heard:
-            heard(self.model, route, status, seconds, ())
-        if behind.ledger is None or self.name != INFER or self.identity is None:
-            return
-        told = None if answer is None or not behind.ledger.wants_content else answer.SerializeToString()
-        behind.ledger.answered(
-            Exchange(
-                request_id=self.id, identity=self.identity, method="gRPC", route=route, status=status, seconds=seconds,
-                size=len(self.data), served=None if self.model is None else self.model.facts, verdicts=(), seen=(),
-                asked=Body(MEDIA_TYPE, self.data), answered=None if told is None else Body(MEDIA_TYPE, told),
-            )
-        )  # fmt: skip
-
-
 async def _attend(behind: Backing, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any) -> Any:
     """One call: who it is, whether there is room, what it says, the answer; counted however it ends."""
-    metadata = _metadata(context)
-    call, status, found = _Call(behind, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
+    metadata = metadata_of(context)
+    call, status, found = Call(behind, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
     try:
         if name != OPEN:
-            call.identity = _identified(behind, metadata, context.peer())
+            call.identity = identified(behind, metadata, context.peer())
         if name == INFER and behind.ledger is not None:
             behind.ledger.check()
         with behind.in_hand.one_more(behind.limits.requests):
-            call.data = await _one_message(behind.limits, stream)
+            call.data = await one_message(behind.limits, stream)
             with behind.in_hand.holding(len(call.data), behind.limits.held_bytes):
                 found = await answer(_parsed(name, call.data), call)
         status = 200
@@ -183,31 +141,6 @@ async def _attend(behind: Backing, name: str, answer: Answer, stream: AsyncItera
         call.ended(status, found)
 
 
-def _metadata(context: Any) -> Mapping[str, bytes]:
-    pairs = context.invocation_metadata() or ()
-    return {name: value if isinstance(value, bytes) else value.encode() for name, value in pairs}
-
-
-def _identified(behind: Backing, metadata: Mapping[str, bytes], peer: str) -> Identity:
-    """Raises Unauthorised without a key that is known here, TooMany where it asks more often than it may."""
-    identity = behind.access.authenticate(credential((name.encode(), value) for name, value in metadata.items()))
-    if identity is None:
-        behind.access.refused(peer.rpartition(":")[0])
-        raise Unauthorised(
-            "an API key that is known here is needed", hint="Send it as metadata: x-api-key, or authorization: Bearer."
-        )
-    behind.access.admit(identity)
-    return identity
-
-
-async def _one_message(limits: Limits, stream: AsyncIterable[bytes]) -> bytes:
-    try:
-        async with asyncio.timeout(limits.arrival_seconds):
-            return await anext(aiter(stream), b"")
-    except TimeoutError as error:
-        raise TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.") from error
-
-
 def _parsed(name: str, data: bytes) -> Any:
     try:
         return message(f"{name}Request").FromString(data)
@@ -218,26 +151,26 @@ def _parsed(name: str, data: bytes) -> Any:
 def _answers(models: Models) -> Mapping[str, Answer]:
     """What each method answers to its request."""
 
-    async def server_live(_asked: Any, _call: _Call) -> Any:
+    async def server_live(_asked: Any, _call: Call) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    async def server_ready(_asked: Any, _call: _Call) -> Any:
+    async def server_ready(_asked: Any, _call: Call) -> Any:
         return message("ServerReadyResponse")(ready=ready(models))
 
-    async def model_ready(asked: Any, _call: _Call) -> Any:
+    async def model_ready(asked: Any, _call: Call) -> Any:
         return message("ModelReadyResponse")(ready=is_ready(named(models, asked.name, asked.version or None)))
 
-    async def server_metadata(_asked: Any, _call: _Call) -> Any:
+    async def server_metadata(_asked: Any, _call: Call) -> Any:
         return message("ServerMetadataResponse")(name=SERVER, version=server_version(), extensions=EXTENSIONS)
 
-    async def model_metadata(asked: Any, _call: _Call) -> Any:
+    async def model_metadata(asked: Any, _call: Call) -> Any:
         model = named(models, asked.name, asked.version or None)
         return message("ModelMetadataResponse")(
             name=model.facts.product, versions=versions(models, model), platform=platform(model),
             inputs=_tensors(described(model.inputs)), outputs=_tensors(described(model.outputs)),
         )  # fmt: skip
 
-    async def index(asked: Any, _call: _Call) -> Any:
+    async def index(asked: Any, _call: Call) -> Any:
         return message("RepositoryIndexResponse")(models=[
             {"name": one.facts.product, "version": one.facts.version,
              "state": "READY" if is_ready(one) else "UNAVAILABLE"}
@@ -255,7 +188,7 @@ def _tensors(found: Sequence[Stated]) -> list[dict[str, Any]]:
     return [{"name": one.name, "datatype": one.datatype, "shape": one.shape} for one in found]
 
 
-async def _infer(models: Models, asked: Any, call: _Call) -> Any:
+async def _infer(models: Models, asked: Any, call: Call) -> Any:
     _check_parameters("request", asked.parameters, {"priority"})
     for one in (*asked.inputs, *asked.outputs):
         _check_parameters(f"tensor {one.name[:80]}", one.parameters, set())

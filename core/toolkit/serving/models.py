@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
-from toolkit.protocols import PredictorFacts, ServedPredictor, Service, TensorSpec
+from toolkit.protocols import PredictorFacts, ServedPredictor, TensorSpec
 from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
+from toolkit.services import Service
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving.answers import error_response
 from toolkit.serving.console.door import CONSOLE
 from toolkit.serving.dispatch import SERVED

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, model_validator
 
 from toolkit.errors import UsageError
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving.bodies import Body
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.refusals import NotServed

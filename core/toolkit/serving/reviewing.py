@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from toolkit.errors import DataError
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving.exchange import Exchange
 from toolkit.serving.holding import Holding
 from toolkit.serving.models import BundleFacts

@@ -6,11 +6,10 @@ They change the site, as the command line does, and the server follows it as it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -115,25 +114,14 @@ class Versions:
         else:
             path.unlink(missing_ok=True)
 
-    @contextlib.asynccontextmanager
-    async def noting(self) -> AsyncIterator[None]:
-        """`note` again and again, as long as the block runs."""
-
-        async def run() -> None:
-            while True:
-                await asyncio.sleep(NOTE_SECONDS)
-                try:
-                    await asyncio.to_thread(self.note)
-                except ToolkitError as error:
-                    sys.stderr.write(f"warning: {error}\n")
-
-        task = asyncio.create_task(run())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    async def go_on_noting(self) -> None:
+        """`note` again and again, until it is cancelled."""
+        while True:
+            await asyncio.sleep(NOTE_SECONDS)
+            try:
+                await asyncio.to_thread(self.note)
+            except ToolkitError as error:
+                sys.stderr.write(f"warning: {error}\n")
 
 
 def beside_workers(state: State, workers: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from toolkit.protocols import Seen
+from toolkit.services import Seen
 from toolkit.serving.drift import Figures, Measure, State, measures_of, worst
 from toolkit.serving.models import BundleFacts
 from toolkit.workspace import write_file

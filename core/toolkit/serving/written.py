@@ -12,7 +12,8 @@ from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Protocol
 
-from toolkit.protocols import PredictorFacts, Seen
+from toolkit.protocols import PredictorFacts
+from toolkit.services import Seen
 from toolkit.text import GenerationRequest, Message, ServedText, TextDelta, Usage
 
 SEEN: ContextVar[list[Seen] | None] = ContextVar("toolkit_seen", default=None)

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
-from toolkit.protocols import Seen
 from toolkit.seal.canonical import HEX_DIGEST, TIME, Fields, decode, utc_now
 from toolkit.seal.envelope import open_document, sign_document
 from toolkit.seal.files import read_small
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.parcel import pack, unpack
 from toolkit.seal.recipient import Recipient
+from toolkit.services import Seen
 from toolkit.site.layout import Site
 from toolkit.site.review import ReviewSet
 from toolkit.workspace import write_file

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
-from toolkit.protocols import Seen
 from toolkit.seal.keyfile import RecipientKey
 from toolkit.seal.parcel import pack, unpack
 from toolkit.seal.recipient import Recipient, load_recipient
+from toolkit.services import Seen
 from toolkit.site.settings import ReviewSettings
 from toolkit.workspace import write_file
 

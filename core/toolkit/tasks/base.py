@@ -22,17 +22,9 @@ from toolkit.artifacts import (
 from toolkit.distil.processes import ALONE, Processes
 from toolkit.errors import PlanError
 from toolkit.plan import Plan
-from toolkit.protocols import (
-    Executor,
-    HardwareProfile,
-    Objective,
-    Report,
-    ServedPredictor,
-    Service,
-    Target,
-    TensorPredictor,
-)
+from toolkit.protocols import Executor, HardwareProfile, Objective, Report, ServedPredictor, Target, TensorPredictor
 from toolkit.score.onnx_cost import CostComparison
+from toolkit.services import Service
 from toolkit.serving.runtime import Runtime
 from toolkit.text import ServedText, TextPredictor
 from toolkit.text_teachers import AnyTeacher

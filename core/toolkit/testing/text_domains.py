@@ -19,8 +19,9 @@ from toolkit.artifacts import BundleFile, Dataset, Evaluation, HardwareBudget, S
 from toolkit.errors import Unsupported
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
-from toolkit.protocols import PredictorFacts, Service
+from toolkit.protocols import PredictorFacts
 from toolkit.seal.manifest import check_role
+from toolkit.services import Service
 from toolkit.tasks.asking import ask_by
 from toolkit.tasks.base import task_of
 from toolkit.testing.domains import NEEDED, alone, check_drafts, check_light, check_metric

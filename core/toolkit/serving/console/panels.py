@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from toolkit.errors import PluginError
-from toolkit.protocols import Panel
+from toolkit.services import Panel
 from toolkit.serving.console.assets import Assets, read_assets
 from toolkit.serving.console.catalogue import Catalogue, Catalogues, read_catalogues
 from toolkit.serving.models import ServedModel

@@ -23,11 +23,11 @@ from toolkit.protocols import (
     PredictorFacts,
     Report,
     ServedPredictor,
-    Service,
     Target,
     Teacher,
     TensorPredictor,
 )
+from toolkit.services import Service
 from toolkit.tasks.anomaly_maps import data
 from toolkit.tasks.anomaly_maps.evaluate import decode_map, evaluate
 from toolkit.tasks.anomaly_maps.family import build_student

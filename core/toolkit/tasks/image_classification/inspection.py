@@ -18,7 +18,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from toolkit.errors import DataError
-from toolkit.protocols import Seen, ServedPredictor, Tensors
+from toolkit.protocols import ServedPredictor, Tensors
+from toolkit.services import Seen
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
 from toolkit.tasks.image_classification.images import decode_planes

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.errors import PlanError
-from toolkit.protocols import Panel, ServedPredictor, Service
+from toolkit.protocols import ServedPredictor
+from toolkit.services import Panel, Service
 from toolkit.serving.refusals import ModelFault
 
 if TYPE_CHECKING:

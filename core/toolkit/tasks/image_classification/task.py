@@ -25,13 +25,13 @@ from toolkit.protocols import (
     PredictorFacts,
     Report,
     ServedPredictor,
-    Service,
     Target,
     Teacher,
     TensorPredictor,
 )
 from toolkit.score.classification import majority_right
 from toolkit.score.onnx_cost import compare_costs
+from toolkit.services import Service
 from toolkit.serving.sessions import OnnxPredictor, opened
 from toolkit.tasks.base import Judged, Measured, Request
 from toolkit.tasks.image_classification import reader

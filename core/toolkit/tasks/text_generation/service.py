@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.errors import DataError
-from toolkit.protocols import Service
+from toolkit.services import Service
 from toolkit.text import Conversation, GenerationRequest, Grammar, Message, ServedText
 
 

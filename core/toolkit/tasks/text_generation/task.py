@@ -16,7 +16,8 @@ from toolkit.distil.processes import ALONE, Processes
 from toolkit.distil.recipes import carriers
 from toolkit.errors import IntegrityError, PlanError
 from toolkit.plan import STAGES, Plan
-from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Service, Target
+from toolkit.protocols import Executor, HardwareProfile, Objective, PredictorFacts, Report, Target
+from toolkit.services import Service
 from toolkit.tasks.base import Measured, Request
 from toolkit.tasks.text_generation import reader
 from toolkit.tasks.text_generation.estimate import estimate

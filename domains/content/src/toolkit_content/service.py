@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import IntegrityError
-from toolkit.protocols import Panel, Service
+from toolkit.services import Panel, Service
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import Conversation, ServedText
 from toolkit_content.channels import Channel, channels_of, load_channels

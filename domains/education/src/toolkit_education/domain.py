@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 from toolkit.artifacts import BundleFile, Dataset, Evaluation, Metric, TeacherLabels, Violation
 from toolkit.hookspecs import hookimpl
 from toolkit.plan import GatePlan, Options, Plan, RecipePlan, Section, StudentPlan, TeacherPlan, TextPlan
-from toolkit.protocols import Executor, Report, Service, Settings
+from toolkit.protocols import Executor, Report, Settings
+from toolkit.services import Service
 from toolkit.tasks.base import task_of
 from toolkit.text import ServedText, TextPredictor
 from toolkit.text_teachers import AnyTeacher, Ask, LocalTeacher, TextTeacher

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import IntegrityError
-from toolkit.protocols import Panel, Service
 from toolkit.registry.database import Database, database, sqlite
+from toolkit.services import Panel, Service
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import Conversation, ServedText
 from toolkit.text_teachers import Ask
