@@ -14,6 +14,9 @@ export function text(key, values = {}, from = texts) {
 
 export const says = (key) => key in texts;
 
+/** What a server calls something, in the reader's language where that has a text for it. */
+export const called = (kind, name) => (says(`js.${kind}_${name}`) ? text(`js.${kind}_${name}`) : name);
+
 /** Whether this server has a route of its own by that path, such as /site/review. */
 export const has = (path) => routes.has(path);
 

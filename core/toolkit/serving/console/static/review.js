@@ -1,5 +1,5 @@
 // Review and drift: whether the work still looks as it did, and what people said of answers.
-import { ask, busy, empty, has, make, moment, number, problem, says, text } from "./desk.js";
+import { ask, busy, called, empty, has, make, moment, number, problem, says, text } from "./desk.js";
 
 const drift = document.getElementById("drift"), review = document.getElementById("review");
 const KINDS = { ok: "good", watch: "warn", alert: "bad" };
@@ -10,17 +10,23 @@ const figure = (value) => (typeof value === "number" ? number(value, 3) : "–")
 function product(one) {
   const measures = Object.keys(one.states ?? {});
   const head = make("thead", {}, make("tr", {}, [text("js.measure"), "PSI", "KS", text("js.week"), text("js.reference"), ""].map((name, place) => make(name ? "th" : "td", { scope: name ? "col" : null, class: place && name ? "number" : "" }, name))));
-  const rows = measures.map((name) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "number" }, figure(one.psi?.[name])), make("td", { class: "number" }, figure(one.ks?.[name])), make("td", { class: "number" }, number(one.week?.[name] ?? 0)), make("td", { class: "number" }, number(one.reference?.[name] ?? 0)), make("td", { class: "actions" }, state(one.states[name]))));
+  const rows = measures.map((name) => make("tr", {}, make("th", { scope: "row" }, called("measure", name)), make("td", { class: "number" }, figure(one.psi?.[name])), make("td", { class: "number" }, figure(one.ks?.[name])), make("td", { class: "number" }, number(one.week?.[name] ?? 0)), make("td", { class: "number" }, number(one.reference?.[name] ?? 0)), make("td", { class: "actions" }, state(one.states[name]))));
   return make("article", { class: "card model" },
     make("div", { class: "model-head" }, make("h3", {}, one.product, " ", make("span", { class: "version" }, one.version ?? "")), state(one.state)),
     measures.length > 0 && make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": one.product }, make("table", {}, head, make("tbody", {}, rows))));
+}
+
+/** Why an answer is in the set, in words; `drift:MEASURE` names the measure that it is at the ends of. */
+function reason(why) {
+  const [kind, measure] = why.split(":");
+  return measure ? text("js.why_drift", { measure: called("measure", measure) }) : called("why", kind);
 }
 
 const JUDGED = { true: ["good", "js.agreed"], false: ["bad", "js.disagreed"], null: ["warn", "js.open"] };
 
 function judged(one) {
   const [kind, said] = JUDGED[one.agree ?? null];
-  const about = make("div", {}, make("strong", {}, one.verdict || one.kind), " ", make("span", { class: "soft" }, (one.why ?? []).join(", ")), one.by && make("p", { class: "soft small" }, one.by));
+  const about = make("div", {}, make("strong", {}, one.verdict || one.kind), " ", make("span", { class: "soft" }, (one.why ?? []).map(reason).join(", ")), one.by && make("p", { class: "soft small" }, one.by));
   const details = make("div", { class: "sample" });
   const look = make("button", { class: "quiet", type: "button", "aria-expanded": "false", onclick: async () => {
     if (details.childElementCount) { details.replaceChildren(); look.setAttribute("aria-expanded", "false"); return; }

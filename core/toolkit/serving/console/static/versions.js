@@ -1,5 +1,5 @@
 // Versions: what is installed, which share each has, and switching them.
-import { ask, busy, confirm, empty, has, make, may, moment, percent, problem, text } from "./desk.js";
+import { ask, busy, confirm, empty, has, make, may, moment, number, percent, problem, text } from "./desk.js";
 
 const place = document.getElementById("versions"), incoming = document.getElementById("incoming");
 const KINDS = { serving: "good", canary: "accent", kept: "", loading: "warn", failed: "bad" };
@@ -27,11 +27,12 @@ async function promote(button, row, one) {
 function version(product, one) {
   const row = make("div", { class: "version-row" });
   const button = make("button", { class: "ghost compact", type: "button", onclick: () => promote(button, row, one) }, text("js.promote"));
-  const metrics = Object.entries(one.metrics ?? {}).slice(0, 3).map(([name, metric]) => `${name} ${typeof metric === "object" ? percent(metric.value) : metric}`);
+  const figures = one.metrics && text("js.version_figures", { requests: number(one.metrics.requests), faults: percent(one.metrics.error_share) });
+  const alike = typeof one.metrics?.agreement === "number" && text("js.version_alike", { share: percent(one.metrics.agreement) });
   row.append(
     make("div", {},
       make("h3", {}, one.version, state(one.state)),
-      make("p", { class: "soft small" }, [one.bundle.slice(0, 16), one.installed && text("js.installed_on", { when: moment(one.installed) }), ...metrics].filter(Boolean).join(" · ")),
+      make("p", { class: "soft small" }, [one.bundle.slice(0, 16), one.installed && text("js.installed_on", { when: moment(one.installed) }), figures, alike].filter(Boolean).join(" · ")),
       one.why && make("p", { class: "problem small" }, one.why)),
     make("div", { class: "buttons" },
       typeof one.share === "number" && one.share > 0 && make("strong", { title: text("js.share") }, percent(one.share, 0)),
