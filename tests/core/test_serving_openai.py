@@ -49,7 +49,7 @@ class Echo:
         self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = lambda identity: False
     ) -> Iterator[TextDelta]:
         for request in requests:
-            text = f"{text_of(request)}{request.seed if request.temperature else ''}"[: request.max_tokens]
+            text = f"{text_of(request) or '?'}{request.seed if request.temperature else ''}"[: request.max_tokens]
             for place, letter in enumerate(text):
                 if gone(request.id):
                     break

@@ -41,6 +41,8 @@ class Speller:
         self.turns.append(list(words.values()))
         if "broken" in words.values():
             raise ModelFault("the model failed")
+        if "nothing" in words.values():
+            return
         for place in range(max(map(len, words.values()))):
             for identity, word in words.items():
                 if place < len(word) and not gone(identity):
@@ -160,6 +162,16 @@ def test_a_fault_reaches_those_of_its_turn_and_no_other() -> None:
         with pytest.raises(ModelFault):
             await running
         assert await queued == "whole"
+
+    served(work)
+
+
+def test_who_is_never_told_the_end_of_its_text_does_not_wait_for_ever() -> None:
+    async def work(writer: Writer, speller: Speller) -> None:
+        speller.held.set()
+        with pytest.raises(ModelFault, match="without saying so"):
+            async with asyncio.timeout(5):
+                await heard(writer, "nothing")
 
     served(work)
 

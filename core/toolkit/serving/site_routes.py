@@ -22,6 +22,10 @@ MOST = 1000
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries of the answer.")]
 
 
+MAX_SEQUENCE = 2**53 - 1
+"""As far as JSON's numbers are exact."""
+
+
 def site_routes(ledger: Ledger, models: Models) -> APIRouter:
     """The routes over one site's records."""
     router = APIRouter(prefix="/site", tags=["site"])
@@ -54,7 +58,7 @@ def _add_trails(router: APIRouter, ledger: Ledger) -> None:
         "follow; null where none does.",
         dependencies=[Depends(require("operate"))],
     )
-    async def audit(after: Annotated[int, Query(ge=0)] = 0, limit: Limit = 100) -> JSONResponse:
+    async def audit(after: Annotated[int, Query(ge=0, le=MAX_SEQUENCE)] = 0, limit: Limit = 100) -> JSONResponse:
         def read() -> list[AuditEntry]:
             return list(islice(ledger.site.audit.entries(), after, after + limit + 1))
 

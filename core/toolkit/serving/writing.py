@@ -15,7 +15,7 @@ from typing import Protocol
 
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.batching import Observer
-from toolkit.serving.refusals import Overloaded
+from toolkit.serving.refusals import ModelFault, Overloaded
 from toolkit.text import GenerationRequest, TextDelta
 
 
@@ -142,9 +142,9 @@ class Writer:
 
         written = loop.run_in_executor(self._thread, write)
         await asyncio.wait({written})
-        if error := written.exception():
-            for one in batch:
-                one.pieces.put_nowait(error)
+        error = written.exception()
+        for one in batch:  # whoever has heard the end of its text listens no more
+            one.pieces.put_nowait(error or ModelFault("the model ended without saying so", hint="Ask again."))
         self._turn = None
         self._advance()
         if self._observer is not None and not error:
