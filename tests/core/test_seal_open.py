@@ -33,7 +33,8 @@ def test_every_role_can_be_read_again(home: Home) -> None:
     site = home.site()
     put(home.granted(site, b"m" * 50_000, plan=b"{}", empty=b"").path, site)
     with open_current(site.path) as opened:
-        assert opened.roles == ("model", "plan", "empty", "LICENSES/teacher.txt")
+        papers = ("LICENSES/teacher.txt", "sbom.cdx.json", "provenance.dsse")
+        assert opened.roles == ("model", "plan", "empty", *papers)
         assert (opened.read("model"), opened.read("plan"), opened.read("empty")) == (b"m" * 50_000, b"{}", b"")
         assert opened.read("LICENSES/teacher.txt").startswith(b"Apache")
         with pytest.raises(UsageError, match="has no prompts"):

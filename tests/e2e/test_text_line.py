@@ -172,6 +172,7 @@ def test_it_goes_as_far_as_its_scores_and_is_kept(land: Land, deployed: dict[str
     assert [one["digest"] for one in again["stages"]] == [one["digest"] for one in deployed["stages"]]
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_student_each_make_the_same_one(land: Land, deployed: dict[str, Any]) -> None:
     """Within the order of sums, and as the same files; half of it in the memory of each."""
     launched = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "toolkit.cli.main"]

@@ -201,6 +201,7 @@ def test_on_the_sample_two_processes_are_as_near_to_one_as_two_threads(
 SHARDED = ("compute.sharding=full",)
 
 
+@pytest.mark.slow
 def test_two_processes_with_half_the_student_each_make_the_student_of_one(root: Path) -> None:
     """As near as two that hold it whole, and with half of it in the memory of each."""
     one, two = Plant(root / "one-whole").deploy(), Plant(root / "two-halves").deploy(*TORCHRUN, more=setting(*SHARDED))
