@@ -18,29 +18,21 @@ import httpx
 import onnx
 import pytest
 from case_parts import CANARY, plaintext, refusal, run
-from counting_parts import records, save_counter, write_rows
 from seal_parts import HEADER, LICENCE, make_home, overwrite
 from test_cases_running import LINUX, PICKLE, adding, needs_strace, traced, written
 from test_serving_cli import serving
-from test_text_generation_chat import PROFILE, quiet
+from test_text_generation_chat import compiled_counter
 from test_text_generation_chat import sealed as bundle_files
 
 pytest.importorskip("onnxruntime_genai", reason="onnxruntime-genai is not installed")
 
 from toolkit.artifacts import BundleFile
-from toolkit.plan import Plan
-from toolkit.protocols import PredictorFacts
 from toolkit.seal.bundle import seal_bundle
 from toolkit.seal.manifest import DomainRef
 from toolkit.serving.access import add_key
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import install
 from toolkit.site.layout import open_site
-from toolkit.tasks.text_generation import task
-from toolkit.tasks.text_generation.compiling import compile_student
-from toolkit.tasks.text_generation.predictors import LanguagePredictor
-from toolkit.tasks.text_generation.teacher import read_teacher
-from toolkit_target_cpu import CpuTarget
 
 DOMAIN = """
 from toolkit.hookspecs import hookimpl
@@ -56,15 +48,7 @@ def draft_plan(options: Options) -> Plan:
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student that counts, with the canary in its graph's description."""
-    root = tmp_path_factory.mktemp("counter")
-    student = save_counter(root / "student")
-    write_rows(root / "rows" / "train.jsonl", records(80))
-    plan = Plan(domain="counting", task="text_generation", target={"precision": "fp32"}, text={"answer_tokens": 6})
-    data = task.prepare(plan, root / "rows", "train", root / "dataset", (), quiet)
-    predictor = LanguagePredictor(read_teacher(student), PredictorFacts("student", "torch", ""))
-    made = root / "compiled"
-    made.mkdir()
-    compile_student(plan, data, student, predictor, CpuTarget(), PROFILE, made, quiet)
+    made = compiled_counter(tmp_path_factory.mktemp("counter"))
     path = next(made.rglob("model.onnx"))
     model = onnx.load(path)
     model.doc_string = CANARY.decode() * 50

@@ -50,8 +50,11 @@ def sealed(folder: Path, **more: bytes) -> Files:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled_counter(tmp_path_factory.mktemp("counter"))
+
+
+def compiled_counter(root: Path) -> Path:
     """A student that counts, as compiling leaves it."""
-    root = tmp_path_factory.mktemp("counter")
     student = save_counter(root / "student")
     write_rows(root / "rows" / "train.jsonl", records(80))
     plan = Plan(domain="counting", task="text_generation", target={"precision": "fp32"}, text={"answer_tokens": 6})

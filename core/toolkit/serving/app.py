@@ -47,7 +47,7 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.openai import openai_routes
 from toolkit.serving.page import ApiPage, read_api_page
-from toolkit.serving.pulse import Pulse, figures_route
+from toolkit.serving.pulse import figures_route, pulse
 from toolkit.serving.recording import Recorded
 from toolkit.serving.roles import require
 from toolkit.serving.shadow import Shadow
@@ -86,24 +86,11 @@ def build_app(
     metrics.taken_in(lambda: in_hand.requests)
     metrics.watch_rates(access.rates)
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if ledger is not None:
-            await asyncio.to_thread(ledger.start)
-        async with AsyncExitStack() as others:
-            if beside is not None:
-                await others.enter_async_context(beside)
-            for server in servers:
-                await others.enter_async_context(server(backing))
-            yield
-        for model in models.all():
-            await model.queue.stop()
-        if ledger is not None:
-            await asyncio.to_thread(ledger.stop)
-
+    others = [*([] if beside is None else [beside]), *(server(backing) for server in servers)]
     app = FastAPI(
-        title="toolkit", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
-    )
+        title="toolkit", lifespan=lambda _app: _serving(models, ledger, others),
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+    )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
     for more in (kserve_routes(models), openai_routes(models), *routes):
         app.include_router(more)
@@ -127,9 +114,26 @@ def build_app(
         app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
     aside = (CONSOLE, SITE, *OPERATIONS)
-    app.add_middleware(Pulse, figures=shared.figures, waiting=partial(_waiting, models), aside=aside)
-    app.add_middleware(Envelope, heard=heard, known=known, log=log_requests)
+    passed = pulse(shared.figures, partial(_waiting, models), aside)
+    app.add_middleware(Envelope, heard=heard, passed=passed, known=known, log=log_requests)
     return app
+
+
+@asynccontextmanager
+async def _serving(
+    models: Models, ledger: Ledger | None, others: Iterable[AbstractAsyncContextManager[Any]]
+) -> AsyncIterator[None]:
+    """What runs as long as the app serves; in the end its models answer what they have taken."""
+    if ledger is not None:
+        await asyncio.to_thread(ledger.start)
+    async with AsyncExitStack() as stack:
+        for one in others:
+            await stack.enter_async_context(one)
+        yield
+    for model in models.all():
+        await model.queue.stop()
+    if ledger is not None:
+        await asyncio.to_thread(ledger.stop)
 
 
 def _waiting(models: Models) -> int:

@@ -45,6 +45,9 @@ Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
 """Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
 answered, or None."""
 
+Passed = Callable[[str, int, float], None]
+"""Told of each request that is done, whatever it was: `passed(path, status, seconds)`."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
@@ -56,8 +59,11 @@ class Envelope:
     The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
     """
 
-    def __init__(self, app: ASGIApp, heard: Sequence[Heard], known: Callable[[str], bool], log: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, heard: Sequence[Heard], passed: Passed, known: Callable[[str], bool], log: bool
+    ) -> None:
         self._app = app
+        self._passed = passed
         self._heard = heard
         self._known = known
         self._log = log
@@ -101,6 +107,7 @@ class Envelope:
         state, route = scope["state"], route_of(scope, self._known)
         verdicts = state.get("verdicts", ())
         model = state.get(SERVED)
+        self._passed(scope["path"], status, seconds)
         for heard in self._heard:
             heard(model, route, status, seconds, verdicts)
         if self._log:

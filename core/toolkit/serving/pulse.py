@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from toolkit.serving.figures import SECONDS, Figures
+from toolkit.serving.gateway import Passed
 
 ROUTE = "/site/figures"
-_GONE = 499
 
 
-class Pulse:
-    """An ASGI layer that counts answers to those who use the models: neither the console's nor operations."""
+def pulse(figures: Figures, waiting: Callable[[], int], aside: Sequence[str]) -> Passed:
+    """Counts answers to those who use the models: neither the console's nor operations, which are `aside`."""
+    left_out = tuple(aside)
 
-    def __init__(self, app: ASGIApp, figures: Figures, waiting: Callable[[], int], aside: Sequence[str]) -> None:
-        self._app, self._figures, self._waiting, self._aside = app, figures, waiting, tuple(aside)
+    def passed(path: str, status: int, seconds: float) -> None:
+        if not path.startswith(left_out):
+            figures.answered(status, seconds, waiting())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(self._aside):
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), _GONE
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        except Exception:
-            status = 500
-            raise
-        finally:
-            self._figures.answered(status, time.perf_counter() - started, self._waiting())
+    return passed
 
 
 def figures_route(figures: Figures, dependencies: Sequence[Any]) -> APIRouter:

@@ -6,6 +6,8 @@ The high-water mark stays where it is, so that going back opens no door for olde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -34,16 +36,9 @@ def rollback(site: Site, to: str | None = None, *, product: str | None = None, b
         Refused: the site does not keep that version, or its grant ended.
         IntegrityError: the version on disk is not what was installed.
     """
-    with site.lock("roll back"):
-        state = settle(site)
-        try:
-            served = _back(state, to, product)
-            return _change(site, state, "rollback", served, served.bundle_id, _who(by))
-        except UsageError:
-            raise
-        except ToolkitError as error:
-            site.audit.refused("rollback", error, to=to or "", **_who(by))
-            raise
+    with _changing(site, "rollback", "roll back", to=to or "", **_who(by)) as state:
+        served = _back(state, to, product)
+        return _change(site, state, "rollback", served, served.bundle_id, _who(by))
 
 
 def promote(site: Site, bundle_id: str | None = None, *, permille: int = ALL, by: str = "") -> InstalledVersion:
@@ -58,16 +53,23 @@ def promote(site: Site, bundle_id: str | None = None, *, permille: int = ALL, by
     Raises: as `rollback`.
     """
     check_share(permille)
-    with site.lock("promote a version"):
+    with _changing(site, "promote", "promote a version", bundle_id=bundle_id or "", **_who(by)) as state:
+        version = _kept(state, bundle_id if bundle_id is not None else _only_canary(state))
+        served = _shared(state, version, permille)
+        return _change(site, state, "promote", served, version.bundle_id, _who(by))
+
+
+@contextmanager
+def _changing(site: Site, verb: str, purpose: str, **facts: str) -> Iterator[State]:
+    """The settled state of a site that is held as long as the block runs. What is refused in it is in the trail."""
+    with site.lock(purpose):
         state = settle(site)
         try:
-            version = _kept(state, bundle_id if bundle_id is not None else _only_canary(state))
-            served = _shared(state, version, permille)
-            return _change(site, state, "promote", served, version.bundle_id, _who(by))
+            yield state
         except UsageError:
             raise
         except ToolkitError as error:
-            site.audit.refused("promote", error, bundle_id=bundle_id or "", **_who(by))
+            site.audit.refused(verb, error, **facts)
             raise
 
 
