@@ -72,7 +72,10 @@ def serve(
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tls = _tls(tls_cert, tls_key, client_ca)
     grpc = grpc_port and GrpcAddress(_address(host, grpc_port), tls_cert, tls_key, client_ca)
-    tuning = Tuning(max_batch, threads=threads, log_requests=log_requests, limits=limits, grpc=grpc or None)
+    tuning = Tuning(
+        max_batch, threads=threads, preparers=preparers_for(workers, threads), log_requests=log_requests,
+        limits=limits, grpc=grpc or None,
+    )  # fmt: skip
     servers_of(tuning)  # what is not installed is told now
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
@@ -110,6 +113,15 @@ def workers_for(task: str) -> int:
     is around the model is Python's; one where a model writes, for its requests are answered side by side, and each
     worker would hold the whole model. `tests/bench/soak.py --workers N` says the peak of any other number."""
     return 1 if task == "text_generation" else len(os.sched_getaffinity(0))
+
+
+def preparers_for(workers: int, threads: int) -> int:
+    """How many threads of a worker make inputs beside its model: none where the workers' models have all cores
+    already: there a thread more only takes turns with them."""
+    from toolkit.serving.batching import PREPARERS
+
+    cores = len(os.sched_getaffinity(0))
+    return 0 if (workers or cores) * threads >= cores else PREPARERS
 
 
 def _import_all(modules: Iterable[str]) -> None:

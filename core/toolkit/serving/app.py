@@ -92,18 +92,21 @@ def build_app(
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
     )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
-    for more in (kserve_routes(models), openai_routes(models), *routes):
-        app.include_router(more)
-    app.include_router(figures_route(shared.figures, [require("operate")]))
-    app.include_router(console_routes(Console(models, door, shared.figures.since)))
+    own_routes = [
+        kserve_routes(models), openai_routes(models), *routes, figures_route(shared.figures, [require("operate")]),
+        console_routes(Console(models, door, shared.figures.since)),
+    ]  # fmt: skip
     _add_errors(app)
     if ledger is not None:
-        app.include_router(site_routes(ledger, models))
+        own_routes.append(site_routes(ledger, models))
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
+    for router in own_routes:
+        # Not by include_router: an included router is searched twice for each request.
+        app.router.routes.extend(router.routes)
     own = frozenset({PAGE, SCHEMA, *get_openapi(title="", version="", routes=app.routes)["paths"]})
-    app.router.default = Dispatch(models, shadow)
+    Dispatch(models, shadow).before(app.router)
 
     def known(path: str) -> bool:
         return path in own or any(path in _paths(model) for model in models.all())

@@ -156,7 +156,7 @@ def read_facts(
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Observer, texts: TextObserver,
+    delay_ms: float, waiting: int, preparers: int, observer: Observer, texts: TextObserver,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
@@ -166,6 +166,7 @@ def load(
         threads: of one inference.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
+        preparers: threads that make inputs beside the model's own.
         observer: told after each batch; `texts`, of a model that writes, as it does.
 
     Raises:
@@ -176,7 +177,9 @@ def load(
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
     predictor = runtime.open_installed(files, identity, threads, scores=False)
     runtime.prove(predictor, files.read("golden"))
-    queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
+    queue = runtime.queue(
+        predictor, together=together, delay_ms=delay_ms, limit=waiting, preparers=preparers, observer=observer
+    )
     inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     asked = cast(ServedPredictor, queue) if inputs else Written(cast(ServedText, queue), texts)
     service = ask(asdict(facts), asked)
