@@ -17,6 +17,7 @@ import numpy as np
 from toolkit.errors import UsageError
 from toolkit.protocols import PredictorFacts, TensorPredictor, Tensors
 from toolkit.serving.refusals import Overloaded
+from toolkit.serving.steps import queued
 
 Observer = Callable[[int, float], None]
 """`observer(rows, seconds)`: told after each batch."""
@@ -33,12 +34,15 @@ class _Request:
     kind: tuple[tuple[str, tuple[int, ...], str], ...]
     arrived: float
     answer: asyncio.Future[dict[str, np.ndarray]] = field(repr=False)
+    began: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Ran:
     answers: list[dict[str, np.ndarray]]
-    seconds: float
+    began: float
+    ended: float
 
 
 class Batcher:
@@ -99,11 +103,13 @@ class Batcher:
         request = self._admit(inputs)
         self._enqueue(request)
         try:
-            return await request.answer
+            answer = await request.answer
         finally:
             if request.answer.cancelled() and request in self._queue:  # whoever asked has gone
                 self._queue.remove(request)
                 self._forget(request)
+        queued(request.arrived, request.began, request.ended)
+        return answer
 
     async def stop(self) -> None:
         """Take nothing more, answer what waits, end the thread, and let go of the model: a web framework keeps hold of
@@ -176,7 +182,7 @@ class Batcher:
         """In the model's thread: join, run, split."""
         assert self._predictor is not None, "the queue was stopped"
         predict = self._predictor.predict
-        started = time.perf_counter()
+        began = time.monotonic()
         if len(batch) == 1:
             answers = [dict(predict(batch[0].inputs))]
         else:
@@ -185,7 +191,7 @@ class Batcher:
             ends = np.cumsum([request.rows for request in batch])
             spans = [slice(end - request.rows, end) for request, end in zip(batch, ends, strict=True)]
             answers = [{name: array[span] for name, array in outputs.items()} for span in spans]
-        return _Ran(answers, time.perf_counter() - started)
+        return _Ran(answers, began, time.monotonic())
 
     def _finished(self, batch: list[_Request], done: asyncio.Future[_Ran]) -> None:
         """Hand out answers, or the error to those of this batch alone; then go on with what has gathered."""
@@ -200,6 +206,7 @@ class Batcher:
         ran = done.result()
         for request, answer in zip(batch, ran.answers, strict=True):
             if not request.answer.done():
+                request.began, request.ended = ran.began, ran.ended
                 request.answer.set_result(answer)
         if self._observer is not None:
-            self._observer(sum(request.rows for request in batch), ran.seconds)
+            self._observer(sum(request.rows for request in batch), ran.ended - ran.began)

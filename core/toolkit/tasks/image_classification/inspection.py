@@ -21,6 +21,7 @@ from toolkit.errors import DataError
 from toolkit.protocols import ServedPredictor, Tensors
 from toolkit.services import Seen
 from toolkit.serving.forms import read_uploads
+from toolkit.serving.steps import step
 from toolkit.tasks.image_classification.appearance import appearance
 from toolkit.tasks.image_classification.images import decode_planes
 from toolkit.tasks.image_classification.service import Decision, Verdict
@@ -94,7 +95,8 @@ def inspection_routes(
 
     async def judge(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        pixels, looks = await loop.run_in_executor(decoders, _look, picture, channels)
+        with step("decode"):
+            pixels, looks = await loop.run_in_executor(decoders, _look, picture, channels)
         outputs = await predictor.predict({"image": pixels[np.newaxis]})
         said = _answer(decision.of(outputs["probabilities"][0]))
         if detail is not None:
