@@ -93,6 +93,20 @@ def test_a_person_speaks_about_an_answer(server: Running) -> None:
     assert b"dent" not in every_byte(server.site)
 
 
+def test_pages_of_the_review_set_miss_none_of_one_millisecond(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.site.review.now", lambda: "2026-11-28T12:00:00.001Z")
+    ledger, seen = open_ledger(site), Seen("picture", b"x", "good")
+    made = [new_entry(FACTS, seen, request_id=name, number=0, why=("doubtful",)) for name in "abcd"]
+    for entry in made:
+        ledger.reviewer.set.keep(entry, seen)
+    with running(site.path, ledger=ledger) as server, server.client("operate") as operator:
+        found, page = [], {"next": ""}
+        while page["next"] is not None:
+            page = operator.get("/site/review", params={"limit": 1, "before": page["next"]}).json()
+            found += [one["request_id"] for one in page["entries"]]
+    assert sorted(found) == list("abcd")
+
+
 def every_byte(site: Path) -> bytes:
     return b"".join(path.read_bytes() for path in site.rglob("*") if path.is_file())
 
