@@ -38,5 +38,6 @@ class Exchange:
             "product": product, "bundle": bundle, "version": version, "task": served.plan["task"] if served else "",
             "method": self.method, "route": self.route, "status": self.status,
             "ms": round(self.seconds * 1000, 2), "bytes": self.size, "verdicts": list(self.verdicts),
+            "inputs": len(self.seen), "kind": self.seen[0].kind if self.seen else "",
         }  # fmt: skip
         return record | ({"trace_id": self.trace_id} if self.trace_id else {})
