@@ -1,7 +1,7 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,qlora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,otel,qlora,serve,postgres,test,lint]' -e domains/industry \
 	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11 \

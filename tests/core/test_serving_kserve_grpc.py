@@ -23,9 +23,11 @@ triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not in
 
 from toolkit.errors import EnvironmentUnfit  # noqa: E402
 from toolkit.serving.backing import Backing  # noqa: E402
+from toolkit.serving.figures import STEP, Figures  # noqa: E402
 from toolkit.serving.kserve_grpc import grpc_server  # noqa: E402
 from toolkit.serving.kserve_messages import COMPILED, SERVICE, message, methods  # noqa: E402
 from toolkit.serving.limits import GrpcAddress, Limits  # noqa: E402
+from toolkit.serving.shared import Shared  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Both:
 
 
 @contextlib.contextmanager
-def both(model: Any, site: Path, limits: Limits | None = None, **how: Any) -> Iterator[Both]:
+def both(
+    model: Any, site: Path, limits: Limits | None = None, shared: Shared | None = None, **how: Any
+) -> Iterator[Both]:
     ports: list[int] = []
 
     @contextlib.asynccontextmanager
@@ -50,7 +54,7 @@ def both(model: Any, site: Path, limits: Limits | None = None, **how: Any) -> It
             ports.append(port)
             yield
 
-    with serving(model, site, limits=limits, servers=[remembered]) as server:
+    with serving(model, site, limits=limits, servers=[remembered], shared=shared) as server:
         while not ports:
             time.sleep(0.01)
         yield Both(server, f"127.0.0.1:{ports[0]}")
@@ -200,6 +204,17 @@ def test_a_deadline_frees_the_queue_and_a_full_server_says_no(tmp_path: Path) ->
         assert f'route="/{SERVICE}/ModelInfer",status="200"' in counted
 
 
+def test_answers_are_in_the_charts_and_questions_about_health_are_not(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    figures = Figures(lambda: now[0])
+    with both(served(mean_model()[0]), tmp_path, shared=Shared(figures=figures)) as server:
+        call(server, "ModelInfer", colours())
+        call(server, "ServerReady", b"")
+        assert refused(server, "ModelInfer", colours(name="x"))[0] == grpc.StatusCode.INVALID_ARGUMENT
+    now[0] += STEP
+    assert figures.series(1)["total"] == 2
+
+
 def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
     async def silent(address: str, metadata: Any) -> Any:
         async with grpc.aio.insecure_channel(address) as channel:
@@ -215,7 +230,7 @@ def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_told(every: Both) -> None:
     async def again() -> None:
-        async with grpc_server(Backing(None, None, Limits(), None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
+        async with grpc_server(Backing(None, None, Limits(), None, None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
             pass
 
     with pytest.raises(EnvironmentUnfit, match="cannot listen"):

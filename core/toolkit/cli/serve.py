@@ -36,6 +36,10 @@ def serve(
     grpc_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Answer KServe v2 over gRPC at this port as well.")
     ] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector on a private network: send it traces by OTLP over HTTP."),
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
     ] = None,
@@ -53,7 +57,7 @@ def serve(
     installed, promoted or rolled back there meanwhile is taken up without a restart."""
     try:
         from toolkit.cli.worker import Worker
-        from toolkit.serving.assembly import Tuning, servers_of
+        from toolkit.serving.assembly import Tuning, servers_of, tracing_to
         from toolkit.serving.limits import GrpcAddress, Limits
         from toolkit.serving.runner import listen, url_of
         from toolkit.serving.supervisor import Supervisor
@@ -74,7 +78,7 @@ def serve(
     grpc = grpc_port and GrpcAddress(_address(host, grpc_port), tls_cert, tls_key, client_ca)
     tuning = Tuning(
         max_batch, threads=threads, preparers=preparers_for(workers, threads), log_requests=log_requests,
-        limits=limits, grpc=grpc or None,
+        limits=limits, grpc=grpc or None, tracing=tracing_to(otlp) if otlp else None,
     )  # fmt: skip
     servers_of(tuning)  # what is not installed is told now
     with listen(host, port) as listener, contextlib.ExitStack() as kept:

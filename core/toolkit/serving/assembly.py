@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -21,11 +22,14 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import AskDomain, BundleFacts, ServedModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
 
+if TYPE_CHECKING:
+    from toolkit.serving.tracing import Tracing
+
 
 @dataclass(frozen=True)
 class Tuning:
     """How much one server does at once, and how: `threads` are those of one inference, `preparers` make inputs beside
-    it, and `grpc` is where it speaks gRPC as well."""
+    it, `grpc` is where it speaks gRPC as well, and `tracing` is there where requests are traced."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
@@ -33,6 +37,7 @@ class Tuning:
     preparers: int = PREPARERS
     log_requests: bool = False
     grpc: GrpcAddress | None = None
+    tracing: Tracing | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -66,6 +71,7 @@ def assemble(
     return build_app(
         models=Fleet([Line(model)]), access=checked_access(site), metrics=metrics, limits=tuning.limits,
         log_requests=tuning.log_requests, ledger=ledger, servers=servers_of(tuning),
+        tracing=tuning.tracing,
     )  # fmt: skip
 
 
@@ -80,6 +86,18 @@ def servers_of(tuning: Tuning) -> Sequence[Beside]:
             f"gRPC needs {error.name}", hint="Install it: pip install 'distil-toolkit[grpc]'"
         ) from error
     return (partial(grpc_server, at=tuning.grpc),)
+
+
+def tracing_to(collector: str) -> Tracing:
+    """Traces for the collector at that URL. Raises UsageError where it may not be sent to, EnvironmentUnfit where what
+    traces need is not installed."""
+    try:
+        from toolkit.serving.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise EnvironmentUnfit(
+            f"traces need {error.name}", hint="Install it: pip install 'distil-toolkit[otel]'"
+        ) from error
+    return Tracing(collector)
 
 
 def checked_access(site: Path) -> Access:

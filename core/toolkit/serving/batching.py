@@ -17,6 +17,7 @@ import numpy as np
 from toolkit.errors import UsageError
 from toolkit.protocols import Make, PredictorFacts, TensorPredictor, Tensors
 from toolkit.serving.refusals import Overloaded
+from toolkit.serving.steps import STEPS, Step, step
 
 Observer = Callable[[int, float], None]
 """`observer(rows, seconds)`: told each time that the model has run."""
@@ -40,6 +41,12 @@ class _Request:
     size: int
     arrived: float
     answer: asyncio.Future[Mapping[str, np.ndarray]] = field(repr=False)
+    steps: list[Step] | None = field(default_factory=STEPS.get, repr=False)
+
+    def took(self, name: str, began: float, ended: float) -> None:
+        """Note a step that a thread took for it."""
+        if self.steps is not None:
+            self.steps.append(Step(name, began, ended))
 
 
 _Outcome = Mapping[str, np.ndarray] | Exception
@@ -108,7 +115,8 @@ class Batcher:
         """
         self._check_open()
         if callable(inputs) and self._preparing is not None:
-            inputs = await asyncio.get_running_loop().run_in_executor(self._preparing, inputs)
+            with step("decode"):
+                inputs = await asyncio.get_running_loop().run_in_executor(self._preparing, inputs)
         request = self._admit(inputs)
         self._enqueue(request)
         try:
@@ -178,12 +186,13 @@ class Batcher:
 
     def _run(self, batch: Sequence[_Request]) -> list[_Outcome]:
         """In the model's thread: what each request ends in. What has the same shapes runs together."""
-        began, outcomes = time.perf_counter(), dict[_Request, _Outcome]()
+        began, outcomes = time.monotonic(), dict[_Request, _Outcome]()
         alike: dict[_Kind, list[tuple[_Request, Tensors]]] = {}
         held = 0
         for request in batch:
+            request.took("queue", request.arrived, began)
             try:
-                inputs = request.inputs() if callable(request.inputs) else request.inputs
+                inputs = _made(request)
             except Exception as error:  # noqa: BLE001 - it is raised where the request was made
                 outcomes[request] = error
                 continue
@@ -193,18 +202,21 @@ class Batcher:
                 self._run_alike(alike, outcomes)
                 held = 0
         self._run_alike(alike, outcomes)
-        self._together.took(sum(request.rows for request in batch), time.perf_counter() - began)
+        self._together.took(sum(request.rows for request in batch), time.monotonic() - began)
         return [outcomes[request] for request in batch]
 
     def _run_alike(
         self, alike: dict[_Kind, list[tuple[_Request, Tensors]]], outcomes: dict[_Request, _Outcome]
     ) -> None:
         for group in alike.values():
-            requests = [request for request, _ in group]
+            requests, began = [request for request, _ in group], time.monotonic()
             try:
                 outcomes.update(zip(requests, self._answers([inputs for _, inputs in group]), strict=True))
             except Exception as error:  # noqa: BLE001 - as above, for each of them
                 outcomes.update(dict.fromkeys(requests, error))
+            ended = time.monotonic()
+            for request in requests:
+                request.took("inference", began, ended)
         alike.clear()
 
     def _answers(self, inputs: Sequence[Tensors]) -> list[Mapping[str, np.ndarray]]:
@@ -251,6 +263,15 @@ class _Together:
             self.rows = max(1, self.rows // 2)
         elif rows >= self.rows and seconds < 0.75 * brief:
             self.rows = min(self._most, 2 * self.rows)
+
+
+def _made(request: _Request) -> Tensors:
+    if not callable(request.inputs):
+        return request.inputs
+    began = time.monotonic()
+    inputs = request.inputs()
+    request.took("decode", began, time.monotonic())
+    return inputs
 
 
 def _rows_of(inputs: Tensors) -> int:

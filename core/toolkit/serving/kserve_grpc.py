@@ -120,6 +120,8 @@ async def _attend(behind: Backing, name: str, answer: Answer, stream: AsyncItera
     """One call: who it is, whether there is room, what it says, the answer; counted however it ends."""
     metadata = metadata_of(context)
     call, status, found = Call(behind, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
+    if behind.tracing is not None:
+        call.trace = behind.tracing.begin(metadata.get("traceparent", b"").decode("latin-1"))
     try:
         if name != OPEN:
             call.identity = identified(behind, metadata, context.peer())

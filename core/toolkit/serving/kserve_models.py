@@ -19,6 +19,7 @@ from toolkit.protocols import ServedPredictor, TensorSpec
 from toolkit.serving.kserve_tensors import Stated, check_stated, datatype_of
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.refusals import ModelFault, TooLate
+from toolkit.serving.steps import step
 
 SERVER = "distil-toolkit"
 EXTENSIONS = ("binary_tensor_data",)
@@ -85,7 +86,8 @@ async def infer(model: ServedModel, given: Sequence[Given], *, seconds: float | 
     """
     if not model.inputs:
         raise Unsupported(f"{model.facts.product} writes texts", hint="Ask it at POST /v1/chat/completions.")
-    arrays = _checked(model, given)
+    with step("decode"):
+        arrays = _checked(model, given)
     predictor = cast(ServedPredictor, model.queue)
     try:
         async with asyncio.timeout(seconds):

@@ -16,6 +16,7 @@ from typing import Protocol
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import ModelFault, Overloaded
+from toolkit.serving.steps import queued
 from toolkit.text import GenerationRequest, TextDelta
 
 
@@ -39,6 +40,9 @@ class _Waiting:
     request: GenerationRequest
     pieces: asyncio.Queue[TextDelta | BaseException] = field(default_factory=asyncio.Queue)
     gone: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    """When the model took it up."""
 
 
 class Writer:
@@ -106,6 +110,8 @@ class Writer:
             waiting.gone = True
             if waiting in self._queue:
                 self._queue.remove(waiting)
+            if waiting.began is not None:
+                queued(waiting.arrived, waiting.began, time.monotonic())
 
     async def stop(self) -> None:
         """Take nothing new; write what was taken to its end, and let go of the model (as `Batcher.stop`)."""
@@ -137,6 +143,9 @@ class Writer:
             batch[int(piece.id)].pieces.put_nowait(piece)
 
         def write() -> None:
+            now = time.monotonic()
+            for one in batch:
+                one.began = now
             for piece in author.generate(requests, lambda place: batch[int(place)].gone):
                 loop.call_soon_threadsafe(tell, piece)
 
