@@ -105,21 +105,23 @@ def build_app(
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
     )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
-    for more in (kserve_routes(models), openai_routes(models), *routes):
-        app.include_router(more)
-    app.include_router(figures_route(shared.figures, [require("operate")]))
-    app.include_router(console_routes(Console(models, door, shared.figures.since)))
+    own = [
+        kserve_routes(models), openai_routes(models), *routes, figures_route(shared.figures, [require("operate")]),
+        console_routes(Console(models, door, shared.figures.since)),
+        *([] if ledger is None else [site_routes(ledger, models)]),
+    ]  # fmt: skip
+    paths = frozenset().union(*map(_paths, (app.router, *own)))
+    for router in own:
+        app.include_router(router)
     _add_errors(app)
     if ledger is not None:
-        app.include_router(site_routes(ledger, models))
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
-    own = frozenset({PAGE, SCHEMA, *get_openapi(title="", version="", routes=app.routes)["paths"]})
     app.router.default = Dispatch(models, shadow)
 
     def known(path: str) -> bool:
-        return path in own or any(path in _paths(model) for model in models.all())
+        return path in paths or any(path in _paths(model.service.routes) for model in models.all())
 
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
@@ -219,8 +221,9 @@ def _readiness(model: ServedModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _paths(model: ServedModel) -> set[str]:
-    return {getattr(route, "path", "") for route in model.service.routes.routes}
+def _paths(router: APIRouter) -> frozenset[str]:
+    """Those of a router's own routes; making OpenAPI's page to know them took most of a worker's start."""
+    return frozenset(getattr(route, "path", "") for route in router.routes)
 
 
 def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str]) -> dict[str, Any]:
