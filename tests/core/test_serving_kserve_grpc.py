@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import re
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -228,6 +229,26 @@ def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_no_more_messages_are_read_at_once_than_may_be_held(tmp_path: Path) -> None:
+    async def ask(address: str, metadata: Any) -> float:
+        async with grpc.aio.insecure_channel(address) as channel:
+            began = time.monotonic()
+            method = channel.stream_unary(f"/{SERVICE}/ModelInfer")
+            silent = [method(metadata=metadata) for _ in range(2)]
+            await asyncio.sleep(0.3)
+            honest = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            found = await honest(colours().SerializeToString(), metadata=metadata)
+            waited = time.monotonic() - began
+            assert message("ModelInferResponse").FromString(found).model_name == "tiny"
+            codes = {await one.code() for one in silent}
+            assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            return waited
+
+    limits = Limits(arrival_seconds=0.6, body_bytes=300_000, held_bytes=600_000)
+    with both(served(mean_model()[0]), tmp_path, limits) as server:
+        assert 0.5 < asyncio.run(ask(server.address, tuple(server.key.items()))) < 5
+
+
 def test_a_port_that_is_taken_is_told(every: Both) -> None:
     async def again() -> None:
         async with grpc_server(Backing(None, None, Limits(), None, None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
@@ -242,12 +263,15 @@ def test_over_tls_where_the_server_has_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_bytes(certificate)
     (tmp_path / "key.pem").write_bytes(private)
     tls = {"certificate": tmp_path / "root.pem", "key": tmp_path / "key.pem"}
-    with both(served(mean_model()[0]), tmp_path, **tls) as server:
+    with both(served(mean_model()[0]), tmp_path, Limits(handshake_seconds=0.5), **tls) as server:
         address = server.address.replace("127.0.0.1", "localhost")
         client = triton.InferenceServerClient(address, ssl=True, root_certificates=str(tmp_path / "root.pem"))
         with contextlib.closing(client):
             assert client.is_server_ready(headers=server.key)
         assert refused(server, "ServerLive", b"")[0] == grpc.StatusCode.UNAVAILABLE
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as silent:
+            assert silent.recv(100) == b""  # who begins no handshake is let go
 
 
 def self_signed() -> tuple[bytes, bytes]:

@@ -29,7 +29,7 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Requests that run together at most.")] = 16,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that answer; 0 takes one a core, and one for a model of text.")
+        int, typer.Option(min=0, max=64, help="Processes that answer; 0: one a core, two at least; one for texts.")
     ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
@@ -114,9 +114,10 @@ def _address(host: str, port: int) -> str:
 
 def workers_for(task: str) -> int:
     """How many workers serve a task: one a core where each request is short and its model runs on one thread, for what
-    is around the model is Python's; one where a model writes, for its requests are answered side by side, and each
-    worker would hold the whole model. `tests/bench/soak.py --workers N` says the peak of any other number."""
-    return 1 if task == "text_generation" else len(os.sched_getaffinity(0))
+    is around the model is Python's, and two at least, so that another one answers where one dies; one where a model
+    writes, for its requests are answered side by side, and each worker would hold the whole model.
+    `tests/bench/soak.py --workers N` says the peak of any other number."""
+    return 1 if task == "text_generation" else max(2, len(os.sched_getaffinity(0)))
 
 
 def preparers_for(workers: int, threads: int) -> int:

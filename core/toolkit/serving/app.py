@@ -105,24 +105,24 @@ def build_app(
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
     )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
-    own_routes = [
+    own = [
         kserve_routes(models), openai_routes(models), *routes, figures_route(shared.figures, [require("operate")]),
         console_routes(Console(models, door, shared.figures.since)),
+        *([] if ledger is None else [site_routes(ledger, models)]),
     ]  # fmt: skip
+    for router in own:
+        # Not by include_router: an included router is searched twice for each request.
+        app.router.routes.extend(router.routes)
+    paths = _paths(app.router)
     _add_errors(app)
     if ledger is not None:
-        own_routes.append(site_routes(ledger, models))
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
-    for router in own_routes:
-        # Not by include_router: an included router is searched twice for each request.
-        app.router.routes.extend(router.routes)
-    own = frozenset({PAGE, SCHEMA, *get_openapi(title="", version="", routes=app.routes)["paths"]})
     Dispatch(models, shadow).before(app.router)
 
     def known(path: str) -> bool:
-        return path in own or any(path in _paths(model) for model in models.all())
+        return path in paths or any(path in _paths(model.service.routes) for model in models.all())
 
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
@@ -222,8 +222,9 @@ def _readiness(model: ServedModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _paths(model: ServedModel) -> set[str]:
-    return {getattr(route, "path", "") for route in model.service.routes.routes}
+def _paths(router: APIRouter) -> frozenset[str]:
+    """Those of a router's own routes; making OpenAPI's page to know them took most of a worker's start."""
+    return frozenset(getattr(route, "path", "") for route in router.routes)
 
 
 def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str]) -> dict[str, Any]:

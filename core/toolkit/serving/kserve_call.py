@@ -86,9 +86,11 @@ def identified(behind: Backing, metadata: Mapping[str, bytes], peer: str) -> Ide
     return identity
 
 
-async def one_message(limits: Limits, stream: AsyncIterable[bytes]) -> bytes:
+async def one_message(limits: Limits, reading: asyncio.Semaphore, stream: AsyncIterable[bytes]) -> bytes:
+    """A call's message. gRPC tells of one only when it is whole: so no more are read at once than may be held if each
+    is as large as it may be, and the others wait. Raises TooSlow where it is not here in time."""
     try:
-        async with asyncio.timeout(limits.arrival_seconds):
+        async with asyncio.timeout(limits.arrival_seconds), reading:
             return await anext(aiter(stream), b"")
     except TimeoutError as error:
         raise TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.") from error

@@ -76,6 +76,8 @@ class Reviewer:
     def work(self) -> None:
         """Write what is due, and the samples of judgements that another process took."""
         self._write_due()
+        if next(self.set.wanted(), None) is None:
+            return
         with self.set.alone():
             for entry in self.set.wanted():
                 held = self._holding.find(entry.request_id)
