@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pluggy
+from typer import Typer
 
 from toolkit.artifacts import (
     Artifact,
@@ -77,6 +78,11 @@ def register_key_providers() -> Iterable[KeyProvider]:
 @hookspec
 def register_cipher_suites() -> Iterable[CipherSuite]:
     """ENCRYPTED ON-PREM PACKAGING. Offer how files are encrypted; `--suite` picks one that the trust root allows."""
+
+
+@hookspec
+def register_commands(cli: Typer) -> None:
+    """Add own verbs to `cli`, a command line that becomes part of `toolkit`."""
 
 
 @hookspec

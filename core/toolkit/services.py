@@ -16,12 +16,14 @@ class Panel:
     """A page of the console's workbench, for the people who use a domain's model.
 
     `folder` is a folder of the domain's package (`importlib.resources.files`), with `panel.html.j2`, `panel.js`, texts
-    in `en.toml` and `zh.toml`, and perhaps `panel.css`; `name` stands in its address. The template sees `facts`.
+    in `en.toml` and `zh.toml`, and perhaps `panel.css`; `name` stands in its address. The template sees `facts`. `role`
+    is the least that a person's key must have to open it.
     """
 
     name: str
     folder: Traversable
     facts: Facts = field(default_factory=dict)
+    role: Literal["infer", "operate", "admin"] = "infer"
 
 
 @dataclass(frozen=True)

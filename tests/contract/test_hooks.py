@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -212,6 +213,24 @@ def test_hook_register_cipher_suites(tmp_path: Path) -> None:
         assert opened.read("model") == b"weights"
     with pytest.raises(EnvironmentUnfit, match="needs the cipher mine"):
         open_bundle(sealed.path, home.keys.trust, site.recipient_key())
+
+
+def test_hook_register_commands(toolkit: Callable[..., CompletedProcess[str]], packages: Path) -> None:
+    def bring(name: str, verb: str) -> None:
+        (packages / f"{name}.py").write_text(
+            "from toolkit.hookspecs import hookimpl\n@hookimpl\ndef register_commands(cli):\n"
+            f"    cli.command('{verb}')(lambda: print('{name} says so'))\n    cli.callback()(lambda: None)\n"
+        )
+        facts = packages / f"{name}-1.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (facts / "entry_points.txt").write_text(f"[toolkit.plugins]\n{name} = {name}\n")
+
+    bring("baker", "knead")
+    assert toolkit("knead").stdout == "baker says so\n"
+    bring("miller", "knead")
+    said = toolkit("knead")
+    assert (said.returncode, "brings the verb knead, which is plugins:" in said.stderr) == (5, True)
 
 
 class MinePlan(Section):

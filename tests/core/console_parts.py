@@ -25,6 +25,7 @@ from toolkit.serving.access import Access, Role, add_key
 from toolkit.serving.app import build_app
 from toolkit.serving.fleet import Fleet, Line
 from toolkit.serving.gateway import Limits
+from toolkit.serving.ledger import Ledger
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import BundleFacts, ServedModel
 from toolkit.serving.runner import in_background, listen
@@ -131,13 +132,17 @@ def _bundle(domain: str, product: str, own: Any, files: Mapping[str, bytes]) -> 
 
 
 @contextlib.contextmanager
-def serving_text(site: Path, facts: BundleFacts, service: Service, student: Scripted) -> Iterator[Running]:
+def serving_text(
+    site: Path, facts: BundleFacts, service: Service, student: Scripted, ledger: Ledger | None = None
+) -> Iterator[Running]:
     """A real server on a free port around a text domain's real service."""
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ROLES}
     model = ServedModel(facts, student, service)
     metrics = Metrics()
     metrics.serve(model)
-    app = build_app(models=Fleet([Line(model)]), access=Access(site), metrics=metrics, limits=Limits())
+    app = build_app(
+        models=Fleet([Line(model)]), access=Access(site), metrics=metrics, limits=Limits(), ledger=ledger
+    )  # fmt: skip
     with in_background(app, listen("127.0.0.1", 0), Limits()) as url:
         yield Running(url, site, keys)
 

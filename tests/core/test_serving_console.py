@@ -27,6 +27,7 @@ CONSOLE = files("toolkit.serving.console")
 PANELS = {
     "inspect": files("toolkit.tasks.image_classification") / "panel",
     "tutor": files("toolkit_education") / "panel",
+    "drafts": files("toolkit_education") / "drafts_panel",
     "copy": files("toolkit_content") / "panel",
 }
 

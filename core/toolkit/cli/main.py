@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -38,6 +39,7 @@ from toolkit.cli import (
     torchrun,
     verify,
 )
+from toolkit.cli.offered import offered_verbs, words_of
 from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 
 INTERRUPTED = 130
@@ -53,8 +55,12 @@ EXTRAS = {
 DISTIL, LOOK, SEAL, SITE = "Distil and deploy", "Look around", "Keys and bundles", "On a site"
 
 
-def build_app() -> typer.Typer:
-    """The command line: one file a verb."""
+def build_app(*, offered: bool = True) -> typer.Typer:
+    """The command line: one file a verb; and what plugins bring, where that is `offered`.
+
+    Raises:
+        PluginError: a plugin's verbs cannot be taken.
+    """
     app = typer.Typer(
         name="toolkit",
         help="Distil a large teacher into a small student, prove it, seal it, and serve it on your own premises.",
@@ -77,7 +83,17 @@ def build_app() -> typer.Typer:
     for panel, modules in groups.items():
         for module in modules:
             app.add_typer(module.app, name=module.__name__.rpartition(".")[2], rich_help_panel=panel)
+    if offered:
+        for more in offered_verbs(words_of(app)):
+            app.add_typer(more)
     return app
+
+
+def _command_for(arguments: Sequence[str]) -> Any:
+    """The command line that understands what was typed. Plugins are loaded where its verb is none of core's."""
+    own = typer.main.get_group(build_app(offered=False))
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    return own if verb in own.commands or "--version" in arguments else typer.main.get_group(build_app())
 
 
 def _version(wanted: bool) -> None:
@@ -118,8 +134,8 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
         say(lambda: _show(error, as_json=as_json, debug=debug))
         return error.exit_code
 
-    command = typer.main.get_command(build_app())
     try:
+        command = _command_for(arguments)
         # Typer hands back the code of typer.Exit, and turns Ctrl-C into one
         code = int(command.main(args=list(arguments), prog_name="toolkit", standalone_mode=False) or 0)
     except ToolkitError as error:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Protocol
 
 from toolkit.protocols import PredictorFacts
@@ -68,6 +69,13 @@ class Written:
                     if noted is not None and request.messages:
                         noted.append(seen(request.messages, text, cut=piece.finish == "length"))
                 yield piece
+
+
+def look_at(why: str) -> None:
+    """A person should look at what the model wrote last in answer to the request at hand: a domain says why, once it
+    knows. Nothing where it wrote nothing, or nobody keeps a review set."""
+    if noted := SEEN.get():
+        noted[-1] = replace(noted[-1], why=(*noted[-1].why, why))
 
 
 def seen(messages: Sequence[Message], text: str, *, cut: bool) -> Seen:

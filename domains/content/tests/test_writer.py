@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from toolkit.errors import DataError
 from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts
+from toolkit.services import Seen
+from toolkit.serving.written import SEEN, Written
 from toolkit.text import GenerationRequest, Message, TextDelta, Usage
 from toolkit_content.channels import channel_named, load_channels
 from toolkit_content.checks import Checker
@@ -94,6 +97,35 @@ def test_a_bad_draft_is_drawn_again_and_never_served(bad: str) -> None:
     copy = written(bad)
     assert (copy.by, copy.drafts) == ("template", 4)
     assert faults_of(KETTLE, copy.text, PACK) == []
+
+
+class Silent:
+    """Nobody counts here."""
+
+    def first(self, seconds: float) -> None: ...
+
+    def next(self, seconds: float) -> None: ...
+
+    def ended(self, usage: Usage | None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("draft", "why"),
+    [
+        (GOOD, ()),
+        (GOOD.replace("red", "blue"), ("refused",)),
+        (GOOD + " It is the world's best.", ("terms", "refused")),
+    ],
+)
+def test_a_draft_that_was_refused_is_for_a_person_to_look_at(draft: str, why: tuple[str, ...]) -> None:
+    made, noted = writer(draft, GOOD), list[Seen]()
+    token = SEEN.set(noted)
+    try:
+        asyncio.run(replace(made, predictor=Written(made.predictor, Silent())).write(KETTLE, Brief(), None))
+    finally:
+        SEEN.reset(token)
+    assert [one.why for one in noted] == ([why, ()] if why else [()])
+    assert json.loads(noted[0].content)["completion"] == draft
 
 
 def test_only_the_first_draft_is_the_likeliest() -> None:

@@ -18,6 +18,7 @@ from toolkit.errors import DataError
 from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts
 from toolkit.registry.database import sqlite
+from toolkit.serving.written import SEEN, seen
 from toolkit.text import GenerationRequest, Message, TextDelta
 from toolkit_education.banks import read_bank
 from toolkit_education.desk import Desk, Wanted, by_place, checked_words
@@ -154,6 +155,16 @@ def test_a_draft_that_is_refused_leaves_the_problem_as_it_is_and_says_so(says: s
         assert "refused" in found.because
         assert "dragon" not in found.item.problem
         assert found.item.checks
+
+
+def test_a_draft_that_fell_back_is_for_a_person_to_look_at_once(records: LearnerRecords) -> None:
+    noted = [seen((Message("user", "asked"),), "nonsense", cut=False)]
+    token = SEEN.set(noted)
+    try:
+        of_bank(Desk(Student("nonsense"), request, records, BANK), words=DRAGONS)
+    finally:
+        SEEN.reset(token)
+    assert set(noted[-1].why) == {"fallen-back"}
 
 
 def test_a_student_whose_themes_make_no_sense_is_not_asked(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from typing import Any
 import httpx
 import pytest
 from registry_parts import Cluster, lacking, running_cluster
+from typer.testing import CliRunner
 
 from toolkit import defaults
 from toolkit.artifacts import Dataset
-from toolkit.errors import DataError, EnvironmentUnfit, PlanError, Refused
+from toolkit.cli.main import build_app
+from toolkit.errors import DataError, EnvironmentUnfit, PlanError, Refused, UsageError
 from toolkit.plan import Options, Plan
 from toolkit.plugins import load_plugins
 from toolkit.protocols import PredictorFacts
@@ -186,6 +188,34 @@ def test_the_agreement_of_another_solver_than_the_measured_one_is_left_to_a_pers
     (made,) = asyncio.run(room.draft(1))
     assert made.outcome == "waiting"
     assert "another solver" in made.because
+
+
+def test_a_person_decides_at_the_command_line(tmp_path: Path) -> None:
+    def toolkit(*words: str) -> dict[str, Any]:
+        said = CliRunner().invoke(build_app(), ["drafts", *words, "--site", str(tmp_path), "--json"])
+        if said.exception is not None:
+            raise said.exception
+        found: dict[str, Any] = json.loads(said.stdout)
+        return found
+
+    with pytest.raises(UsageError, match="no tutor was ever served"):
+        toolkit("list")
+    desk, room = desk_of(tmp_path, bundle_of(), Writer([ODD]), asking())
+    (made,) = asyncio.run(room.draft(1))
+    listed = toolkit("list")
+    assert (listed["counts"]["waiting"], [one["id"] for one in listed["drafts"]]) == (1, [made.id])
+    shown = toolkit("show", made.id)
+    assert (shown["because"], shown["items"][0]["answer"]) == ("the solver says nothing", "60")
+    assert len({item["problem"] for item in shown["items"]}) == 3
+    accepted = toolkit("accept", made.id, "--note", "it makes sense here", "--by", "ms-lin")
+    assert (accepted["outcome"], accepted["reviewer"]) == ("accepted", "ms-lin")
+    assert drafts_in(problems_of(desk, 10)) == {"draft/person"}
+    assert toolkit("reject", made.id)["outcome"] == "rejected"
+    with pytest.raises(DataError, match="cannot become accepted"):
+        toolkit("accept", made.id)
+    text = CliRunner().invoke(build_app(), ["drafts", "list", "--outcome", "rejected", "--site", str(tmp_path)]).stdout
+    assert made.id in text
+    assert "Omar opens 12 windows" in text
 
 
 @pytest.mark.parametrize("text", ["x = ", "x = 1", '"', "\x00"])

@@ -95,12 +95,14 @@ class Console:
             answer.headers.append("set-cookie", cookie)
         return answer
 
-    def benches(self, language: str) -> list[dict[str, Any]]:
-        """The workbench's pages: the panels of each product; none where no domain brings one."""
+    def benches(self, request: Request) -> list[dict[str, Any]]:
+        """The workbench's pages for whoever asks: the panels of each product; none where no domain brings one."""
+        identity, language = request.state.identity, language_of(request).language
         return [
             {"model": model.facts, "name": panel.name, "title": panel.texts(language)("title")}
             for model in self._products().values()
             for panel in self.panels.of(model)
+            if identity.may(panel.role)
         ]
 
     def model_named(self, product: str) -> ServedModel:
@@ -142,7 +144,7 @@ def console_routes(console: Console) -> APIRouter:
         texts = language_of(request)
         return console.page(
             request, "home", "home", models=[_shown(model, texts) for model in console.models.all()],
-            since=console.since, benches=console.benches(texts.language),
+            since=console.since, benches=console.benches(request),
         )  # fmt: skip
 
     def add(place: Place) -> None:
@@ -204,7 +206,7 @@ def _add_files(router: APIRouter, console: Console) -> None:
 def _add_workbench(router: APIRouter, console: Console) -> None:
     @router.get(f"{CONSOLE}/workbench")
     async def first(request: Request) -> Response:
-        benches = console.benches(language_of(request).language)
+        benches = console.benches(request)
         if benches:
             model, name = benches[0]["model"], benches[0]["name"]
             return RedirectResponse(f"{CONSOLE}/workbench/{quote(model.product, safe='')}/{name}", 303)
@@ -212,7 +214,7 @@ def _add_workbench(router: APIRouter, console: Console) -> None:
 
     @router.get(f"{CONSOLE}/try")
     async def any_route(request: Request) -> Response:
-        benches = console.benches(language_of(request).language)
+        benches = console.benches(request)
         products = [model.facts.product for model in console.models.all()]
         wanted = request.query_params.get("product", "")
         trying = wanted if wanted in products else next(iter(products), "")
@@ -222,10 +224,12 @@ def _add_workbench(router: APIRouter, console: Console) -> None:
     async def bench(request: Request, product: str, panel: str) -> Response:
         model = console.model_named(product)
         shown, language = console.panel_named(model, panel), language_of(request).language
+        if refusal := _refusal(console, request, shown.role):
+            return refusal
         base = f"{CONSOLE}/panels/{quote(product, safe='')}/{panel}/{shown.assets.digest}"
         texts = shown.texts(language)
         return console.page(
-            request, "workbench", "workbench", benches=console.benches(language), bench=(product, panel),
+            request, "workbench", "workbench", benches=console.benches(request), bench=(product, panel),
             title=texts("title"), about=texts("about"), html=shown.html(language), script=f"{base}/panel.js",
             style=f"{base}/panel.css" if "panel.css" in shown.assets.files else "", texts=dict(texts.texts),
             sample=model.facts.sample, model=model.facts,

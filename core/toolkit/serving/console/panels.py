@@ -14,6 +14,7 @@ import jinja2
 
 from toolkit.errors import PluginError
 from toolkit.services import Panel
+from toolkit.serving.access import Role
 from toolkit.serving.console.assets import Assets, read_assets
 from toolkit.serving.console.catalogue import Catalogue, Catalogues, read_catalogues
 from toolkit.serving.models import ServedModel
@@ -27,6 +28,7 @@ class ReadPanel:
 
     name: str
     facts: Mapping[str, Any]
+    role: Role
     template: jinja2.Template
     catalogues: Catalogues
     assets: Assets
@@ -57,7 +59,7 @@ def read_panel(panel: Panel) -> ReadPanel:
     lacking += [key for key in ("title", "about") if not next(iter(catalogues.values())).says(key)]
     if lacking:
         raise PluginError(f"the panel {panel.name} lacks {', '.join(lacking)}", hint="See docs/howto/console.md.")
-    return ReadPanel(panel.name, panel.facts, template, catalogues, assets)
+    return ReadPanel(panel.name, panel.facts, panel.role, template, catalogues, assets)
 
 
 class Panels:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toolkit.errors import DataError
+from toolkit.serving.written import look_at
 from toolkit.text import GenerationRequest, Message, ServedText
 from toolkit_content.channels import Channel, length
 from toolkit_content.checks import Checker, Finding, passes
@@ -20,6 +21,9 @@ from toolkit_content.slots import Pack
 from toolkit_content.templates import composed, for_title
 
 Seconds = float
+
+TERMS, REFUSED = "terms", "refused"
+"""Why a person should look at a draft: terms of the lexicons stand in it, or the checks did not let it pass."""
 
 HOOK, SCENE = 3.0, 1.5
 """Most seconds of a script's hook; least of one of its shots."""
@@ -98,9 +102,12 @@ class Writer:
                 yield Piece(number + 1, piece.text)
             tokens += used
             copy = self._checked(about, text, brief, channel, "student", number + 1, tokens)
+            if any(finding.kind == "term" for finding in copy.findings):
+                look_at(TERMS)
             if copy.passes:
                 yield copy
                 return
+            look_at(REFUSED)
         yield self._by_template(about, brief, channel, tokens)
 
     def _asked(self, product: Product, brief: Brief, temperature: float, seed: int) -> GenerationRequest:

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from toolkit.errors import DataError, Refused
+from toolkit.serving.written import look_at
 from toolkit.text import GenerationRequest, Message, ServedText
 from toolkit_education.curriculum import curriculum
 from toolkit_education.generators import models as generated
@@ -35,6 +36,9 @@ from toolkit_education.signs import MEASURES, PLURALS
 from toolkit_education.verify import Finding, verified
 
 RIGHT = ("right", "right_unit_missing")
+
+FALLEN_BACK = "fallen-back"
+"""Why a person should look at a draft: its theme was refused, and the problem is served without one."""
 
 MOST_KEPT = 10_000
 """Items given to nobody in particular that are remembered."""
@@ -216,6 +220,8 @@ class Desk:
             by, found = "student", rethemed(model, self.drafts[model.id], theme.words[wanted.language], theme.id)
         if isinstance(found, ItemModel):
             return found, by, ""
+        if by == "student":
+            look_at(FALLEN_BACK)
         return model, "none", f"the theme was refused: {found[0].message}"
 
     @staticmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
+from typer import Typer
 
 from toolkit.artifacts import BundleFile, Dataset, Evaluation, Metric, TeacherLabels, Violation
 from toolkit.hookspecs import hookimpl
@@ -73,6 +74,14 @@ class EducationPlan(Section):
 def settings_of(plan: Plan) -> EducationPlan:
     found: EducationPlan = getattr(plan, SECTION)
     return found
+
+
+@hookimpl
+def register_commands(cli: Typer) -> None:
+    """`toolkit drafts`."""
+    from toolkit_education.drafts_verb import app
+
+    cli.add_typer(app, name="drafts", rich_help_panel="On a site")
 
 
 @hookimpl

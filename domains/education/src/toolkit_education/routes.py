@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from toolkit.errors import DataError
+from toolkit.services import Seen
 from toolkit.serving.bodies import Body
 from toolkit_education.curriculum import curriculum
 from toolkit_education.desk import CurriculumSkills, Desk, Wanted, checked_words
@@ -91,9 +93,13 @@ def _add_practice(router: APIRouter, desk: Desk) -> None:
         return JSONResponse((await desk.serve(body.learner, body.wanted())).problem())
 
     @router.post("/v1/answer", summary="Mark an answer; find the first wrong step of the working.", response_model=None)
-    async def answer(body: AnswerIn) -> JSONResponse:
+    async def answer(body: AnswerIn, request: Request) -> JSONResponse:
         item = await asyncio.to_thread(desk.item, body.learner, body.item)
-        return JSONResponse(await asyncio.to_thread(desk.answer, body.learner, item, body.answer, body.working))
+        found = await asyncio.to_thread(desk.answer, body.learner, item, body.answer, body.working)
+        told = {"question": item.problem, "answer": body.answer, "working": body.working, "reason": found["reason"]}
+        content = json.dumps(told, ensure_ascii=False).encode()
+        request.state.seen = [Seen("text", content, verdict=found["verdict"])]  # kept where a learner disputes it
+        return JSONResponse(found)
 
     @router.get("/v1/skills", summary="The curriculum: skills, prerequisites, levels.")
     async def skills() -> JSONResponse:

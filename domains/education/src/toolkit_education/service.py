@@ -39,8 +39,9 @@ def education_service(site: Path, bundle: Mapping[str, Any], predictor: ServedTe
 
     desk, room = desk_of(site, bundle, predictor, ask)
     conversation = Conversation(desk.predictor, Manner.of(bundle).request)
-    panel = Panel("tutor", files("toolkit_education").joinpath("panel"))
-    return Service(education_routes(desk, room), conversation, (panel,))
+    package = files("toolkit_education")
+    panels = Panel("tutor", package / "panel"), Panel("drafts", package / "drafts_panel", role="operate")
+    return Service(education_routes(desk, room), conversation, panels)
 
 
 def desk_of(site: Path, bundle: Mapping[str, Any], predictor: ServedText, ask: Ask) -> tuple[Desk, DraftRoom]:

@@ -61,8 +61,9 @@ export default async function open(panel, desk) {
     const card = make("form", { class: "card sheet appear", onsubmit: async (event) => {
       event.preventDefault();
       try {
-        const found = await busy(check, () => ask("/v1/answer", { method: "POST", json: { learner: who, item: problem.item, answer: answer.value, working: working.value } }));
-        feedback.replaceChildren(marked(found));
+        const given = await busy(check, () => ask("/v1/answer", { method: "POST", whole: true, json: { learner: who, item: problem.item, answer: answer.value, working: working.value } }));
+        const found = await given.json();
+        feedback.replaceChildren(marked(found, given.headers.get("x-request-id")));
         if (found.right) feedback.querySelector(".next").focus();
         if (who) await standing();
       } catch (error) {
@@ -81,7 +82,7 @@ export default async function open(panel, desk) {
   }
 
   /** What is said of an answer. Of a wrong one the way is told step by step, as far as it is asked for. */
-  function marked(found) {
+  function marked(found, request) {
     const kind = found.right ? "right" : "wrong";
     const box = make("div", { class: `feedback ${kind} appear` }, make("h3", {}, text(found.verdict)), make("p", {}, found.reason));
     const wrong = found.first_wrong_step;
@@ -106,7 +107,7 @@ export default async function open(panel, desk) {
       if (found.steps.length > 1) buttons.append(hint);
       buttons.append(make("button", { class: "ghost", type: "button", onclick: whole }, text("solution")));
     }
-    box.append(steps, buttons);
+    box.append(steps, buttons, ...[desk.judgement(request)].filter(Boolean));
     return box;
   }
 
