@@ -20,14 +20,17 @@ deploy-education: .venv/.installed
 deploy-content: .venv/.smollm2
 	$(BIN)/toolkit deploy --domain content
 
+# Two at a time, those that take longest first; then those that must be alone.
 test: .venv/.ray .venv/.tpm
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 # 100,000 altered bundles take ten minutes; CI has two: make fuzz FUZZ="--seconds 120".
 FUZZ ?= --mutations 100000
 
 fuzz: .venv/.installed
 	$(BIN)/python tests/fuzz/bundles.py $(FUZZ)
+	$(BIN)/python -m pytest -m slow tests/core/test_serving_generated.py
 
 # kill -9 at 200 points while a server serves.
 crash: .venv/.installed

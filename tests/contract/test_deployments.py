@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,18 @@ MOST_EXPOSED = 1.3  # 0 is shut in wholly, 10 is unguarded; systemd calls up to 
 SCRIPTS = sorted([*DEPLOYMENTS.rglob("*.sh"), DEPLOYMENTS / "systemd" / "toolkit-admin"])
 
 
+def found(tool: str) -> str | None:
+    """Where a tool is: of the machine, or beside this Python, where the extra `lint` puts some."""
+    return shutil.which(tool, path=os.pathsep.join([os.environ["PATH"], sysconfig.get_path("scripts")]))
+
+
 def needs(tool: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not shutil.which(tool), reason=f"{tool} is not installed")
+    return pytest.mark.skipif(not found(tool), reason=f"{tool} is not installed")
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(word) for word in words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(tool: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [found(tool) or tool, *map(str, words)]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @needs("systemd-analyze")
@@ -45,9 +53,9 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
 @needs("systemd-analyze")
 def test_the_unit_is_shut_in() -> None:
     rated = run("systemd-analyze", "security", "--offline=yes", "--no-pager", UNIT).stdout
-    found = re.search(r"Overall exposure level for toolkit-serve.service: ([\d.]+)", rated)
-    assert found, rated
-    assert float(found[1]) <= MOST_EXPOSED, rated
+    exposed = re.search(r"Overall exposure level for toolkit-serve.service: ([\d.]+)", rated)
+    assert exposed, rated
+    assert float(exposed[1]) <= MOST_EXPOSED, rated
 
 
 @needs("shellcheck")
@@ -100,8 +108,8 @@ def test_a_pod_is_not_root_and_may_not_write_its_root() -> None:
 
 
 def values() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
-    return found
+    given: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    return given
 
 
 def rendered() -> list[dict[str, Any]]:
@@ -109,11 +117,11 @@ def rendered() -> list[dict[str, Any]]:
     this stands in for helm where there is none."""
     known = {"Values": values(), "Release": {"Name": "line"}}
 
-    def replaced(found: re.Match[str]) -> str:
+    def replaced(hole: re.Match[str]) -> str:
         value: Any = known
-        for name in found[1].split("."):
+        for name in hole[1].split("."):
             value = value[name]
-        return json.dumps(value) if found[2] else str(value)
+        return json.dumps(value) if hole[2] else str(value)
 
     text = (CHART / "templates" / "serve.yaml").read_text()
     text = re.sub(r"\{\{ \.([\w.]+)( \| toJson)? \}\}", replaced, text)

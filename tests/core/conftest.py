@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from case_parts import case_bundle, case_home
@@ -45,3 +46,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 def sealed(home: Home) -> SealedBundle:
     """Of the numbered cases: a bundle of that home, whose weights hold the canary."""
     return case_bundle(home)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser for the tests of one file. It goes with the file, for it holds the thread's event loop."""
+    from console_parts import browser
+
+    with browser() as found:
+        yield found

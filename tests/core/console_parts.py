@@ -38,6 +38,7 @@ QUIET = (
 """No sandbox: tests run as root in containers. The others keep the browser from calling home."""
 
 ROLES: tuple[Role, ...] = ("infer", "operate", "admin")
+SERIOUS = {"serious", "critical"}
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 
 
@@ -160,3 +161,53 @@ def sign_in(page: Any, running: Running, role: Role) -> None:
     page.fill("#key", running.keys[role])
     page.click("form button")
     page.wait_for_url(f"{running.url}/console")
+
+
+class Watched:
+    """A page, and what went wrong on it or left the host."""
+
+    def __init__(self, page: Any, home: str) -> None:
+        self.page, self.faults, self.asked = page, [], 0
+        page.on("pageerror", lambda error: self.faults.append(str(error)))
+        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        page.on("request", lambda request: self._look(request.url, home))
+
+    def _look(self, url: str, home: str) -> None:
+        self.asked += 1
+        if not url.startswith((home + "/", "data:", "blob:")):
+            self.faults.append(f"asked {url}")
+
+    def check(self) -> None:
+        assert self.asked
+        assert self.faults == [], self.faults
+
+
+@contextlib.contextmanager
+def opened(chromium: Any, site: Running, role: Role, **how: Any) -> Iterator[Watched]:
+    context = chromium.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 860}} | how))
+    context.set_default_timeout(20_000)
+    try:
+        watched = Watched(context.new_page(), site.url)
+        sign_in(watched.page, site, role)
+        yield watched
+        watched.check()
+    finally:
+        context.close()
+
+
+def settle(page: Any) -> None:
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function("() => !document.querySelector('.loading')")
+
+
+def axe(page: Any) -> None:
+    """No serious fault that axe-core finds (WCAG 2.2, A and AA), once what fades in has done so."""
+    fading = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < 5000)"
+    page.evaluate(f"() => Promise.all({fading}.map((one) => one.finished))")
+    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page)
+    faults = [
+        f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}"
+        for one in found.response["violations"]
+        if one["impact"] in SERIOUS
+    ]
+    assert faults == [], faults

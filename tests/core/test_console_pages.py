@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,24 +10,28 @@ from typing import Any
 
 import pytest
 import serving_parts
-from console_parts import HOSTILE, ROLES, Scripted, browser, inspecting_files, serving_text, sign_in, tutoring, writing
+from console_parts import (
+    HOSTILE,
+    ROLES,
+    Scripted,
+    axe,
+    inspecting_files,
+    opened,
+    serving_text,
+    settle,
+    tutoring,
+    writing,
+)
 from serving_parts import Running, picture, running
 
 from toolkit.serving.access import Role
 from toolkit.serving.console.catalogue import own_catalogues, read_catalogues
 
-SERIOUS = {"serious", "critical"}
 PAGES = {
     "": "infer", "/workbench": "infer", "/try": "infer", "/versions": "operate", "/review": "operate",
     "/audit": "operate", "/keys": "admin",
 }  # fmt: skip
 DRAFT = "The [brand] [model] is a red kettle of stainless steel. It holds [capacity]."
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -52,56 +55,6 @@ def copywriting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     site, student = tmp_path_factory.mktemp("site"), Scripted((DRAFT,), pause=0.01)
     with serving_text(site, *writing(site, student), student) as found:
         yield found
-
-
-class Watched:
-    """A page, and what went wrong on it or left the host."""
-
-    def __init__(self, page: Any, home: str) -> None:
-        self.page, self.faults, self.asked = page, [], 0
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-        page.on("request", lambda request: self._look(request.url, home))
-
-    def _look(self, url: str, home: str) -> None:
-        self.asked += 1
-        if not url.startswith((home + "/", "data:", "blob:")):
-            self.faults.append(f"asked {url}")
-
-    def check(self) -> None:
-        assert self.asked
-        assert self.faults == []
-
-
-@contextlib.contextmanager
-def opened(chromium: Any, site: Running, role: Role, **how: Any) -> Iterator[Watched]:
-    context = chromium.new_context(**({"locale": "en-GB", "viewport": {"width": 1280, "height": 860}} | how))
-    context.set_default_timeout(20_000)
-    try:
-        watched = Watched(context.new_page(), site.url)
-        sign_in(watched.page, site, role)
-        yield watched
-        watched.check()
-    finally:
-        context.close()
-
-
-def settle(page: Any) -> None:
-    page.wait_for_load_state("networkidle")
-    page.wait_for_function("() => !document.querySelector('.loading')")
-
-
-def axe(page: Any) -> None:
-    """No serious fault that axe-core finds (WCAG 2.2, A and AA), once what fades in has done so."""
-    fading = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < 5000)"
-    page.evaluate(f"() => Promise.all({fading}.map((one) => one.finished))")
-    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page)
-    faults = [
-        f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}"
-        for one in found.response["violations"]
-        if one["impact"] in SERIOUS
-    ]
-    assert faults == []
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -291,6 +291,17 @@ def test_every_key_that_is_asked_for_is_there() -> None:
         assert not [key for key in asked if not texts.says(key) and not own.says(key)], name
 
 
+def test_every_code_of_an_error_is_said_in_each_language() -> None:
+    texts = [path.read_text("utf-8") for path in (Path(__file__).parents[2] / "core").rglob("*.py")]
+    codes = {code for text in texts for code in re.findall(r'^    code = "(\w+)"$', text, re.MULTILINE)}
+    assert {"unauthorised", "refused", "image", "too_late"} <= codes
+    codes |= {"unreachable", "invalid", "not_found", "method_not_allowed", "http"}  # of HTTP alone
+    codes |= {"invalid_api_key", "rate_limit_exceeded", "model_not_found"}  # OpenAI's words for ours
+    english, chinese = own_catalogues()["en"], own_catalogues()["zh"]
+    assert {key.removeprefix("error.") for key in english.part("error.")} == codes | {"other"}
+    assert all(re.search("[\u4e00-\u9fff]", text) for text in chinese.part("error.").values())
+
+
 @pytest.mark.parametrize(
     ("cookie", "accepted", "language"),
     [

@@ -77,8 +77,8 @@ def serve(
     tls = _tls(tls_cert, tls_key, client_ca)
     grpc = grpc_port and GrpcAddress(_address(host, grpc_port), tls_cert, tls_key, client_ca)
     tuning = Tuning(
-        max_batch, threads=threads, log_requests=log_requests, limits=limits, grpc=grpc or None,
-        tracing=tracing_to(otlp) if otlp else None,
+        max_batch, threads=threads, preparers=preparers_for(workers, threads), log_requests=log_requests,
+        limits=limits, grpc=grpc or None, tracing=tracing_to(otlp) if otlp else None,
     )  # fmt: skip
     servers_of(tuning)  # what is not installed is told now
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
@@ -118,6 +118,15 @@ def workers_for(task: str) -> int:
     writes, for its requests are answered side by side, and each worker would hold the whole model.
     `tests/bench/soak.py --workers N` says the peak of any other number."""
     return 1 if task == "text_generation" else max(2, len(os.sched_getaffinity(0)))
+
+
+def preparers_for(workers: int, threads: int) -> int:
+    """How many threads of a worker make inputs beside its model: none where the workers' models have all cores
+    already: there a thread more only takes turns with them."""
+    from toolkit.serving.batching import PREPARERS
+
+    cores = len(os.sched_getaffinity(0))
+    return 0 if (workers or cores) * threads >= cores else PREPARERS
 
 
 def _import_all(modules: Iterable[str]) -> None:

@@ -110,15 +110,16 @@ def build_app(
         console_routes(Console(models, door, shared.figures.since)),
         *([] if ledger is None else [site_routes(ledger, models)]),
     ]  # fmt: skip
-    paths = frozenset().union(*map(_paths, (app.router, *own)))
     for router in own:
-        app.include_router(router)
+        # Not by include_router: an included router is searched twice for each request.
+        app.router.routes.extend(router.routes)
+    paths = _paths(app.router)
     _add_errors(app)
     if ledger is not None:
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
-    app.router.default = Dispatch(models, shadow)
+    Dispatch(models, shadow).before(app.router)
 
     def known(path: str) -> bool:
         return path in paths or any(path in _paths(model.service.routes) for model in models.all())

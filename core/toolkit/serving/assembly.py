@@ -14,6 +14,7 @@ from toolkit.errors import EnvironmentUnfit
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
 from toolkit.serving.app import Beside, build_app
+from toolkit.serving.batching import PREPARERS
 from toolkit.serving.fleet import Fleet, Line
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.limits import GrpcAddress, Limits
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once, and how: `grpc` is where it speaks gRPC as well, `tracing` is there where
-    requests are traced."""
+    """How much one server does at once, and how: `threads` are those of one inference, `preparers` make inputs beside
+    it, `grpc` is where it speaks gRPC as well, and `tracing` is there where requests are traced."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
     threads: int = 1
+    preparers: int = PREPARERS
     log_requests: bool = False
     grpc: GrpcAddress | None = None
     tracing: Tracing | None = None
@@ -52,7 +54,7 @@ def loaded(
     """
     model = load(
         files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
-        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests,
+        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests, preparers=tuning.preparers,
         observer=metrics.batches(facts), texts=metrics.texts(facts), standing=standing,
     )  # fmt: skip
     metrics.serve(model)

@@ -57,13 +57,16 @@ class Runtime(Protocol):
         """Warm it up on inputs whose answers are known. Raises EnvironmentUnfit where it answers otherwise here."""
         ...
 
-    def queue(self, predictor: Any, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Queue:
+    def queue(
+        self, predictor: Any, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
+    ) -> Queue:
         """What stands between requests and the model, and domains are handed: `ServedPredictor` or `ServedText`.
 
         Args:
             together: requests that the model answers at once.
             delay_ms: how long one may be held back so that others join it.
             limit: requests that may wait.
+            preparers: threads that make inputs beside the model's own; 0 where that one makes them itself.
         """
         ...
 

@@ -137,7 +137,9 @@ def golden_record(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[i
     return [{"prompt": [*map(int, p)], "answer": [*map(int, a)]} for p, a in pairs]
 
 
-def queue(predictor: CompiledPredictor, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Writer:
+def queue(
+    predictor: CompiledPredictor, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
+) -> Writer:
     """What stands between requests and the model. None is held back for company: a text takes long enough."""
-    del delay_ms
+    del delay_ms, preparers
     return Writer(predictor, together=together, queue_limit=limit, observer=observer)

@@ -35,14 +35,13 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A refusal of the server: its code and status, and a sentence in the person's language. */
+/** A refusal of the server: its code and status, a sentence in the person's language, and in `detail` what the server said. */
 export class Refusal extends Error {
-  constructor(status, error) {
-    const known = says(`error.${error.code}`) ? text(`error.${error.code}`) : "";
-    super(known || (error.message ? sentence(error.message) : text("error.status", { status })));
+  constructor(status, { code, message = "", hint = "" }) {
+    super(text(says(`error.${code}`) ? `error.${code}` : "error.other"));
     this.status = status;
-    this.code = error.code;
-    this.detail = known ? sentence(error.message ?? "") : error.hint ?? "";
+    this.code = code;
+    this.detail = [message, hint].map(sentence).filter(Boolean).join(" ");
   }
 }
 

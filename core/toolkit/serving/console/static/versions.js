@@ -1,18 +1,24 @@
 // Versions: what is installed, which share each has, and switching them.
-import { ask, busy, confirm, empty, has, make, may, moment, number, percent, problem, text } from "./desk.js";
+import { announce, ask, busy, confirm, empty, has, make, may, moment, number, percent, problem, text } from "./desk.js";
 
 const place = document.getElementById("versions"), incoming = document.getElementById("incoming");
+const AGAIN = 700;
 const KINDS = { serving: "good", canary: "accent", kept: "", loading: "warn", failed: "bad" };
 const state = (name) => make("span", { class: `pill ${KINDS[name] ?? ""}` }, text(name === "failed" ? "js.failed_state" : `js.${name}`));
 
-/** Run a change that a button asks for; the page then shows what became of it. */
+/** Run a change that a button asks for; the page then shows what became of it, and a refusal stands where it was asked. */
 async function change(button, row, path, json) {
+  row.querySelector(":scope > .note")?.remove();
   try {
     await busy(button, () => ask(path, { method: "POST", json }));
-    await refresh();
   } catch (error) {
     row.append(problem(error));
+    button.focus();
+    return;
   }
+  await refresh();
+  announce(text("js.done"));
+  place.focus();
 }
 
 async function promote(button, row, one) {
@@ -49,32 +55,40 @@ function product(one) {
   return card;
 }
 
-function waiting(one) {
-  const name = typeof one === "string" ? one : one.name;
+/** A bundle in the folder incoming: it can be installed where it can be read, and is not there already. */
+function waiting({ name, product, version, kept, problem: because }) {
   const row = make("div", { class: "version-row" });
   const button = make("button", { class: "compact", type: "button", onclick: async () => {
     if (await confirm(text("js.install_title", { name }), make("p", { class: "soft" }, text("js.install_about")), text("js.install"))) await change(button, row, "/site/install", { name });
   } }, text("js.install"));
-  row.append(make("div", {}, make("h3", {}, name), one.version && make("p", { class: "soft small" }, [one.product, one.version].filter(Boolean).join(" "))), may("admin") && button);
+  row.append(make("div", {},
+    make("h3", {}, name, because ? make("span", { class: "pill bad" }, text("js.unreadable")) : kept && make("span", { class: "pill" }, text("js.installed"))),
+    version && make("p", { class: "soft small" }, `${product} ${version}`),
+    because && make("p", { class: "problem small" }, because)));
+  if (may("admin") && !kept && !because) row.append(button);
   return row;
 }
 
+/** Draw what there is, and again as long as a version comes to life. */
 async function refresh() {
   if (!has("/site/versions")) {
     place.replaceChildren(empty(text("js.not_managed"), text("js.not_managed_about")));
     return;
   }
   try {
-    const found = await ask("/site/versions");
-    place.replaceChildren(...found.products.map(product));
-    if (has("/site/incoming")) {
-      const lying = await ask("/site/incoming");
-      const bundles = lying.bundles ?? lying.incoming ?? [];
-      incoming.hidden = false;
-      document.getElementById("incoming-list").replaceChildren(bundles.length ? make("div", { class: "card flush" }, bundles.map(waiting)) : empty(text("js.no_incoming"), text("js.no_incoming_about")));
-    }
+    const [{ products }, { bundles }] = await Promise.all([ask("/site/versions"), ask("/site/incoming")]);
+    place.replaceChildren(...products.map(product));
+    incoming.hidden = false;
+    document.getElementById("incoming-list").replaceChildren(bundles.length ? make("div", { class: "card flush" }, bundles.map(waiting)) : empty(text("js.no_incoming"), text("js.no_incoming_about")));
+    if (products.some((one) => one.versions.some((version) => version.state === "loading"))) setTimeout(look, AGAIN);
   } catch (error) {
     place.replaceChildren(problem(error));
   }
+}
+
+/** Not while somebody has a button of the page in hand, or is being asked. */
+function look() {
+  if (document.querySelector("main button:focus, dialog")) setTimeout(look, AGAIN);
+  else refresh();
 }
 await refresh();
