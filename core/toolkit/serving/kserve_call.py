@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from toolkit.services import Seen
 from toolkit.serving.access import Identity, credential
 from toolkit.serving.backing import Backing
 from toolkit.serving.exchange import Exchange
@@ -39,6 +40,7 @@ class Call:
     data: bytes = b""
     model: ServedModel | None = None
     trace: Trace | None = None
+    seen: list[Seen] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -62,7 +64,8 @@ class Call:
         behind.ledger.answered(
             Exchange(
                 request_id=self.id, identity=self.identity, method="gRPC", route=route, status=status, seconds=seconds,
-                size=len(self.data), served=None if self.model is None else self.model.facts, verdicts=(), seen=(),
+                size=len(self.data), served=None if self.model is None else self.model.facts, verdicts=(),
+                seen=tuple(self.seen),
                 asked=Body(MEDIA_TYPE, self.data), answered=None if kept is None else Body(MEDIA_TYPE, kept),
                 trace_id=trace_id,
             )

@@ -41,6 +41,7 @@ from toolkit.serving.kserve_tensors import RAW_ONLY, Stated, datatype_of, from_r
 from toolkit.serving.limits import GrpcAddress
 from toolkit.serving.models import Models, named
 from toolkit.serving.refusals import Overloaded, TooMany, status_of
+from toolkit.serving.written import SEEN
 
 OPEN = "ServerLive"
 """The one method that needs no key."""
@@ -132,6 +133,7 @@ async def _attend(
             call.identity = identified(behind, metadata, context.peer())
         if name == INFER and behind.ledger is not None:
             behind.ledger.check()
+            SEEN.set(call.seen)  # a call has a context of its own
         with behind.in_hand.one_more(behind.limits.requests):
             call.data = await one_message(behind.limits, reading, stream)
             with behind.in_hand.holding(len(call.data), behind.limits.held_bytes):

@@ -20,6 +20,7 @@ from toolkit.serving.kserve_tensors import Stated, check_stated, datatype_of
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.refusals import ModelFault, TooLate
 from toolkit.serving.steps import step
+from toolkit.serving.written import SEEN
 
 SERVER = "distil-toolkit"
 EXTENSIONS = ("binary_tensor_data",)
@@ -91,7 +92,7 @@ async def infer(model: ServedModel, given: Sequence[Given], *, seconds: float | 
     predictor = cast(ServedPredictor, model.queue)
     try:
         async with asyncio.timeout(seconds):
-            return dict(await predictor.predict(arrays))
+            outputs = dict(await predictor.predict(arrays))
     except TimeoutError as error:
         raise TooLate(f"there was no answer within {seconds:g} seconds", hint="Ask again, or allow more.") from error
     except ModelFault as fault:
@@ -99,6 +100,9 @@ async def infer(model: ServedModel, given: Sequence[Given], *, seconds: float | 
         if any(-1 in spec.shape[1:] for spec in model.inputs):
             raise DataError(fault.message, hint="Choose other lengths of the axes that are -1.") from fault
         raise
+    if (noted := SEEN.get()) is not None:
+        noted += model.sampled(arrays, outputs)
+    return outputs
 
 
 def chosen(model: ServedModel, outputs: Mapping[str, np.ndarray], wanted: Sequence[str]) -> list[str]:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
-from toolkit.protocols import PredictorFacts, ServedPredictor, TensorSpec
+from toolkit.protocols import PredictorFacts, ServedPredictor, Tensors, TensorSpec
 from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
-from toolkit.services import Service
+from toolkit.services import Seen, Service
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.serving.sampling import Sampled
 from toolkit.serving.written import TextObserver, Written
 from toolkit.text import ServedText
 
@@ -70,7 +71,8 @@ class ServedModel:
     """A version that answers. `queue` stands before its model, and is what its domain's `service` asks.
 
     `inputs` and `outputs` are the graph's own, empty where it writes texts; `standing` is asked before each answer:
-    nothing is answered once the grant no longer holds.
+    nothing is answered once the grant no longer holds. `sampled` says of some answers in tensors what they were given
+    to.
     """
 
     facts: BundleFacts
@@ -79,6 +81,7 @@ class ServedModel:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     standing: Callable[[], Standing] = unlimited
+    sampled: Callable[[Tensors, Tensors], Sequence[Seen]] = lambda inputs, outputs: ()
 
 
 class Models(Protocol):
@@ -185,7 +188,7 @@ def load(
     service = ask(asdict(facts), asked)
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
-    return ServedModel(facts, queue, service, inputs, outputs, standing)
+    return ServedModel(facts, queue, service, inputs, outputs, standing, Sampled(service.watch))
 
 
 def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:

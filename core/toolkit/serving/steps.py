@@ -5,9 +5,7 @@ Who takes a step knows neither who listens nor what a trace is; where nobody doe
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -25,18 +23,21 @@ STEPS: ContextVar[list[Step] | None] = ContextVar("toolkit_steps", default=None)
 """Where the steps of the request at hand are noted; None where nobody wants them."""
 
 
-@contextlib.contextmanager
-def step(name: str) -> Iterator[None]:
+class step:
     """What is done in the block is a step of the request at hand."""
-    steps = STEPS.get()
-    if steps is None:
-        yield
-        return
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        steps.append(Step(name, began, time.monotonic()))
+
+    __slots__ = ("_began", "_name", "_steps")
+
+    def __init__(self, name: str) -> None:
+        self._name, self._steps = name, STEPS.get()
+
+    def __enter__(self) -> None:
+        if self._steps is not None:
+            self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        if self._steps is not None:
+            self._steps.append(Step(self._name, self._began, time.monotonic()))
 
 
 def queued(arrived: float, began: float, ended: float) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from toolkit.errors import DataError
 from toolkit.protocols import ServedPredictor, Tensors
-from toolkit.services import Seen
+from toolkit.services import Seen, Watch
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
 from toolkit.tasks.image_classification.images import decode_planes
@@ -136,6 +137,24 @@ def inspection_routes(
         return JSONResponse(answers[0] | tail if single else {"results": answers} | tail)
 
     return router
+
+
+def tensor_watch(decision: Decision, detail: Detail | None = None) -> Watch:
+    """What an answer in bare tensors was given to: of a batch the first picture, as a file that is written quickly."""
+
+    def watch(inputs: Tensors, outputs: Tensors) -> Sequence[Seen]:
+        pixels = np.asarray(inputs["image"][0])
+        if min(pixels.shape[:2]) < 2:
+            return []
+        first = {name: array[0] for name, array in outputs.items()}
+        said = _answer(decision.of(first["probabilities"]))
+        if detail is not None:
+            said |= detail(first, pixels.shape[:2])
+        file = BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "BMP")
+        return [_seen(file.getvalue(), said, appearance(pixels))]
+
+    return watch
 
 
 class _Look:

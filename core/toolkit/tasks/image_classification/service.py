@@ -102,7 +102,7 @@ def inspection_service(
     Raises:
         PlanError: classes, thresholds and good class do not fit together.
     """
-    from toolkit.tasks.image_classification.inspection import inspection_routes  # brings fastapi
+    from toolkit.tasks.image_classification.inspection import inspection_routes, tensor_watch  # brings fastapi
 
     decision = decision_for(classes, thresholds, good_class)
     more = {} if answer is None else {"answer": answer}
@@ -113,4 +113,4 @@ def inspection_service(
         "inspect", files("toolkit.tasks.image_classification").joinpath("panel"),
         {"classes": decision.classes, "good_class": good_class},
     )  # fmt: skip
-    return Service(routes=routes, panels=(panel,))
+    return Service(routes=routes, panels=(panel,), watch=tensor_watch(decision, detail))
