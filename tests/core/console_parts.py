@@ -201,15 +201,16 @@ def opened(chromium: Any, site: Running, role: Role, **how: Any) -> Iterator[Wat
 
 
 def settle(page: Any) -> None:
-    page.wait_for_load_state("networkidle")
-    page.wait_for_function("() => !document.querySelector('.loading')")
+    page.wait_for_function("() => document.readyState === 'complete' && !document.querySelector('.loading')")
 
 
 def axe(page: Any) -> None:
     """No serious fault that axe-core finds (WCAG 2.2, A and AA), once what fades in has done so."""
     fading = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < 5000)"
     page.evaluate(f"() => Promise.all({fading}.map((one) => one.finished))")
-    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(page)
+    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(
+        page, options={"resultTypes": ["violations"]}
+    )
     faults = [
         f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}"
         for one in found.response["violations"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import httpx
 import numpy as np
 import pytest
 from anomaly_parts import write_parts
+from console_parts import axe, browser, opened
 from on_premises_parts import served
 from PIL import Image
+from serving_parts import Running
 
 Line = tuple[Any, dict[str, Any]]
 """A shell, and what deploying in it printed."""
@@ -90,6 +93,50 @@ def test_a_served_answer_says_where(line: Line, parts: Path, tmp_path: Path) -> 
     heat, mask = np.asarray(shown), np.asarray(Image.open(parts / "ground_truth" / "dent" / "000_mask.png"))
     inside = np.asarray(Image.fromarray(mask).resize(shown.size, Image.Resampling.BOX)) > 127
     assert heat[inside].mean() > heat[~inside].mean()
+
+
+WARM = """
+() => {
+    const canvas = document.querySelector(".verdict canvas"), pen = canvas.getContext("2d");
+    const { data, width, height } = pen.getImageData(0, 0, canvas.width, canvas.height);
+    const strength = Array.from({ length: width * height }, (_, place) => data[4 * place + 3]);
+    return { width, height, strength };
+}
+"""
+
+
+def test_the_workbench_lays_the_map_over_the_picture(line: Line, parts: Path, tmp_path: Path) -> None:
+    shell, _ = line
+    site, folder = shell.home / "site", os.environ.get("CONSOLE_PICTURES")
+    key = shell.ask("access", "add", "line-2", "--role", "infer", "--site", site)["key"]
+    wide = tmp_path / "wide.png"
+    Image.open(parts / "test" / "dent" / "000.png").resize((288, 96)).save(wide)
+    with served(shell, site, tmp_path) as (host, port), browser() as chromium:
+        running = Running(f"http://{host}:{port}", site, {"infer": key})
+        with opened(chromium, running, "infer") as watched:
+            page = watched.page
+            page.goto(f"{running.url}/console/workbench")
+            page.set_input_files("#pictures", [str(parts / "test" / "dent" / "000.png")])
+            page.wait_for_selector(".verdict h3")
+            page.wait_for_function("() => document.querySelector('.verdict canvas')?.height === 512")
+            drawn = page.evaluate(WARM)
+            warm = np.reshape(drawn["strength"], (drawn["height"], drawn["width"]))
+            mask = Image.open(parts / "ground_truth" / "dent" / "000_mask.png").resize(warm.shape[::-1])
+            inside = np.asarray(mask) > 127
+            assert warm[inside].mean() > warm[~inside].mean()
+            page.locator(".heat input").fill("0")
+            assert page.locator(".verdict canvas").evaluate("one => getComputedStyle(one).opacity") == "0"
+            page.locator(".heat input").fill("100")
+            axe(page)
+            if folder:
+                page.set_input_files("#pictures", [str(parts / "test" / "scratch" / "000.png")])
+                page.wait_for_function("() => document.querySelectorAll('.verdict canvas').length === 2")
+                page.wait_for_timeout(400)
+                page.screenshot(path=Path(folder) / "console-heat.png")
+            page.click("#clear")
+            page.set_input_files("#pictures", [str(wide)])  # the map is square, and lies on what the person sees
+            page.wait_for_function("() => document.querySelector('.verdict canvas')?.width === 512")
+            assert page.locator(".verdict canvas").evaluate("one => one.height") == 171
 
 
 @pytest.mark.parametrize(

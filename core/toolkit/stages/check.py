@@ -43,6 +43,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         started = time.perf_counter()
         answer = _ask(url + request.route, request, key)
         took = time.perf_counter() - started
+        curl = _curl_of(_told(f"{url}/openapi.json", key)) or task.CURL
     context.report("ask the server", 2, 2)
     verdict = task.check_answer(request, answer, scored, take(upstream, "compile", CompiledModel))
     return {
@@ -53,8 +54,24 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         "bundle": take(upstream, "install", Installation).facts["bundle_id"],
         "content_type": request.content_type,
         "route": request.route,
-        "curl": task.CURL,
+        "curl": curl,
     }
+
+
+def _curl_of(schema: dict[str, Any]) -> str:
+    """How a person asks the domain: the first route whose body has an example, as arguments of curl; empty where there
+    is none."""
+    for path, methods in schema["paths"].items():
+        body = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {})
+        name = str(body.get("schema", {}).get("$ref", "")).rpartition("/")[2]
+        examples = schema.get("components", {}).get("schemas", {}).get(name, {}).get("examples")
+        if examples:
+            said = json.dumps(examples[0], ensure_ascii=False)
+            return (
+                f"-H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{said}' "
+                f"http://127.0.0.1:8080{path}"
+            )
+    return ""
 
 
 @contextmanager
@@ -115,7 +132,14 @@ def _key(site: Path) -> Iterator[str]:
 
 def _ask(url: str, request: Request, key: str) -> dict[str, Any]:
     headers = {"Content-Type": request.content_type, "Authorization": f"Bearer {key}"}
-    asked = urllib.request.Request(url, data=request.body, headers=headers, method="POST")
+    return _answered(urllib.request.Request(url, data=request.body, headers=headers, method="POST"))
+
+
+def _told(url: str, key: str) -> dict[str, Any]:
+    return _answered(urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"}))
+
+
+def _answered(asked: urllib.request.Request) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(asked, timeout=START_SECONDS) as response:
             answer: dict[str, Any] = json.loads(response.read())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -13,12 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from toolkit.errors import DataError
 from toolkit.plan import Plan
 from toolkit.protocols import PredictorFacts
 from toolkit.registry.database import sqlite
 from toolkit.serving.written import SEEN, seen
+from toolkit.stages.check import _curl_of
 from toolkit.text import GenerationRequest, Message, TextDelta
 from toolkit_education.banks import read_bank
 from toolkit_education.desk import Desk, Wanted, by_place, checked_words
@@ -165,6 +168,23 @@ def test_a_draft_that_fell_back_is_for_a_person_to_look_at_once(records: Learner
     finally:
         SEEN.reset(token)
     assert set(noted[-1].why) == {"fallen-back"}
+
+
+def test_the_example_that_a_deployment_prints_is_answered(tmp_path: Path) -> None:
+    plan = Plan(domain="education", task="text_generation").model_dump(mode="json")
+    plan["education"] = EducationPlan().model_dump(mode="json")
+    bundle = {"id": "b", "product": "tutor", "plan": plan, "files": {"bank": b""}, "metrics": {}}
+    app = FastAPI()
+    app.include_router(education_service(tmp_path, bundle, Student(), nobody).routes)
+    curl = shlex.split(_curl_of(app.openapi()))
+    assert curl[-1] == "http://127.0.0.1:8080/v1/problem"
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as client:
+            return await client.post("/v1/problem", json=json.loads(curl[curl.index("-d") + 1]))
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["skill"]) == (200, "two_step_problems")
 
 
 def test_a_student_whose_themes_make_no_sense_is_not_asked(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
 from toolkit.serving.access import Identity, Role
+from toolkit.serving.answers import KSERVE, OPENAI
 from toolkit.serving.console.assets import Assets, read_assets
 from toolkit.serving.console.catalogue import LANGUAGES, Catalogue, chosen_language, own_catalogues
 from toolkit.serving.console.door import (
@@ -100,7 +101,7 @@ class Console:
         identity, language = request.state.identity, language_of(request).language
         return [
             {"model": model.facts, "name": panel.name, "title": panel.texts(language)("title")}
-            for model in self._products().values()
+            for model in self.products().values()
             for panel in self.panels.of(model)
             if identity.may(panel.role)
         ]
@@ -108,13 +109,13 @@ class Console:
     def model_named(self, product: str) -> ServedModel:
         """Whoever stands for a product, whether its grant holds or not. Raises NotServed."""
         try:
-            return self._products()[product]
+            return self.products()[product]
         except KeyError as error:
             raise NotServed(
                 f"no model is called {product}", hint="Open the workbench to see which there are."
             ) from error
 
-    def _products(self) -> dict[str, ServedModel]:
+    def products(self) -> dict[str, ServedModel]:
         """One version of each product: of several, the one that is asked first."""
         found: dict[str, ServedModel] = {}
         for model in self.models.all():
@@ -122,7 +123,7 @@ class Console:
         return found
 
     def _title(self) -> str:
-        return " · ".join(self._products())
+        return " · ".join(self.products())
 
     def panel_named(self, model: ServedModel, name: str) -> ReadPanel:
         """Raises NotServed."""
@@ -215,10 +216,13 @@ def _add_workbench(router: APIRouter, console: Console) -> None:
     @router.get(f"{CONSOLE}/try")
     async def any_route(request: Request) -> Response:
         benches = console.benches(request)
-        products = [model.facts.product for model in console.models.all()]
-        wanted = request.query_params.get("product", "")
-        trying = wanted if wanted in products else next(iter(products), "")
-        return console.page(request, "try", "workbench", benches=benches, bench=None, trying=trying)
+        products = console.products()
+        trying = request.query_params.get("product", "")
+        model = products.get(trying) or next(iter(products.values()))
+        return console.page(
+            request, "try", "workbench", benches=benches, bench=None, trying=model.facts.product,
+            products=list(products), starts=_protocols(model),
+        )  # fmt: skip
 
     @router.get(f"{CONSOLE}/workbench/{{product}}/{{panel}}")
     async def bench(request: Request, product: str, panel: str) -> Response:
@@ -234,6 +238,13 @@ def _add_workbench(router: APIRouter, console: Console) -> None:
             style=f"{base}/panel.css" if "panel.css" in shown.assets.files else "", texts=dict(texts.texts),
             sample=model.facts.sample, model=model.facts,
         )  # fmt: skip
+
+
+def _protocols(model: ServedModel) -> list[str]:
+    """The paths beside its own at which a model answers in the words of other protocols. KServe's `infer` is for
+    tensors."""
+    found = [f"{KSERVE}/models/{{model}}" + ("/infer" if model.inputs else "")]
+    return [*found, *(OPENAI if model.service.conversation else ())]
 
 
 def language_of(request: Request) -> Catalogue:

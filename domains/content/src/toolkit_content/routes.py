@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from toolkit.errors import DataError, Refused, ToolkitError
 from toolkit.serving.bodies import Body
@@ -26,6 +26,11 @@ from toolkit_content.terms import Scanner
 from toolkit_content.writer import Copy, Piece, Writer, script_of, variants
 
 MOST_PRODUCTS, MOST_VARIANTS, LONGEST = 1000, 8, 20_000
+
+EXAMPLE = {
+    "brand": "Nordal", "model": "K3", "category": "kettle", "colour": "red", "material": "stainless steel",
+    "capacity": "1.7 L",
+}  # fmt: skip
 
 Form = Literal["title", "bullets", "description", "post", "script"]
 Value = str | int | float | bool | list[str] | list[int] | list[float] | None
@@ -52,6 +57,8 @@ class BriefIn(Body):
 
 class CopyIn(Body):
     """The body of POST /v1/copy."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"product": EXAMPLE}]})
 
     product: Attributes = Field(description="Attributes by name, and `id` where it has one.")
     brief: BriefIn = BriefIn()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from toolkit.errors import DataError
 from toolkit.services import Seen
@@ -36,6 +36,8 @@ KINDS = {
 
 class ProblemIn(Body):
     """The body of POST /v1/problem."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"skill": "two_step_problems", "level": 2}]})
 
     learner: str = Field("", max_length=64, description="Of POST /v1/learners; without one nothing is remembered.")
     skill: str = Field("", max_length=64, description="Of GET /v1/skills; without one the learner model chooses.")

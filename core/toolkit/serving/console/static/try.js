@@ -1,8 +1,8 @@
 // A page that fits every model: its routes as the API's own description has them, each with a form.
 import { ask, busy, empty, make, milliseconds, problem, text } from "./desk.js";
 
-const ASIDE = ["/site/", "/healthz", "/readyz", "/metrics", "/console"];
-const place = document.getElementById("routes");
+const place = document.getElementById("routes"), model = place.dataset.product;
+const own = `/products/${encodeURIComponent(model)}`;
 
 function resolved(schema, part) {
   return part?.$ref ? part.$ref.split("/").slice(1).reduce((node, name) => node?.[name], schema) : part;
@@ -13,6 +13,7 @@ function exampleOf(schema, part, depth = 0) {
   part = resolved(schema, part);
   if (!part || depth > 6) return null;
   if (part.example !== undefined) return part.example;
+  if (part.examples?.length) return part.examples[0];
   if (part.default !== undefined && part.default !== null) return part.default;
   if (part.enum) return part.enum[0];
   if (part.const !== undefined) return part.const;
@@ -21,19 +22,22 @@ function exampleOf(schema, part, depth = 0) {
   if (part.type === "array") return [exampleOf(schema, part.items, depth + 1)];
   if (part.properties) {
     const required = new Set(part.required ?? []);
-    const named = Object.entries(part.properties).filter(([name, one]) => required.has(name) || one.default === undefined);
+    const named = Object.entries(part.properties).filter(([name, one]) => (required.size ? required.has(name) : one.default === undefined));
     return Object.fromEntries(named.map(([name, one]) => [name, exampleOf(schema, one, depth + 1)]));
   }
   return { string: "", number: part.minimum ?? 0, integer: part.minimum ?? 0, boolean: false, object: {} }[part.type] ?? null;
 }
 
-function form(schema, path, method, operation, id) {
+function form(schema, prefix, path, method, operation, id) {
   const content = resolved(schema, operation.requestBody)?.content ?? {};
   const inJson = content["application/json"];
   const binary = Object.keys(content).find((type) => type === "application/octet-stream" || type.startsWith("image/"));
-  const fields = (operation.parameters ?? []).filter((one) => ["path", "query"].includes(one.in)).map((one) => ({ ...one, input: make("input", { id: `${id}-${one.name}`, required: one.in === "path", placeholder: one.in === "query" ? String(resolved(schema, one.schema)?.default ?? "") : "" }) }));
+  const fields = (operation.parameters ?? []).filter((one) => ["path", "query"].includes(one.in)).map((one) => ({ ...one, input: make("input", { id: `${id}-${one.name}`, required: one.in === "path", value: one.name === "model" ? model : null, placeholder: one.in === "query" ? String(resolved(schema, one.schema)?.default ?? "") : "" }) }));
   const area = inJson && make("textarea", { id: `${id}-body`, spellcheck: "false", rows: 8 });
-  if (area) area.value = JSON.stringify(inJson.example ?? exampleOf(schema, inJson.schema), null, 2);
+  if (area) {
+    const example = inJson.example ?? exampleOf(schema, inJson.schema);
+    area.value = JSON.stringify(resolved(schema, inJson.schema)?.properties?.model ? { model, ...example } : example, null, 2);
+  }
   const file = !inJson && binary && make("input", { id: `${id}-file`, type: "file", required: true });
   const output = make("div", { class: "stack", "aria-live": "polite" });
   const send = make("button", {}, text("js.send"));
@@ -41,7 +45,7 @@ function form(schema, path, method, operation, id) {
     event.preventDefault();
     const started = performance.now();
     try {
-      const answer = await busy(send, () => ask(`/products/${encodeURIComponent(place.dataset.product)}${filled(path, fields)}`, { method: method.toUpperCase(), whole: true, ...(area && { body: area.value, headers: { "Content-Type": "application/json" } }), ...(file && { body: file.files[0] }) }));
+      const answer = await busy(send, () => ask(`${prefix}${filled(path, fields)}`, { method: method.toUpperCase(), whole: true, ...(area && { body: area.value, headers: { "Content-Type": "application/json" } }), ...(file && { body: file.files[0] }) }));
       output.replaceChildren(...await shown(answer, started));
     } catch (error) {
       output.replaceChildren(problem(error));
@@ -73,17 +77,25 @@ async function shown(answer, started) {
   return [line(), make("a", { href: url, download: "answer" }, text("js.answer"))];
 }
 
-function route(schema, path, method, operation, number) {
+function route({ schema, prefix, path, method, operation }, number) {
   return make("details", { class: "card flush route", open: number === 0 },
     make("summary", {}, make("b", {}, method.toUpperCase()), make("code", {}, path), make("span", {}, operation.summary ?? "")),
-    form(schema, path, method, operation, `route-${number}`));
+    form(schema, prefix, path, method, operation, `route-${number}`));
+}
+
+/** The operations of a description, those that answer a question first. */
+function operations(schema, prefix) {
+  const found = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ schema, prefix, path, method, operation })));
+  return found.sort((one, other) => (one.method !== "post") - (other.method !== "post"));
 }
 
 try {
-  const schema = await ask(`/products/${encodeURIComponent(place.dataset.product)}/openapi.json`);
-  const found = Object.entries(schema.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => [path, method, operation])).filter(([path]) => !ASIDE.some((start) => path.startsWith(start)));
-  found.sort((one, other) => (one[1] !== "post") - (other[1] !== "post"));
-  place.replaceChildren(...(found.length ? found.map((one, number) => route(schema, ...one, number)) : [empty(text("js.no_routes"))]));
+  const starts = new Set(place.dataset.starts.split(" "));
+  const [mine, all] = await Promise.all([ask(`${own}/openapi.json`), ask("/openapi.json")]);
+  const routes = operations(mine, own), protocols = operations(all, "").filter((one) => starts.has(one.path));
+  const shown = [...routes, ...protocols].map(route);
+  shown.splice(routes.length, 0, ...(routes.length && protocols.length ? [make("h2", {}, text("js.protocols"))] : []));
+  place.replaceChildren(...(shown.length ? shown : [empty(text("js.no_routes"))]));
 } catch (error) {
   place.replaceChildren(problem(error));
 }

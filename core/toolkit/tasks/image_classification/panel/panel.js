@@ -1,5 +1,5 @@
 // Pictures in, verdicts out: dropped, pasted or chosen; the heat map laid on where the model gives one.
-const ABREAST = 3, MOST_BARS = 8, FULL = 2;
+const ABREAST = 3, MOST_BARS = 8, FULL = 2, SIDE = 512;
 
 export default function open(panel, desk) {
   const { make, text } = desk;
@@ -60,7 +60,7 @@ export default function open(panel, desk) {
     const odds = Object.entries(answer.probabilities ?? {}).sort((one, other) => other[1] - one[1]).slice(0, MOST_BARS);
     return make("div", { class: "body" },
       make("header", {}, make("h3", {}, answer.verdict), answer.pass !== null && make("span", { class: `pill ${answer.pass ? "good" : "bad"}` }, grade(answer))),
-      make("ul", { class: "odds", "aria-label": text("probability") }, odds.map(([name, share], place) => make("li", { class: place ? "" : "first" }, make("span", {}, name), make("progress", { max: 1, value: share, "aria-label": name }), make("span", { class: "share" }, desk.percent(share))))),
+      odds.length > 0 && make("ul", { class: "odds", "aria-label": text("probability") }, odds.map(([name, share], place) => make("li", { class: place ? "" : "first" }, make("span", {}, name), make("progress", { max: 1, value: share, "aria-label": name }), make("span", { class: "share" }, desk.percent(share))))),
       answer.map && heat(answer, picture),
       make("div", { class: "foot" }, make("span", { class: "file" }, [file.name, text("took", { ms: desk.milliseconds(answer.latency_ms) })].join(" · ")), desk.judgement(answer.request_id, classes)));
   }
@@ -70,10 +70,12 @@ export default function open(panel, desk) {
     const canvas = make("canvas", { "aria-hidden": "true" });
     const map = new Image();
     map.onload = () => {
-      const { width, height } = map;
+      // Of the picture's own form, so that both are fitted into the same place, whatever form the map has.
+      const { naturalWidth: wide, naturalHeight: high } = picture.querySelector("img") ?? map;
+      const scale = SIDE / Math.max(wide, high), width = Math.max(1, Math.round(wide * scale)), height = Math.max(1, Math.round(high * scale));
       Object.assign(canvas, { width, height });
       const pen = canvas.getContext("2d");
-      pen.drawImage(map, 0, 0);
+      pen.drawImage(map, 0, 0, width, height);
       const pixels = pen.getImageData(0, 0, width, height);
       for (let at = 0; at < pixels.data.length; at += 4) {
         const strange = (pixels.data[at] / 255) * FULL;
