@@ -208,8 +208,10 @@ def axe(page: Any) -> None:
     """No serious fault that axe-core finds (WCAG 2.2, A and AA), once what fades in has done so."""
     fading = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < 5000)"
     page.evaluate(f"() => Promise.all({fading}.map((one) => one.finished))")
-    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(
-        page, options={"resultTypes": ["violations"]}
+    found = (
+        pytest.importorskip("axe_playwright_python.sync_playwright")
+        .Axe()
+        .run(page, options={"resultTypes": ["violations"]})
     )
     faults = [
         f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}"
