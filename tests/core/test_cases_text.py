@@ -148,7 +148,7 @@ from toolkit.site.current import open_current
 from toolkit.tasks.text_generation.installed import open_installed, prove
 with open_current(Path(sys.argv[1])) as files:
     golden = files.read("golden")
-    prove(open_installed(files, PredictorFacts("installed", "", ""), 1, scores=False), golden)
+    prove(open_installed(files, PredictorFacts("installed", "", ""), 1), golden)
 print("proved")
 """
 

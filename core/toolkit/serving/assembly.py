@@ -23,11 +23,12 @@ from toolkit.serving.runtime import Runtime, SealedFiles
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once, and how: `grpc` is where it speaks gRPC as well."""
+    """How much one server does at once, and how: `threads` of one inference, 0 for what suits the task; `grpc` is where
+    it speaks gRPC as well."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
-    threads: int = 1
+    threads: int = 0
     log_requests: bool = False
     grpc: GrpcAddress | None = None
     limits: Limits = field(default_factory=Limits)
