@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from case_parts import case_bundle, case_home
@@ -45,3 +46,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 def sealed(home: Home) -> SealedBundle:
     """Of the numbered cases: a bundle of that home, whose weights hold the canary."""
     return case_bundle(home)
+
+
+@pytest.fixture(scope="session")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language student that counts, as save_pretrained writes it; nobody changes it."""
+    from counting_parts import save_counter
+
+    return save_counter(tmp_path_factory.mktemp("counter"))
+
+
+@pytest.fixture(scope="session")
+def counter_forms(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Its compiled forms by their names, as the target cpu builds them."""
+    pytest.importorskip("onnxruntime_genai", reason="what compiles language models is not installed")
+    from toolkit_target_cpu import CpuTarget
+
+    target, folder = CpuTarget(), tmp_path_factory.mktemp("forms")
+    return {form.form: form for form in target.compile_language(counter, next(iter(target.profiles())), folder)}

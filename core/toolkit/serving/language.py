@@ -41,7 +41,8 @@ class LanguageSession:
         stops: the tokens that end an answer.
 
     Raises:
-        EnvironmentUnfit: ONNX Runtime cannot load it, or it is none that can write here.
+        EnvironmentUnfit: ONNX Runtime cannot load it, or it is none that can write here. KeyError, TypeError: the
+        config is none.
     """
 
     def __init__(self, model: bytes, config: bytes, *, stops: Collection[int], threads: int = 1) -> None:

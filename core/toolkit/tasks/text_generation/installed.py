@@ -75,7 +75,10 @@ def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int) -> C
     except (KeyError, TypeError, ValueError) as error:
         raise misfit(GENERATION) from error
     threads = threads or len(os.sched_getaffinity(0))
-    session = LanguageSession(files.read(MODEL), config, stops=stops, threads=threads)
+    try:
+        session = LanguageSession(files.read(MODEL), config, stops=stops, threads=threads)
+    except (KeyError, TypeError) as error:
+        raise misfit(GENERATION) from error
     tokenizer = SiteTokenizer(files.read(TOKENIZER))
     for role in (MODEL, GENERATION, TOKENIZER):
         files.forget(role)
