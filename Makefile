@@ -9,7 +9,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,otel,qlora,serve,postgres,t
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs protocols clean fuzz crash soak bench bench-seal \
-	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
+	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-serving-language bench-records
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -54,7 +54,7 @@ docs: .venv/.installed
 protocols: .venv/.installed
 	$(BIN)/python -m grpc_tools.protoc --proto_path=core/toolkit/serving --descriptor_set_out=core/toolkit/serving/kserve.binpb kserve.proto
 
-bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
+bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-serving-language bench-records
 
 bench-seal: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
@@ -91,6 +91,10 @@ bench-sense: .venv/.installed
 # The peers get environments of their own below .venv/peers, about 0.7 GB, once.
 bench-serving: .venv/.installed
 	$(BIN)/python tests/bench/serving.py $(SERVING)
+
+# llama-cpp-python is built from source below .venv/peers, some minutes, once; where it cannot be, the bench says so.
+bench-serving-language: .venv/.smollm2
+	$(BIN)/python tests/bench/serving_language.py
 
 bench-records: .venv/.installed
 	$(BIN)/python tests/bench/records.py

@@ -27,7 +27,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     queue_limit: Annotated[int, typer.Option(min=1, help="Requests in progress at once; more get 503.")] = 256,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Requests that run together at most.")] = 16,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of one inference; 0 takes one, and for a model of text one a core.")
+    ] = 0,
     workers: Annotated[
         int, typer.Option(min=0, max=64, help="Processes that answer; 0: one a core, two at least; one for texts.")
     ] = 0,
@@ -126,7 +128,7 @@ def preparers_for(workers: int, threads: int) -> int:
     from toolkit.serving.batching import PREPARERS
 
     cores = len(os.sched_getaffinity(0))
-    return 0 if (workers or cores) * threads >= cores else PREPARERS
+    return 0 if (workers or cores) * max(1, threads) >= cores else PREPARERS
 
 
 def _import_all(modules: Iterable[str]) -> None:

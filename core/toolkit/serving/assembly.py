@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once, and how: `threads` are those of one inference, `preparers` make inputs beside
-    it, `grpc` is where it speaks gRPC as well, and `tracing` is there where requests are traced."""
+    """How much one server does at once, and how: `threads` are those of one inference, 0 for what suits the task,
+    `preparers` make inputs beside it, `grpc` is where it speaks gRPC as well, and `tracing` is there where requests
+    are traced."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
-    threads: int = 1
+    threads: int = 0
     preparers: int = PREPARERS
     log_requests: bool = False
     grpc: GrpcAddress | None = None

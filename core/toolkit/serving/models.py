@@ -166,11 +166,11 @@ def load(
     returns.
 
     Args:
-        threads: of one inference.
+        threads: of one inference; 0: what suits the task.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
         preparers: threads that make inputs beside the model's own.
-        observer: told after each batch; `texts`, of a model that writes, as it does.
+        observer: told after each batch, or text; `texts`, of a model that writes, as it does.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -178,7 +178,7 @@ def load(
         PluginError: the domain offers no service.
     """
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
-    predictor = runtime.open_installed(files, identity, threads, scores=False)
+    predictor = runtime.open_installed(files, identity, threads)
     runtime.prove(predictor, files.read("golden"))
     queue = runtime.queue(
         predictor, together=together, delay_ms=delay_ms, limit=waiting, preparers=preparers, observer=observer

@@ -48,9 +48,9 @@ class Queue(Protocol):
 class Runtime(Protocol):
     """What the server asks of a task: a part of `tasks.base.Task`."""
 
-    def open_installed(self, files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> Any:
-        """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. `scores`: it will
-        be scored, not only served."""
+    def open_installed(self, files: SealedFiles, facts: PredictorFacts, threads: int) -> Any:
+        """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. One inference has
+        so many `threads`; 0: what suits the task."""
         ...
 
     def prove(self, predictor: Any, golden: bytes) -> None:

@@ -27,11 +27,11 @@ def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
     ]
 
 
-def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> OnnxPredictor:
-    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands."""
-    del scores
+def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int) -> OnnxPredictor:
+    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. 0 `threads` are
+    one: pictures are many, and each core takes one of its own."""
     weights = {WEIGHTS: files.read(WEIGHTS)} if WEIGHTS in files.roles else None
-    predictor = OnnxPredictor(files.read(MODEL), facts=facts, threads=threads, weights=weights)
+    predictor = OnnxPredictor(files.read(MODEL), facts=facts, threads=threads or 1, weights=weights)
     files.forget(MODEL)
     files.forget(WEIGHTS)
     return predictor
