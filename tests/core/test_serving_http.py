@@ -25,7 +25,7 @@ from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import ServedPredictor
 from toolkit.services import Service
 from toolkit.serving.assembly import Tuning
-from toolkit.serving.gateway import Limits
+from toolkit.serving.gateway import LIVENESS, Limits
 from toolkit.serving.refusals import ModelFault
 from toolkit.serving.runner import listen
 
@@ -242,6 +242,16 @@ def test_metrics_parse_and_count(server: Running) -> None:
         ),
     ) in after
     assert not any("stranger" in str(key) for key in after)
+
+
+def test_a_refused_request_is_counted_by_the_name_of_its_route(server: Running) -> None:
+    with server.client("operate") as client:
+        paths = {path for path in client.get("/openapi.json").json()["paths"] if "{" not in path} - LIVENESS
+        for path in paths:
+            httpx.post(server.url + path)  # without a key it reaches no route
+        counted = client.get("/metrics").text
+    assert "/v1/inspect" in paths
+    assert [path for path in sorted(paths) if f'route="{path}",status="401"' not in counted] == []
 
 
 def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
