@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import json
+import os
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,10 @@ QUIET = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 """No sandbox: tests run as root in containers. The others keep the browser from calling home."""
+
+for_the_documents = pytest.mark.skipif(
+    "CONSOLE_PICTURES" not in os.environ, reason="CONSOLE_PICTURES names no folder for screenshots: `make pictures`"
+)
 
 ROLES: tuple[Role, ...] = ("infer", "operate", "admin")
 SERIOUS = {"serious", "critical"}
@@ -208,8 +213,10 @@ def axe(page: Any) -> None:
     """No serious fault that axe-core finds (WCAG 2.2, A and AA), once what fades in has done so."""
     fading = "document.getAnimations().filter((one) => one.effect.getComputedTiming().endTime < 5000)"
     page.evaluate(f"() => Promise.all({fading}.map((one) => one.finished))")
-    found = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().run(
-        page, options={"resultTypes": ["violations"]}
+    found = (
+        pytest.importorskip("axe_playwright_python.sync_playwright")
+        .Axe()
+        .run(page, options={"resultTypes": ["violations"]})
     )
     faults = [
         f"{one['id']}: {[node['html'][:120] for node in one['nodes']]}"
@@ -217,3 +224,14 @@ def axe(page: Any) -> None:
         if one["impact"] in SERIOUS
     ]
     assert faults == [], faults
+
+
+def take(page: Any, name: str, *, whole: bool = False) -> None:
+    """A picture for the documents, once what fades in has done so; `whole`: on a screen as high as the page."""
+    if whole:
+        page.set_viewport_size({
+            "width": page.viewport_size["width"], "height": page.evaluate("document.documentElement.scrollHeight")
+        })  # fmt: skip
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(400)
+    page.screenshot(path=Path(os.environ["CONSOLE_PICTURES"]) / f"{name}.png")
