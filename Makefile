@@ -1,7 +1,7 @@
 # `make deploy` and `make test` each set up .venv on a bare machine with Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
-DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,qlora,serve,postgres,test,lint]' -e domains/industry \
+DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,otel,qlora,serve,postgres,test,lint]' -e domains/industry \
 	-e 'domains/education[distil,test]' -e 'domains/content[distil,test]' \
 	-e plugins/target-cpu -e plugins/teacher-efficientnet -e plugins/teacher-transformers \
 	-e plugins/teacher-http -e plugins/teacher-recorded -e plugins/executor-ray -e plugins/keys-pkcs11 \
@@ -9,7 +9,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,qlora,serve,postgres,test,l
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
 .PHONY: deploy deploy-education deploy-content test lint docs pictures protocols clean fuzz crash soak bench bench-seal \
-	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
+	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-serving-language bench-records
 
 deploy: .venv/.installed
 	$(BIN)/toolkit deploy --domain industry
@@ -20,14 +20,17 @@ deploy-education: .venv/.installed
 deploy-content: .venv/.smollm2
 	$(BIN)/toolkit deploy --domain content
 
+# Two at a time, those that take longest first; then those that must be alone.
 test: .venv/.ray .venv/.tpm
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 # 100,000 altered bundles take ten minutes; CI has two: make fuzz FUZZ="--seconds 120".
 FUZZ ?= --mutations 100000
 
 fuzz: .venv/.installed
 	$(BIN)/python tests/fuzz/bundles.py $(FUZZ)
+	$(BIN)/python -m pytest -m slow tests/core/test_serving_generated.py
 
 # kill -9 at 200 points while a server serves.
 crash: .venv/.installed
@@ -56,7 +59,7 @@ pictures: .venv/.installed
 protocols: .venv/.installed
 	$(BIN)/python -m grpc_tools.protoc --proto_path=core/toolkit/serving --descriptor_set_out=core/toolkit/serving/kserve.binpb kserve.proto
 
-bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-records
+bench: bench-seal bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-serving-language bench-records
 
 bench-seal: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pyrage
@@ -93,6 +96,10 @@ bench-sense: .venv/.installed
 # The peers get environments of their own below .venv/peers, about 0.7 GB, once.
 bench-serving: .venv/.installed
 	$(BIN)/python tests/bench/serving.py $(SERVING)
+
+# llama-cpp-python is built from source below .venv/peers, some minutes, once; where it cannot be, the bench says so.
+bench-serving-language: .venv/.smollm2
+	$(BIN)/python tests/bench/serving_language.py
 
 bench-records: .venv/.installed
 	$(BIN)/python tests/bench/records.py

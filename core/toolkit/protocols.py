@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "np.ndarray"]
 """Named arrays; the first axis is the batch."""
 
+Make = Callable[[], Tensors]
+"""What makes the inputs of one row; it is called in a thread."""
+
 Report = Callable[[str, int, int], None]
 """`report(what, done, total)`: told as work goes on; what listens draws a bar or prints a line."""
 
@@ -78,12 +81,13 @@ class BatchPredictor(TensorPredictor, Protocol):
 
 
 class ServedPredictor(Protocol):
-    """The same model behind the server's queue: requests are batched, and refused when the queue is full."""
+    """The same model behind the server's queue: requests are batched, and refused when the queue is full. What makes
+    inputs may stand for them, so that a picture is decoded where it costs least; what it raises is raised here."""
 
     @property
     def facts(self) -> PredictorFacts: ...
 
-    async def predict(self, inputs: Tensors) -> Tensors: ...
+    async def predict(self, inputs: Tensors | Make) -> Tensors: ...
 
 
 # --- what is offered by name -------------------------------------------------------------------------------------

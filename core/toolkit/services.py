@@ -8,6 +8,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
 from toolkit.artifacts import Facts
+from toolkit.protocols import Tensors
 from toolkit.text import Conversation
 
 
@@ -32,13 +33,15 @@ class Service:
 
     `panels` are shown in the console; without one, people get a page to try the routes on. `conversation`
     answers at OpenAI's routes; without one they know no such model. `close` is called once
-    nobody asks it any more: another version answers, and this one's threads and files can go.
+    nobody asks it any more: another version answers, and this one's threads and files can go. `watch` says what an
+    answer in bare tensors was given to, for protocols that know nothing else; it is asked of a sample.
     """
 
     routes: Any
     conversation: Conversation | None = None
     panels: Sequence[Panel] = ()
     close: Callable[[], object] = lambda: None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,7 @@ class Seen:
     measures: Mapping[str, float] = field(default_factory=dict)
     margin: float | None = None
     why: tuple[str, ...] = ()
+
+
+Watch = Callable[[Tensors, Tensors], Sequence[Seen]]
+"""What an answer was given to, of the model's inputs and outputs by name. Raises ToolkitError where it cannot say."""

@@ -143,7 +143,8 @@ class GenerationRequest:
 
     With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own. `wanted` are texts that
     must all stand in the answer before it may end by itself. It keeps to `grammar`, where there is one. Where `prompt`
-    is not None that text is gone on from as it is, and there are no messages.
+    is not None that text is gone on from as it is, and there are no messages. What is drawn is drawn by `seed`, and the
+    same again by the same one; by chance where it is None.
     """
 
     id: str
@@ -151,7 +152,7 @@ class GenerationRequest:
     max_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
-    seed: int = 0
+    seed: int | None = 0
     calculator: bool = False
     wanted: tuple[str, ...] = ()
     grammar: Grammar | None = None
@@ -161,11 +162,6 @@ class GenerationRequest:
     def constrained(self) -> bool:
         """Whether anything but the model has a say in its answer."""
         return self.calculator or bool(self.wanted) or self.grammar is not None
-
-    @property
-    def alone(self) -> bool:
-        """Whether a compiled model writes the answer by itself, and not beside others."""
-        return self.temperature > 0 or self.constrained
 
 
 class Constraint(Protocol):

@@ -129,7 +129,7 @@ async def measured(bundle: Path, home: Path, clean: bool, served: int) -> list[d
     told, pack = products()
     with open_current(home / f"site-{clean}", passphrase_from_environment()) as opened:
         plan = json.loads(opened.read("plan"))
-        predictor = open_installed(opened, PredictorFacts("installed", "", bundle.name), 1, scores=False)
+        predictor = open_installed(opened, PredictorFacts("installed", "", bundle.name), 1)
     labels = "clean" if clean else "all"
     requests = [
         GenerationRequest(str(n), (Message("user", prompt_of(one.product, Brief(), pack)),), 96)

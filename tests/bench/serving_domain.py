@@ -1,4 +1,4 @@
-"""The domain whose server `bench-serving` asks: core's own inspection, and beside it a handler that does nothing."""
+"""The domain whose server `bench-serving` asks: core's own routes, and for pictures a handler that does nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from toolkit.hookspecs import hookimpl
-from toolkit.protocols import ServedPredictor
 from toolkit.services import Service
 from toolkit.tasks.image_classification.service import inspection_service
+from toolkit.tasks.text_generation.service import text_service
 
 
 @hookimpl
-def serve(site: Path, bundle: Mapping[str, Any], predictor: ServedPredictor) -> Service:
-    """As image_classification serves by itself, with `POST /v1/empty`: what all else costs around an answer."""
+def serve(site: Path, bundle: Mapping[str, Any], predictor: Any) -> Service:
+    """As each task serves by itself; beside pictures `POST /v1/empty`: what all else costs around an answer."""
+    if bundle["plan"]["task"] == "text_generation":
+        return text_service(bundle, predictor)
     service = inspection_service(
         bundle["classes"], bundle["thresholds"], bundle["id"], bundle["good_class"], bundle["channels"], predictor
     )

@@ -7,10 +7,8 @@ student has learned does not change how long it takes.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,20 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from serving_sites import on_site
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
-
-from seal_parts import HEADER, LICENCE, make_home
-
-from toolkit.artifacts import BundleFile
 from toolkit.compile.export import Preprocessing, export_network, join
 from toolkit.protocols import PredictorFacts
-from toolkit.seal.bundle import seal_bundle
-from toolkit.seal.manifest import DomainRef
-from toolkit.serving.access import add_key
 from toolkit.serving.sessions import OnnxPredictor
-from toolkit.site.fit import InstalledDomain
-from toolkit.site.install import install
 from toolkit.tasks.image_classification.family import describe_student, network_of
 from toolkit.tasks.image_classification.images import decode_image, to_channels
 from toolkit_teacher_efficientnet import EfficientNetLite0
@@ -95,11 +84,4 @@ def install_on_site(
         "plan": json.dumps({"domain": "bench", "task": "image_classification"}).encode(),
         "classes": json.dumps(labels).encode(), "model": model, "golden": golden.getvalue(),
     }  # fmt: skip
-    home = make_home(folder)
-    header = dataclasses.replace(HEADER, product=name, domain=DomainRef("bench", ">=0.1,<0.2"))
-    packed = [LICENCE, *(BundleFile(role, data) for role, data in files.items())]
-    sealed = seal_bundle(home.bundles, header=header, files=packed, keys=home.keys, escrow=home.escrow)
-    site = home.site()
-    home.grant(sealed.path, site)
-    install(sealed.path, site, check=lambda manifest: (), domains={"bench": InstalledDomain("0.1.0")})
-    return site.path, add_key(site.path, "bench", "infer")
+    return on_site(name, folder, files)

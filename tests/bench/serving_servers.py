@@ -24,8 +24,11 @@ ROOT = HERE.parents[1]
 PEERS = {
     "mlserver": ("mlserver==1.7.*", "uvloop<0.22"),  # with a newer one its worker finds no event loop and dies
     "bentoml": ("bentoml==1.4.*",),
+    "llama-cpp-python": ("llama-cpp-python[server]==0.3.*",),  # built from source, some minutes
 }
 RUNTIME = ("onnxruntime==1.32.0", "pillow==13.0.0")
+"""What runs the classifiers in the peers' environments."""
+
 START_SECONDS = 120
 
 
@@ -47,7 +50,8 @@ def environment(name: str) -> Path:
     python = folder / "bin" / "python"
     if not (folder / ".installed").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[name], *RUNTIME]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[name]]
+        pip += () if name == "llama-cpp-python" else RUNTIME
         if subprocess.run(pip).returncode:
             raise OSError(f"pip cannot install {PEERS[name][0]} here")
         (folder / ".installed").touch()
@@ -56,14 +60,7 @@ def environment(name: str) -> Path:
 
 @contextlib.contextmanager
 def ours(served: Served, folder: Path, *options: str) -> Iterator[Up]:
-    """`toolkit serve` on the model's site, with the domain of serving_domain.py."""
-    facts = folder / "bench_domain-0.1.0.dist-info"
-    facts.mkdir(parents=True, exist_ok=True)
-    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-domain\nVersion: 0.1.0\n")
-    (facts / "entry_points.txt").write_text("[toolkit.domains]\nbench = serving_domain\n")
-    port = free_port()
-    command = [sys.executable, "-m", "toolkit.cli.main", "serve", "--site", str(served.site), "--port", str(port)]
-    paths = os.pathsep.join([str(folder), str(HERE)])
+    """`toolkit serve` on the model's site."""
     key = {"Authorization": f"Bearer {served.key}"}
     infer, headers = kserve_binary(served)
     requests = {
@@ -71,8 +68,22 @@ def ours(served: Served, folder: Path, *options: str) -> Iterator[Up]:
         "tensor": request(f"/v2/models/{served.name}/infer", infer, headers | key),
         "empty": request("/v1/empty", served.jpeg, {"Content-Type": "image/jpeg"} | key),
     }
-    with started([*command, *options], {"PYTHONPATH": paths}, folder, port):
+    with serving(served.site, folder, *options) as port:
         yield Up(port, requests)
+
+
+@contextlib.contextmanager
+def serving(site: Path, folder: Path, *options: str) -> Iterator[int]:
+    """The port of `toolkit serve` on a site, with the domain of serving_domain.py."""
+    facts = folder / "bench_domain-0.1.0.dist-info"
+    facts.mkdir(parents=True, exist_ok=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-domain\nVersion: 0.1.0\n")
+    (facts / "entry_points.txt").write_text("[toolkit.domains]\nbench = serving_domain\n")
+    port = free_port()
+    command = [sys.executable, "-m", "toolkit.cli.main", "serve", "--site", str(site), "--port", str(port)]
+    paths = os.pathsep.join([str(folder), str(HERE)])
+    with started([*command, *options], {"PYTHONPATH": paths}, folder, port):
+        yield port
 
 
 @contextlib.contextmanager

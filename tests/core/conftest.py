@@ -55,3 +55,21 @@ def chromium() -> Iterator[Any]:
 
     with browser() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language student that counts, as save_pretrained writes it; nobody changes it."""
+    from counting_parts import save_counter
+
+    return save_counter(tmp_path_factory.mktemp("counter"))
+
+
+@pytest.fixture(scope="session")
+def counter_forms(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Its compiled forms by their names, as the target cpu builds them."""
+    pytest.importorskip("onnxruntime_genai", reason="what compiles language models is not installed")
+    from toolkit_target_cpu import CpuTarget
+
+    target, folder = CpuTarget(), tmp_path_factory.mktemp("forms")
+    return {form.form: form for form in target.compile_language(counter, next(iter(target.profiles())), folder)}

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from seal_parts import Home, blob_of, files_of, flipped, snapshot
 from toolkit.carriage.archive import export_bundle, import_bundle
 from toolkit.carriage.image import Image, image_of
 from toolkit.carriage.reference import credentials_for, is_loopback, parse_reference
-from toolkit.carriage.registry import Registry
+from toolkit.carriage.registry import PAUSES, Registry
 from toolkit.carriage.unpack import unpack
 from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.bundle import SealedBundle
@@ -30,6 +31,7 @@ TITLE = "org.opencontainers.image.title"
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr("toolkit.carriage.registry.PAUSES", (0,) * len(PAUSES))
     for name in ("USER", "PASSWORD", "CREDENTIALS_FILE"):
         monkeypatch.delenv(f"TOOLKIT_REGISTRY_{name}", raising=False)
     return case_home(tmp_path, monkeypatch)
@@ -307,6 +309,49 @@ def test_a_server_that_never_ends_a_blob_is_left_at_the_first_byte_too_many(
 
     with hostile(short) as server:
         assert pulled(server, tmp_path).code == 5  # the line broke, whoever's fault it was
+        assert sum(blob.name in seen.path for seen in server.asked) == 1 + len(PAUSES)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_that_breaks_off_goes_on_where_it_was(
+    ranges: bool, serving: Serving, sealed: SealedBundle, tmp_path: Path
+) -> None:
+    blob = blob_of(sealed.path, sealed.manifest, "model")
+
+    def breaking(seen: Seen) -> tuple[int, dict[str, str], bytes]:
+        """A third of it more each time."""
+        if blob.name not in seen.path:
+            return serving(seen)
+        whole = blob.read_bytes()
+        start = int(seen.headers.get("Range", "bytes=0-")[6:-1])
+        end = start + len(whole) // 3
+        if not ranges:
+            return 200, {"Content-Length": str(len(whole))}, whole[:end]
+        facts = {"Content-Length": str(len(whole) - start), "Content-Range": f"bytes {start}-{len(whole) - 1}/*"}
+        return (206 if start else 200), facts, whole[start:end]
+
+    with hostile(breaking) as server:
+        assert pulled(server, tmp_path).code == 0
+        assert sum(blob.name in seen.path for seen in server.asked) >= 3
+    assert snapshot(tmp_path / "arrived") == snapshot(sealed.path)
+
+
+def test_a_registry_that_goes_on_elsewhere_or_with_other_bytes_is_not_believed(
+    serving: Serving, sealed: SealedBundle, tmp_path: Path
+) -> None:
+    blob = blob_of(sealed.path, sealed.manifest, "model")
+
+    def lying(place: int, seen: Seen) -> tuple[int, dict[str, str], bytes]:
+        if blob.name not in seen.path:
+            return serving(seen)
+        whole = blob.read_bytes()
+        if "Range" not in seen.headers:
+            return 200, {"Content-Length": str(len(whole))}, whole[:1000]
+        return 206, {"Content-Range": f"bytes {place}-{len(whole) - 1}/*"}, whole[1001:] + b"x"
+
+    for place, code in ((1000, 4), (0, 5)):
+        with hostile(partial(lying, place)) as server:
+            assert pulled(server, tmp_path).code == code
 
 
 def changed(serving: Serving, change: Any) -> bytes:

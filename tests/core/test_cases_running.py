@@ -93,7 +93,7 @@ def written(trace: Path, site: Path) -> set[str]:
     assert "memfd_create(" not in seen
     for address in re.findall(r"connect\(.*?sa_family=AF_INET6?.*?\)", seen):
         assert "127.0.0.1" in address or '"::1"' in address, address
-    found = set(re.findall(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]+)", [^)]*O_(?:WRONLY|RDWR|CREAT)', seen))
+    found = set(re.findall(r'open(?:at)?\((?:AT_FDCWD, )?"([^"]+)", [^)\n]*O_(?:WRONLY|RDWR|CREAT)', seen))
     return {name for name in found if not name.startswith(("/dev/null", "/dev/tty", str(site)))}
 
 

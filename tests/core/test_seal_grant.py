@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from seal_parts import HEADER, Home, body_of, canonical, copy_of, files_of, forge, make_home, put
+from seal_parts import HEADER, Home, body_of, canonical, copy_of, files_of, forge, make_home, put, snapshot
 
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.escrow import rotate_escrow
 from toolkit.seal.grant import grant
-from toolkit.seal.grantfile import choose_grant, read_grant, unwrap_content_keys
+from toolkit.seal.grantfile import choose_grant, make_grant, read_grant, unwrap_content_keys
+from toolkit.seal.keys import load_keys
 from toolkit.seal.open import open_bundle
 from toolkit.seal.recipient import load_recipient
 from toolkit.seal.verify import read_bundle, verify_bundle
@@ -58,6 +61,35 @@ def test_granting_twice_gives_the_grant_there_is(home: Home) -> None:
     assert home.grant(sealed.path, site) == home.grant(sealed.path, site)
     first = home.grant(sealed.path, site)
     assert home.grant(sealed.path, site, renew=True) != first
+
+
+def test_a_new_escrow_pair_grants_what_was_sealed_before_and_a_rotation_cut_short_goes_on(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = [home.seal(), home.seal()]
+    folder, before, left = home.path / "keys", [snapshot(one.path) for one in bundles], iter([True, False, False])
+
+    def cut_short(*args: Any, **named: Any) -> Any:
+        assert next(left), "cut short"
+        return make_grant(*args, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("toolkit.seal.escrow.make_grant", cut_short)
+        with pytest.raises(AssertionError, match="cut short"):
+            rotate_escrow(folder, home.escrow, None)
+    made = rotate_escrow(folder, home.escrow, None)
+    assert made.grants == 2
+    after = replace(home, keys=load_keys(folder, None))
+    assert after.keys.escrow.fingerprint == made.fingerprint != home.keys.escrow.fingerprint
+    assert [snapshot(one.path) for one in bundles] == before
+    for sealed in bundles:
+        after.grant(sealed.path, after.site())
+        with open_bundle(sealed.path, after.keys.trust, after.site().recipient_key()) as opened:
+            assert opened.read("model")
+    with pytest.raises(UsageError, match="made for other keys"):
+        home.grant(bundles[0].path, home.site("late"))
+    assert len(list((folder / "retired").iterdir())) == 1
+    assert rotate_escrow(folder, home.escrow, None).fingerprint != made.fingerprint
 
 
 def test_serials_rise(home: Home) -> None:

@@ -7,9 +7,22 @@ import stat
 from pathlib import Path
 
 import pytest
+from case_parts import run
+from seal_parts import make_home
 
 from toolkit.errors import IntegrityError, UsageError
 from toolkit.serving.access import Access, Identity, add_key, credential, list_keys, remove_key
+
+
+def test_the_trail_says_who_got_a_key_and_lost_it_and_never_the_key(tmp_path: Path) -> None:
+    site = make_home(tmp_path).site()
+    made = run("access", "add", "line-1", "--role", "infer", "--rate", "20/s", "--site", site.path, "--json")
+    assert run("access", "remove", "line-1", "--site", site.path).code == 0
+    added, removed = (trail := list(site.audit.entries()))[-2:]
+    assert (added.event, added.details["name"], added.details["role"]) == ("access.added", "line-1", "infer")
+    assert (removed.event, removed.details["name"]) == ("access.removed", "line-1")
+    assert json.loads(made.out)["key"] not in str(trail)
+    assert run("access", "add", "line-2", "--role", "infer", "--site", tmp_path / "elsewhere").code == 2
 
 
 def test_a_key_opens_for_whom_it_was_made(tmp_path: Path) -> None:

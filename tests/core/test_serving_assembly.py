@@ -73,7 +73,7 @@ def test_a_domain_may_put_its_routes_together_from_others(tmp_path: Path) -> Non
 @pytest.mark.parametrize("shift", [0.002, np.nan])
 def test_answers_that_differ_from_those_released_are_refused(shift: float) -> None:
     images = np.random.default_rng(5).integers(0, 256, (2, 9, 9, 3), np.uint8)
-    predictor = open_installed(Files(bundle_files()), FACTS, 1, scores=False)
+    predictor = open_installed(Files(bundle_files()), FACTS, 1)
     probabilities = expected(images).astype(np.float32)
     prove(predictor, archive(image=images, probabilities=probabilities + np.float32(0.0005)))
     with pytest.raises(EnvironmentUnfit):
@@ -87,7 +87,7 @@ def test_answers_that_differ_from_those_released_are_refused(shift: float) -> No
     [b"", b"PK nonsense", golden()[:-40], archive(image=np.zeros(1)), archive(image=np.array([{}], object))],
 )
 def test_a_golden_file_that_is_none_is_refused(data: bytes) -> None:
-    predictor = open_installed(Files(bundle_files()), FACTS, 1, scores=False)
+    predictor = open_installed(Files(bundle_files()), FACTS, 1)
     with pytest.raises(IntegrityError):
         prove(predictor, data)
 

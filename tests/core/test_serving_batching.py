@@ -6,13 +6,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pytest
 
 from toolkit.errors import UsageError
 from toolkit.protocols import PredictorFacts
-from toolkit.serving.batching import Batcher
+from toolkit.serving.batching import BRIEF_SECONDS, Batcher
 from toolkit.serving.refusals import Overloaded
 
 
@@ -23,12 +24,14 @@ class Doubler:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
+        self.seconds_a_row = 0.0
         self.gate = threading.Event()
         self.gate.set()
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         self.gate.wait(5)
         self.batches.append(inputs["x"].shape)
+        time.sleep(self.seconds_a_row * len(inputs["x"]))
         if (inputs["x"] == 255).any():
             raise ValueError("cannot double 255")
         return {"y": inputs["x"].astype(np.int64) * 2}
@@ -64,16 +67,16 @@ def test_what_arrives_while_the_model_is_busy_runs_together_and_gets_its_own_ans
     asyncio.run(scene())
 
 
-def test_shapes_do_not_mix_and_order_is_kept_and_batches_are_bounded() -> None:
+def test_shapes_do_not_mix_and_batches_are_bounded() -> None:
     async def scene() -> None:
         model = Doubler()
-        batcher = Batcher(model, max_batch=3)
+        batcher = Batcher(model, max_batch=4)
         others = [row(2), row(3, width=4), row(4), row(5, width=4), row(6), row(7)]
         tasks = await _held_up(batcher, model, *others)
         model.gate.set()
         answers = await asyncio.gather(*tasks)
         assert [int(answer["y"][0, 0]) for answer in answers] == [2, 4, 6, 8, 10, 12, 14]
-        assert model.batches == [(1, 3), (3, 3), (2, 4), (1, 3)]
+        assert model.batches == [(1, 3), (2, 3), (2, 4), (2, 3)]
         await batcher.stop()
 
     asyncio.run(scene())
@@ -150,6 +153,55 @@ def test_a_failing_batch_fails_only_its_own_requests() -> None:
         assert int(first["y"][0, 0]) == 2
         assert int(other["y"][0, 0]) == 8
         assert int((await batcher.predict(row(9)))["y"][0, 0]) == 18
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("preparers", [0, 2])
+def test_what_makes_inputs_may_stand_for_them_and_fails_alone(preparers: int) -> None:
+    async def scene() -> None:
+        model, made_by = Doubler(), set[str]()
+        batcher = Batcher(model, preparers=preparers)
+
+        def make(value: int) -> dict[str, np.ndarray]:
+            made_by.add(threading.current_thread().name.partition("_")[0])
+            if value == 3:
+                raise UsageError("no picture")
+            return row(value)
+
+        makes = (partial(make, value) for value in (2, 3, 4))
+        _, *given = await asyncio.gather(batcher.predict(row(1)), *map(batcher.predict, makes), return_exceptions=True)
+        assert [str(one) if isinstance(one, UsageError) else int(one["y"][0, 0]) for one in given] == [
+            4,
+            "no picture",
+            8,
+        ]
+        assert made_by == {"prepare" if preparers else "model"}
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_rows_that_take_their_time_are_not_kept_waiting_for_each_other_and_quick_ones_run_together() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, max_batch=8)
+
+        async def together() -> int:
+            model.batches.clear()
+            await asyncio.gather(*(batcher.predict(row(value)) for value in range(17)))
+            return max(shape[0] for shape in model.batches)
+
+        assert await together() == 8
+        model.seconds_a_row = BRIEF_SECONDS
+        for _ in range(3):
+            slow = await together()
+        assert slow <= 2
+        model.seconds_a_row = 0.0
+        for _ in range(3):
+            quick = await together()
+        assert quick == 8
         await batcher.stop()
 
     asyncio.run(scene())

@@ -15,6 +15,7 @@ from test_serving_openai import Echo, writing
 from toolkit.serving.ledger import open_ledger
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+pytestmark = pytest.mark.slow  # `make fuzz`
 
 
 def generated(server: Running, folder: Path, role: str, examples: int) -> None:

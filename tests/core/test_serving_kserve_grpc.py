@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import re
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not in
 
 from toolkit.errors import EnvironmentUnfit  # noqa: E402
 from toolkit.serving.backing import Backing  # noqa: E402
+from toolkit.serving.figures import STEP, Figures  # noqa: E402
 from toolkit.serving.kserve_grpc import grpc_server  # noqa: E402
 from toolkit.serving.kserve_messages import COMPILED, SERVICE, message, methods  # noqa: E402
 from toolkit.serving.limits import GrpcAddress, Limits  # noqa: E402
+from toolkit.serving.shared import Shared  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Both:
 
 
 @contextlib.contextmanager
-def both(model: Any, site: Path, limits: Limits | None = None, **how: Any) -> Iterator[Both]:
+def both(
+    model: Any, site: Path, limits: Limits | None = None, shared: Shared | None = None, **how: Any
+) -> Iterator[Both]:
     ports: list[int] = []
 
     @contextlib.asynccontextmanager
@@ -50,7 +55,7 @@ def both(model: Any, site: Path, limits: Limits | None = None, **how: Any) -> It
             ports.append(port)
             yield
 
-    with serving(model, site, limits=limits, servers=[remembered]) as server:
+    with serving(model, site, limits=limits, servers=[remembered], shared=shared) as server:
         while not ports:
             time.sleep(0.01)
         yield Both(server, f"127.0.0.1:{ports[0]}")
@@ -200,6 +205,17 @@ def test_a_deadline_frees_the_queue_and_a_full_server_says_no(tmp_path: Path) ->
         assert f'route="/{SERVICE}/ModelInfer",status="200"' in counted
 
 
+def test_answers_are_in_the_charts_and_questions_about_health_are_not(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    figures = Figures(lambda: now[0])
+    with both(served(mean_model()[0]), tmp_path, shared=Shared(figures=figures)) as server:
+        call(server, "ModelInfer", colours())
+        call(server, "ServerReady", b"")
+        assert refused(server, "ModelInfer", colours(name="x"))[0] == grpc.StatusCode.INVALID_ARGUMENT
+    now[0] += STEP
+    assert figures.series(1)["total"] == 2
+
+
 def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
     async def silent(address: str, metadata: Any) -> Any:
         async with grpc.aio.insecure_channel(address) as channel:
@@ -213,9 +229,29 @@ def test_a_client_that_sends_nothing_is_not_waited_for(tmp_path: Path) -> None:
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_no_more_messages_are_read_at_once_than_may_be_held(tmp_path: Path) -> None:
+    async def ask(address: str, metadata: Any) -> float:
+        async with grpc.aio.insecure_channel(address) as channel:
+            began = time.monotonic()
+            method = channel.stream_unary(f"/{SERVICE}/ModelInfer")
+            silent = [method(metadata=metadata) for _ in range(2)]
+            await asyncio.sleep(0.3)
+            honest = channel.unary_unary(f"/{SERVICE}/ModelInfer")
+            found = await honest(colours().SerializeToString(), metadata=metadata)
+            waited = time.monotonic() - began
+            assert message("ModelInferResponse").FromString(found).model_name == "tiny"
+            codes = {await one.code() for one in silent}
+            assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            return waited
+
+    limits = Limits(arrival_seconds=0.6, body_bytes=300_000, held_bytes=600_000)
+    with both(served(mean_model()[0]), tmp_path, limits) as server:
+        assert 0.5 < asyncio.run(ask(server.address, tuple(server.key.items()))) < 5
+
+
 def test_a_port_that_is_taken_is_told(every: Both) -> None:
     async def again() -> None:
-        async with grpc_server(Backing(None, None, Limits(), None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
+        async with grpc_server(Backing(None, None, Limits(), None, None), GrpcAddress("203.0.113.1:1")):  # type: ignore[arg-type]
             pass
 
     with pytest.raises(EnvironmentUnfit, match="cannot listen"):
@@ -227,12 +263,15 @@ def test_over_tls_where_the_server_has_a_certificate(tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_bytes(certificate)
     (tmp_path / "key.pem").write_bytes(private)
     tls = {"certificate": tmp_path / "root.pem", "key": tmp_path / "key.pem"}
-    with both(served(mean_model()[0]), tmp_path, **tls) as server:
+    with both(served(mean_model()[0]), tmp_path, Limits(handshake_seconds=0.5), **tls) as server:
         address = server.address.replace("127.0.0.1", "localhost")
         client = triton.InferenceServerClient(address, ssl=True, root_certificates=str(tmp_path / "root.pem"))
         with contextlib.closing(client):
             assert client.is_server_ready(headers=server.key)
         assert refused(server, "ServerLive", b"")[0] == grpc.StatusCode.UNAVAILABLE
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as silent:
+            assert silent.recv(100) == b""  # who begins no handshake is let go
 
 
 def self_signed() -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from toolkit.services import Service
 from toolkit.serving.limits import Limits
 from toolkit.serving.models import ServedModel
 from toolkit.serving.stopping import together, until_stop
-from toolkit.serving.writing import Writer
+from toolkit.serving.writing import Company, Writer
 from toolkit.tasks.text_generation.service import Manner
 from toolkit.text import Conversation, GenerationRequest, TextDelta, Usage
 
@@ -45,19 +45,20 @@ class Echo:
         if text_of(request) == "no":
             raise DataError("this is not answered", hint="Ask another.")
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = lambda identity: False
-    ) -> Iterator[TextDelta]:
-        for request in requests:
-            text = f"{text_of(request) or '?'}{request.seed if request.temperature else ''}"[: request.max_tokens]
-            for place, letter in enumerate(text):
-                if gone(request.id):
-                    break
-                time.sleep(self.seconds)
-                self.letters.append(letter)
-                yield TextDelta(
-                    request.id, letter, "stop" if place == len(text) - 1 else None, Usage(3, place + 1)
-                )  # fmt: skip
+    def generate(self, requests: Sequence[GenerationRequest], company: Company) -> Iterator[TextDelta]:
+        while asked := [*requests, *company.more(1)]:
+            requests = ()
+            for request in asked:
+                yield from self._said(request, company)
+
+    def _said(self, request: GenerationRequest, company: Company) -> Iterator[TextDelta]:
+        text = f"{text_of(request) or '?'}{request.seed if request.temperature else ''}"[: request.max_tokens]
+        for place, letter in enumerate(text):
+            if company.gone(request.id):
+                break
+            time.sleep(self.seconds)
+            self.letters.append(letter)
+            yield TextDelta(request.id, letter, "stop" if place == len(text) - 1 else None, Usage(3, place + 1))
 
 
 def text_of(request: GenerationRequest) -> str:

@@ -66,6 +66,32 @@ def test_every_inference_is_written_down_and_nothing_of_its_content(server: Runn
     assert server.keys["infer"].encode() not in written
 
 
+def test_pages_miss_none_of_one_microsecond_and_a_clock_set_back_changes_no_order(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = ["2026-11-28T12:00:00.000001Z"]
+    monkeypatch.setattr("toolkit.site.inferences._now", lambda: now[0])
+    logs = [open_ledger(site).trail for _ in range(2)]
+    for log in logs:
+        log.begin()
+    for name in "abcdef":
+        logs["abcdef".index(name) % 2].append({"request_id": name})
+    now[0] = "2026-11-28T11:59:59.000001Z"
+    logs[0].append({"request_id": "g"})
+    with running(site.path, ledger=open_ledger(site)) as server, server.client("operate") as operator:
+        found, page = [], {"next": ""}
+        while page["next"] is not None:
+            page = operator.get("/site/inferences", params={"limit": 1, "before": page["next"]}).json()
+            found += [one["request_id"] for one in page["entries"]]
+        assert sorted(found) == list("abcdefg")
+        assert found.index("g") < found.index("e") < found.index("c") < found.index("a")
+        at = operator.get("/site/inferences", params={"before": "2026-11-28T12:00:00.000002Z"}).json()
+        assert len(at["entries"]) == 7
+        assert operator.get("/site/inferences", params={"before": "then~x~y"}).status_code == 422
+    for log in logs:
+        log.close()
+
+
 def test_the_signed_trail_is_read_in_pages(server: Running) -> None:
     with server.client("operate") as operator:
         first = operator.get("/site/audit", params={"limit": 1}).json()

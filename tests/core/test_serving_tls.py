@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from test_serving_cli import finished, install_domain, make_site, serving
 
 from toolkit.errors import UsageError
 from toolkit.serving.access import add_key
+from toolkit.serving.assembly import Tuning
+from toolkit.serving.limits import Limits
 from toolkit.serving.tls import server_context
 
 
@@ -128,6 +131,36 @@ def test_only_clients_of_the_authority_may_connect(tmp_path: Path) -> None:
                 pytest.raises((httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError)),
             ):
                 client.get("/healthz")
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"], ids=["nothing", "half a hello"])
+def test_clients_that_begin_no_handshake_are_let_go_and_others_answered_meanwhile(tmp_path: Path, said: bytes) -> None:
+    plant = Authority(tmp_path, "plant")
+    mine = plant.issue("server")
+    limits = Limits(handshakes=4, handshake_seconds=0.6)
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(
+            running(tmp_path, tls=server_context(mine.certificate, mine.key), tuning=Tuning(limits=limits))
+        )
+        host, _, port = server.url.removeprefix("https://").partition(":")
+        silent = [opened.enter_context(socket.create_connection((host, int(port)), timeout=5)) for _ in range(12)]
+        for one in silent:
+            with contextlib.suppress(ConnectionError):  # of too many the oldest is gone already
+                one.sendall(said)
+        began = time.monotonic()
+        with server.client(verify=trusting(plant)) as client:
+            for _ in range(3):
+                assert client.get("/healthz", headers={"Connection": "close"}).status_code == 200
+        assert time.monotonic() - began < 0.5
+        for one in silent:
+            with contextlib.suppress(ConnectionError):
+                assert one.recv(100) == b""
+        assert time.monotonic() - began < 3
+        late = opened.enter_context(socket.create_connection((host, int(port)), timeout=5))
+        ended = time.monotonic()
+        opened.pop_all().close()  # the end of the server waits for nobody who says nothing
+        assert time.monotonic() - ended < 3
+        assert late.fileno() == -1
 
 
 def test_files_that_are_no_certificate_are_told(tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ import pytest
 from toolkit.errors import DataError
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.refusals import ModelFault, Overloaded
-from toolkit.serving.writing import Writer
+from toolkit.serving.writing import Company, Writer
 from toolkit.text import GenerationRequest, Message, TextDelta
 
 
 @dataclass
 class Speller:
-    """Writes the last message letter by letter, those of a turn in step; `held` keeps it from beginning."""
+    """Writes the last message letter by letter, those under way in step; `held` keeps it from beginning. `steps` are
+    the words under way at each letter."""
 
     held: threading.Event = field(default_factory=threading.Event)
-    turns: list[list[str]] = field(default_factory=list)
+    steps: list[list[str]] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     letters: list[str] = field(default_factory=list)
     facts: PredictorFacts = field(default_factory=lambda: PredictorFacts("installed", "test", ""))
@@ -32,23 +33,33 @@ class Speller:
         if not request.messages[-1].content:
             raise DataError("nothing is asked")
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = lambda identity: False
-    ) -> Iterator[TextDelta]:
+    def generate(self, requests: Sequence[GenerationRequest], company: Company) -> Iterator[TextDelta]:
         self.held.wait(10)
         self.threads.add(threading.get_ident())
-        words = {request.id: request.messages[-1].content for request in requests}
-        self.turns.append(list(words.values()))
-        if "broken" in words.values():
-            raise ModelFault("the model failed")
-        if "nothing" in words.values():
-            return
-        for place in range(max(map(len, words.values()))):
-            for identity, word in words.items():
-                if place < len(word) and not gone(identity):
-                    self.letters.append(word[place])
-                    time.sleep(0.002)
-                    yield TextDelta(identity, word[place], "stop" if place == len(word) - 1 else None)
+        left: dict[str, str] = {}
+        while True:
+            new = [*requests, *company.more(company.together - len(left))]
+            requests = ()
+            left |= {request.id: request.messages[-1].content for request in new}
+            left = {identity: word for identity, word in left.items() if not company.gone(identity)}
+            if not left:
+                return
+            self.steps.append(list(left.values()))
+            for identity, word in list(left.items()):
+                if word == "broken":
+                    raise ModelFault("the model failed")
+                if word == "nothing":
+                    return
+                if word == "wrong":
+                    company.failed(identity, DataError("it cannot be followed"))
+                    del left[identity]
+                    continue
+                self.letters.append(word[0])
+                left[identity] = word[1:]
+                yield TextDelta(identity, word[0], None if word[1:] else "stop")
+                if not word[1:]:
+                    del left[identity]
+            time.sleep(0.002)
 
 
 def asked(word: str, **how: Any) -> GenerationRequest:
@@ -81,48 +92,58 @@ async def waiting(writer: Writer, many: int) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_who_waits_is_answered_side_by_side_and_each_hears_its_own() -> None:
+def test_who_comes_late_is_answered_beside_who_is_there_and_each_hears_its_own() -> None:
     async def work(writer: Writer, speller: Speller) -> None:
-        first = asyncio.create_task(heard(writer, "alone"))
-        await asyncio.sleep(0.01)  # it has begun by itself
-        others = [asyncio.create_task(heard(writer, word)) for word in ("one", "three", "eleven")]
-        await waiting(writer, 3)
         speller.held.set()
-        assert await asyncio.gather(first, *others) == ["alone", "one", "three", "eleven"]
+        long, ended = writer.generate(asked("x" * 2000)), []
+        assert (await anext(long)).text == "x"
+        others = [heard(writer, word, temperature=heat) for word, heat in (("one", 0.0), ("three", 0.7), ("ten", 0.0))]
+        ended = await asyncio.gather(*others)
+        assert ended == ["one", "three", "ten"]  # and the long one still goes on
+        assert (await anext(long)).finish is None
+        await long.aclose()
 
     speller = served(work)
-    assert speller.turns == [["alone"], ["one", "three", "eleven"]]
+    assert max(map(len, speller.steps)) == 4
     assert len(speller.threads) == 1
 
 
-def test_no_more_than_so_many_at_once_and_drawn_ones_by_themselves() -> None:
+def test_no_more_than_so_many_at_once() -> None:
     async def work(writer: Writer, speller: Speller) -> None:
-        tasks = [asyncio.create_task(heard(writer, "begins"))]
-        await asyncio.sleep(0.01)
-        for word, temperature in (("a", 0.0), ("drawn", 0.7), ("b", 0.0), ("c", 0.0)):
-            tasks.append(asyncio.create_task(heard(writer, word, temperature=temperature)))
-            await asyncio.sleep(0)
+        tasks = [asyncio.create_task(heard(writer, word)) for word in ("begins", "a", "bc", "d")]
+        await waiting(writer, 4)
         speller.held.set()
         await asyncio.gather(*tasks)
 
-    assert served(work, together=2).turns == [["begins"], ["a", "b"], ["drawn"], ["c"]]
+    steps = served(work, together=2).steps
+    assert steps[:4] == [["begins", "a"], ["egins", "bc"], ["gins", "c"], ["ins", "d"]]
+
+
+def test_what_is_wrong_with_one_answer_is_no_concern_of_the_others() -> None:
+    async def work(writer: Writer, speller: Speller) -> None:
+        tasks = [asyncio.create_task(heard(writer, word)) for word in ("whole", "wrong", "sound")]
+        await waiting(writer, 3)
+        speller.held.set()
+        whole, wrong, sound = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (whole, sound) == ("whole", "sound")
+        assert isinstance(wrong, DataError)
+
+    served(work)
 
 
 def test_a_full_queue_says_no_and_what_is_wrong_never_stands_in_it() -> None:
     async def work(writer: Writer, speller: Speller) -> None:
-        running = asyncio.create_task(heard(writer, "first"))
-        await asyncio.sleep(0.01)
-        queued = asyncio.create_task(heard(writer, "second"))
-        await waiting(writer, 1)
+        tasks = [asyncio.create_task(heard(writer, word)) for word in ("first", "second")]
+        await waiting(writer, 2)
         with pytest.raises(Overloaded):
             await heard(writer, "third")
         with pytest.raises(DataError):
             await heard(writer, "")
-        assert writer.waiting == 1
+        assert writer.waiting == 2
         speller.held.set()
-        assert await asyncio.gather(running, queued) == ["first", "second"]
+        assert await asyncio.gather(*tasks) == ["first", "second"]
 
-    served(work, queue_limit=1)
+    served(work, queue_limit=2)
 
 
 def test_of_who_has_gone_nothing_more_is_written() -> None:
@@ -139,31 +160,28 @@ def test_of_who_has_gone_nothing_more_is_written() -> None:
 
 def test_who_leaves_the_queue_is_not_asked_for() -> None:
     async def work(writer: Writer, speller: Speller) -> None:
-        running = asyncio.create_task(heard(writer, "first"))
-        await asyncio.sleep(0.01)
-        queued = asyncio.create_task(heard(writer, "second"))
-        await waiting(writer, 1)
+        running, queued = (asyncio.create_task(heard(writer, word)) for word in ("first", "second"))
+        await waiting(writer, 2)
         queued.cancel()
         await asyncio.sleep(0.01)
-        assert writer.waiting == 0
+        assert writer.waiting == 1
         speller.held.set()
         await running
 
-    assert served(work).turns == [["first"]]
+    assert "second" not in served(work).steps[0]
 
 
-def test_a_fault_reaches_those_of_its_turn_and_no_other() -> None:
+def test_a_fault_reaches_who_is_under_way_and_no_other() -> None:
     async def work(writer: Writer, speller: Speller) -> None:
-        running = asyncio.create_task(heard(writer, "broken"))
-        await asyncio.sleep(0.01)
-        queued = asyncio.create_task(heard(writer, "whole"))
-        await waiting(writer, 1)
+        tasks = [asyncio.create_task(heard(writer, word)) for word in ("beside", "broken", "whole")]
+        await waiting(writer, 3)
         speller.held.set()
-        with pytest.raises(ModelFault):
-            await running
-        assert await queued == "whole"
+        beside, broken, whole = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(beside, ModelFault)
+        assert isinstance(broken, ModelFault)
+        assert whole == "whole"
 
-    served(work)
+    served(work, together=2)
 
 
 def test_who_is_never_told_the_end_of_its_text_does_not_wait_for_ever() -> None:
@@ -192,13 +210,15 @@ def test_a_writer_that_stops_writes_what_it_took_and_takes_no_more() -> None:
     served(work)
 
 
-def test_an_observer_is_told_of_every_turn() -> None:
+def test_an_observer_is_told_of_every_text() -> None:
     told: list[tuple[int, float]] = []
 
     async def work(writer: Writer, speller: Speller) -> None:
+        tasks = [asyncio.create_task(heard(writer, word)) for word in ("word", "longer")]
+        await waiting(writer, 2)
         speller.held.set()
-        await heard(writer, "word")
+        await asyncio.gather(*tasks)
 
     served(work, observer=lambda requests, seconds: told.append((requests, seconds)))
-    assert [requests for requests, _ in told] == [1]
-    assert told[0][1] > 0
+    assert [beside for beside, _ in told] == [2, 1]
+    assert all(seconds > 0 for _, seconds in told)

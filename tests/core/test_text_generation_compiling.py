@@ -207,7 +207,7 @@ def test_one_form_is_kept_with_all_that_a_site_needs(
     assert [one["form"] for one in facts["forms"]] == ["int4", "int8", "fp32"]
     assert facts["parity"]["same_decision"] == facts["same_texts"] == 1.0
     assert {path.name for path in tmp_path.iterdir()} == set(FILES.values())
-    installed = open_installed(CompiledFiles(tmp_path), PredictorFacts("installed", "", ""), 1, scores=True)
+    installed = open_installed(CompiledFiles(tmp_path), PredictorFacts("installed", "", ""), 1)
     golden = (tmp_path / FILES["golden"]).read_bytes()
     prove(installed, golden)
     rows = load_corpus(data.path, "validation")

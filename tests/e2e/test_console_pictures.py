@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(
     "CONSOLE_PICTURES" not in os.environ, reason="CONSOLE_PICTURES names no folder for screenshots"
 )
 SETTINGS = (
-    "industry.sample_per_class=90", "industry.sample_test_per_class=40", "teacher.input_size=96",
-    "student.input_size=96", "student.size=nano", "recipe.epochs=12",
+    "industry.sample_per_class=48", "industry.sample_test_per_class=40", "teacher.epochs=3", "teacher.input_size=64",
+    "student.input_size=64", "student.size=nano", "recipe.epochs=6", "recipe.baseline=false",
 )  # fmt: skip
 BUSY_SECONDS = 60
 """How long clients ask, so that the charts have something to show."""
@@ -39,8 +39,8 @@ def inspected(
     words = [word for setting in SETTINGS for word in ("--set", setting)]
     deploy = "deploy", "--domain", "industry", *words, "--override", "pictures for the documents"
     first = shell.ask(*deploy)
-    again = shell.ask(*deploy, "--set", "recipe.epochs=13")
-    last = shell.ask(*deploy, "--set", "recipe.epochs=14", "--until", "seal")
+    again = shell.ask(*deploy, "--set", "recipe.epochs=7")
+    last = shell.ask(*deploy, "--set", "recipe.epochs=8", "--until", "seal")
     site = shell.home / "site"
     shell.run("grant", last["bundle"], "--to", site / "recipient.json")
     shutil.copytree(last["bundle"], site / "incoming" / Path(last["bundle"]).name)

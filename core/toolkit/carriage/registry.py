@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
@@ -27,7 +28,8 @@ from toolkit.seal.canonical import Fields, decode
 
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 REDIRECTS = 3
-STEP = 1 << 20
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds to wait each time that a file breaks off, before it goes on."""
 MAX_TOKEN = 64 * 1024
 FOLLOWED = (301, 302, 303, 307, 308)
 PRINTABLE = r"[\x21-\x7e]{1,16384}"
@@ -89,12 +91,37 @@ class Registry:
 
     @contextlib.contextmanager
     def read(self, part: Part) -> Iterator[Iterator[bytes]]:
-        """The bytes of a file of an image as they come; whoever takes them counts and checks them."""
-        with self._asked("GET", f"blobs/{part.digest}") as response:
+        """The bytes of a file of an image as they come; whoever takes them counts and checks them. Where the line
+        breaks off in the midst of them, they go on from there after a while."""
+        with contextlib.closing(self._pieces(part)) as pieces:
+            yield pieces
+
+    def _pieces(self, part: Part) -> Generator[bytes, None, None]:
+        arrived, pauses = 0, iter(PAUSES)
+        while True:
+            try:
+                for piece in self._from(part, arrived):
+                    arrived += len(piece)
+                    yield piece
+                return
+            except EnvironmentUnfit:
+                if not arrived or (pause := next(pauses, None)) is None:
+                    raise
+            time.sleep(pause)
+
+    def _from(self, part: Part, start: int) -> Iterator[bytes]:
+        """A file's bytes from `start` on, also of a registry that only sends it whole."""
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._asked("GET", f"blobs/{part.digest}", headers=headers) as response:
             if response.status_code == 404:
                 raise IntegrityError(f"{part.path} is missing in the registry", part=part.path, hint="Push it again.")
-            _expect(response, 200)
-            yield _raw(response, part.path)
+            known = start
+            if not (start and response.status_code == 206 and _begin(response) == start):
+                _expect(response, 200)
+                known = 0
+            for piece in _raw(response, part.path):
+                yield piece[max(0, start - known) :]
+                known += len(piece)
 
     def push(self, bundle: Path, image: Image) -> int:
         """Send what the registry does not have of `image`, its manifest last; the bytes of blobs that were sent.
@@ -245,7 +272,13 @@ def _raw(response: httpx.Response, label: str) -> Iterator[bytes]:
     """The body as it was sent. One that is packed, which nobody asked for, might unpack to anything."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise IntegrityError(f"{label} is sent packed, which was not asked for", part=label)
-    yield from response.iter_raw(STEP)
+    yield from response.iter_raw()  # as it comes, so that nothing is lost of what breaks off
+
+
+def _begin(response: httpx.Response) -> int | None:
+    """Where the part of a file that came begins, as it says itself."""
+    found = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
+    return int(found[1]) if found else None
 
 
 def _location(response: httpx.Response) -> str:

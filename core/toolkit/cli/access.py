@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from toolkit.cli.output import JsonFlag, emit
-from toolkit.cli.places import SiteOption, site_folder
-from toolkit.errors import UsageError
+from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.serving.access import Role, add_key, list_keys, remove_key
+from toolkit.site.layout import open_site
+
+HERE = "the command line"
+"""Who changed a key, as the site's trail has it."""
 
 app = typer.Typer(help="API keys of a site: who may ask its server what.", no_args_is_help=True)
 
@@ -31,7 +33,9 @@ def add(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key and show it, once. The site keeps only its salted hash."""
-    secret = add_key(_existing(site), name, role, rate)
+    opened = open_site(site_folder(site), unlock())
+    secret = add_key(opened.path, name, role, rate)
+    opened.audit.append("access.added", {"name": name, "role": role, "rate": rate, "by": HERE})
 
     def text(console: Console) -> None:
         console.print(secret, markup=False)
@@ -43,7 +47,7 @@ def add(
 @app.command("list")
 def list_(site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """Who has a key, with which role and since when."""
-    keys = list_keys(_existing(site))
+    keys = list_keys(open_site(site_folder(site)).path)
 
     def text(console: Console) -> None:
         if not keys:
@@ -61,14 +65,7 @@ def list_(site: SiteOption = None, as_json: JsonFlag = False) -> None:
 @app.command()
 def remove(name: NameArgument, site: SiteOption = None, as_json: JsonFlag = False) -> None:
     """Take a key back. A running server refuses it from its next request on."""
-    remove_key(_existing(site), name)
+    opened = open_site(site_folder(site), unlock())
+    remove_key(opened.path, name)
+    opened.audit.append("access.removed", {"name": name, "by": HERE})
     emit({"removed": name}, as_json=as_json, text=lambda console: console.print(f"Removed {name}.", markup=False))
-
-
-def _existing(site: Path | None) -> Path:
-    from toolkit.site.layout import is_site
-
-    folder = site_folder(site)
-    if not is_site(folder):
-        raise UsageError(f"there is no site in {folder}", hint="Check --site; `toolkit site init` makes one.")
-    return folder

@@ -40,5 +40,5 @@ def open_installed(site: Path) -> Installed:
         plugins = load_plugins(bundle.manifest.domain.name, defaults)
         plan = thaw(json.loads(bundle.read("plan")), plugins.settings())
         facts = PredictorFacts("installed", "", bundle.manifest.bundle_id)
-        predictor = task_of(plan).open_installed(bundle, facts, 1, scores=True)
+        predictor = task_of(plan).open_installed(bundle, facts, 1)
         return Installed(facts.digest, plan, json.loads(bundle.read("classes")), plugins, predictor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,13 +52,20 @@ def listing(as_json: JsonFlag = False) -> None:
 
 @app.command("rotate")
 def rotate(
-    role: Annotated[str, typer.Argument(help="root, publisher, issuer, revocation or model (of model.sig).")],
+    role: Annotated[str, typer.Argument(help="root, publisher, issuer, revocation, escrow or model (of model.sig).")],
     suite: SuiteOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid."""
+    """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid. A new
+    escrow pair is in no root.json: what was kept for the old one is wrapped anew."""
+    from toolkit.seal.escrow import ROLE, rotate_escrow
     from toolkit.seal.rotation import rotate as turn
 
+    if role == ROLE and suite is None:
+        made = rotate_escrow(_existing(), toolkit_home() / "escrow", unlock())
+        said = f"A new escrow pair; {made.grants} grants were wrapped anew. Renew the copies of keys/ and escrow/."
+        emit(asdict(made), as_json=as_json, text=lambda console: say(console, said))
+        return
     _tell(turn(_existing(), role, unlock(), suite=suite), as_json)
 
 

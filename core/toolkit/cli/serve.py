@@ -27,14 +27,20 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
     queue_limit: Annotated[int, typer.Option(min=1, help="Requests in progress at once; more get 503.")] = 256,
     max_batch: Annotated[int, typer.Option(min=1, max=1024, help="Requests that run together at most.")] = 16,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one inference.")] = 1,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of one inference; 0 takes one, and for a model of text one a core.")
+    ] = 0,
     workers: Annotated[
-        int, typer.Option(min=0, max=64, help="Processes that answer; 0 takes one a core, and one for a model of text.")
+        int, typer.Option(min=0, max=64, help="Processes that answer; 0: one a core, two at least; one for texts.")
     ] = 0,
     max_upload_mb: Annotated[float, typer.Option(min=0.001, help="Largest request, in MB; more gets 413.")] = 25.0,
     log_requests: Annotated[bool, typer.Option(help="One JSON line a request on standard error.")] = False,
     grpc_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Answer KServe v2 over gRPC at this port as well.")
+    ] = None,
+    otlp: Annotated[
+        str | None,
+        typer.Option(help="URL of an OpenTelemetry collector on a private network: send it traces by OTLP over HTTP."),
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", help="PEM of the server's certificate chain: serve HTTPS.")
@@ -53,7 +59,7 @@ def serve(
     installed, promoted or rolled back there meanwhile is taken up without a restart."""
     try:
         from toolkit.cli.worker import Worker
-        from toolkit.serving.assembly import Tuning, servers_of
+        from toolkit.serving.assembly import Tuning, servers_of, tracing_to
         from toolkit.serving.limits import GrpcAddress, Limits
         from toolkit.serving.runner import listen, url_of
         from toolkit.serving.supervisor import Supervisor
@@ -72,7 +78,10 @@ def serve(
     limits = Limits(body_bytes=largest, requests=queue_limit, held_bytes=max(Limits.held_bytes, 2 * largest))
     tls = _tls(tls_cert, tls_key, client_ca)
     grpc = grpc_port and GrpcAddress(_address(host, grpc_port), tls_cert, tls_key, client_ca)
-    tuning = Tuning(max_batch, threads=threads, log_requests=log_requests, limits=limits, grpc=grpc or None)
+    tuning = Tuning(
+        max_batch, threads=threads, preparers=preparers_for(workers, threads), log_requests=log_requests,
+        limits=limits, grpc=grpc or None, tracing=tracing_to(otlp) if otlp else None,
+    )  # fmt: skip
     servers_of(tuning)  # what is not installed is told now
     with listen(host, port) as listener, contextlib.ExitStack() as kept:
         with refusals_written_down(folder, "serve", passphrase):
@@ -107,9 +116,19 @@ def _address(host: str, port: int) -> str:
 
 def workers_for(task: str) -> int:
     """How many workers serve a task: one a core where each request is short and its model runs on one thread, for what
-    is around the model is Python's; one where a model writes, for its requests are answered side by side, and each
-    worker would hold the whole model. `tests/bench/soak.py --workers N` says the peak of any other number."""
-    return 1 if task == "text_generation" else len(os.sched_getaffinity(0))
+    is around the model is Python's, and two at least, so that another one answers where one dies; one where a model
+    writes, for its requests are answered side by side, and each worker would hold the whole model.
+    `tests/bench/soak.py --workers N` says the peak of any other number."""
+    return 1 if task == "text_generation" else max(2, len(os.sched_getaffinity(0)))
+
+
+def preparers_for(workers: int, threads: int) -> int:
+    """How many threads of a worker make inputs beside its model: none where the workers' models have all cores
+    already: there a thread more only takes turns with them."""
+    from toolkit.serving.batching import PREPARERS
+
+    cores = len(os.sched_getaffinity(0))
+    return 0 if (workers or cores) * max(1, threads) >= cores else PREPARERS
 
 
 def _import_all(modules: Iterable[str]) -> None:

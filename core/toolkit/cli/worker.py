@@ -84,7 +84,7 @@ class Worker:
             log_requests=tuning.log_requests, beside=beside(), crew=crew, ledger=ledger,
             routes=[version_routes(versions)], heard=[follower.trials.answered],
             shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared), servers=servers_of(tuning),
-            shared=self.shared,
+            shared=self.shared, tracing=tuning.tracing,
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
         run(app, self.listener, tuning.limits, self.tls)

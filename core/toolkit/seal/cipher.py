@@ -81,9 +81,15 @@ def encrypt_file(
 ) -> str:  # fmt: skip
     """Hand the ciphertext of `data` to `write`, piece by piece, and return the keyed hash of `data`.
 
-    Each piece is valid only during the call. Threads of their own hash, and write a piece while the next is encrypted.
+    Each piece is valid only during the call. Threads of their own hash, and write a piece while the next is encrypted;
+    what is one piece is done before a thread would have begun.
     """
     encryptor, room = cipher.encryptor(content_key, context), cipher.ciphertext_size(min(STEP, len(data)))
+    if len(data) <= STEP:
+        piece = memoryview(bytearray(room))
+        write(piece[: encryptor.update_into(data, piece)])
+        write(memoryview(encryptor.finalize()))
+        return plaintext_mac(content_key, data, cipher)
     source, rooms = memoryview(data), [memoryview(bytearray(room)) for _ in range(2)]
     writing: Future[object] | None = None
     with ThreadPoolExecutor(2) as helpers:

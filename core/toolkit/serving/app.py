@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,7 @@ from toolkit.serving.crew import Crew
 from toolkit.serving.dispatch import Dispatch
 from toolkit.serving.fleet import InHand
 from toolkit.serving.gateway import (
+    KSERVE_SERVER,
     LIVE,
     LIVENESS,
     METRICS,
@@ -36,7 +37,6 @@ from toolkit.serving.gateway import (
     SCHEMA,
     SITE,
     Envelope,
-    Heard,
     Intake,
     Keys,
 )
@@ -53,6 +53,13 @@ from toolkit.serving.roles import require
 from toolkit.serving.shadow import Shadow
 from toolkit.serving.shared import Shared
 from toolkit.serving.site_routes import site_routes
+from toolkit.serving.tally import Heard, Tally
+
+if TYPE_CHECKING:
+    from toolkit.serving.tracing import Tracing
+
+NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own sends errors with what caused them wherever the environment says. Ours is `tracing`."""
 
 Beside = Callable[[Backing], AbstractAsyncContextManager[Any]]
 """A server of another protocol, in the same event loop."""
@@ -63,6 +70,7 @@ def build_app(
     log_requests: bool = False, beside: AbstractAsyncContextManager[object] | None = None, crew: Crew | None = None,
     routes: Iterable[APIRouter] = (), shadow: Shadow | None = None, heard: Sequence[Heard] = (),
     ledger: Ledger | None = None, servers: Sequence[Beside] = (), shared: Shared | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:  # fmt: skip
     """The server of what is installed.
 
@@ -79,43 +87,51 @@ def build_app(
         heard: told of each request that is done, as `metrics` is.
         ledger: keeps the site's records of what is answered; with it come the routes that show them.
         shared: what it has in common with other processes that serve the same.
+        tracing: sends traces of requests to a collector.
     """
-    page, in_hand, heard = read_api_page(), in_hand or InHand(), (metrics.answered, *heard)
-    shared = shared or Shared()
-    door, backing = Door(access, shared.sessions), Backing(models, access, limits, in_hand, heard, ledger)
+    page, in_hand, shared = read_api_page(), in_hand or InHand(), shared or Shared()
+    passed = pulse(shared.figures, partial(_waiting, models), (CONSOLE, SITE, KSERVE_SERVER, *OPERATIONS))
+    tally = Tally((metrics.answered, *heard), passed, log_requests)
+    door = Door(access, shared.sessions)
+    backing = Backing(models, access, limits, in_hand, tally, ledger, tracing)
     metrics.taken_in(lambda: in_hand.requests)
     metrics.watch_rates(access.rates)
 
     others = [*([] if beside is None else [beside]), *(server(backing) for server in servers)]
+    if tracing is not None:
+        others.insert(0, tracing.running())  # the last to end
     app = FastAPI(
         title="toolkit", lifespan=lambda _app: _serving(models, ledger, others),
-        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
     )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
-    for more in (kserve_routes(models), openai_routes(models), *routes):
-        app.include_router(more)
-    app.include_router(figures_route(shared.figures, [require("operate")]))
-    app.include_router(console_routes(Console(models, door, shared.figures.since)))
+    own = [
+        kserve_routes(models), openai_routes(models), *routes, figures_route(shared.figures, [require("operate")]),
+        console_routes(Console(models, door, shared.figures.since)),
+        *([] if ledger is None else [site_routes(ledger, models)]),
+    ]  # fmt: skip
+    for router in own:
+        # Not by include_router: an included router is searched twice for each request.
+        app.router.routes.extend(router.routes)
+    paths = _paths(app.router)
     _add_errors(app)
     if ledger is not None:
-        app.include_router(site_routes(ledger, models))
         metrics.watch_drift(ledger.weeks)
         for model in models.all():
             ledger.serves(model.facts)
-    own = frozenset({PAGE, SCHEMA, *get_openapi(title="", version="", routes=app.routes)["paths"]})
-    app.router.default = Dispatch(models, shadow)
+    Dispatch(models, shadow).before(app.router)
 
     def known(path: str) -> bool:
-        return path in own or any(path in _paths(model) for model in models.all())
+        return path in paths or any(path in _paths(model.service.routes) for model in models.all())
 
     # The last one added is the outermost.
     app.add_middleware(Intake, limits=limits, in_hand=in_hand)
     if ledger is not None:
         app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
-    aside = (CONSOLE, SITE, *OPERATIONS)
-    passed = pulse(shared.figures, partial(_waiting, models), aside)
-    app.add_middleware(Envelope, heard=heard, passed=passed, known=known, log=log_requests)
+    app.add_middleware(Envelope, tally=tally, known=known)
+    if tracing is not None:
+        app.add_middleware(tracing.layer, known=known)
     return app
 
 
@@ -206,8 +222,9 @@ def _readiness(model: ServedModel) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _paths(model: ServedModel) -> set[str]:
-    return {getattr(route, "path", "") for route in model.service.routes.routes}
+def _paths(router: APIRouter) -> frozenset[str]:
+    """Those of a router's own routes; making OpenAPI's page to know them took most of a worker's start."""
+    return frozenset(getattr(route, "path", "") for route in router.routes)
 
 
 def _schema(app: FastAPI | None, model: ServedModel, open_to_all: Collection[str]) -> dict[str, Any]:

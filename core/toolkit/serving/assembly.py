@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -13,6 +14,7 @@ from toolkit.errors import EnvironmentUnfit
 from toolkit.seal.validity import Standing
 from toolkit.serving.access import Access
 from toolkit.serving.app import Beside, build_app
+from toolkit.serving.batching import PREPARERS
 from toolkit.serving.fleet import Fleet, Line
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.limits import GrpcAddress, Limits
@@ -20,16 +22,23 @@ from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import AskDomain, BundleFacts, ServedModel, load, unlimited
 from toolkit.serving.runtime import Runtime, SealedFiles
 
+if TYPE_CHECKING:
+    from toolkit.serving.tracing import Tracing
+
 
 @dataclass(frozen=True)
 class Tuning:
-    """How much one server does at once, and how: `grpc` is where it speaks gRPC as well."""
+    """How much one server does at once, and how: `threads` are those of one inference, 0 for what suits the task,
+    `preparers` make inputs beside it, `grpc` is where it speaks gRPC as well, and `tracing` is there where requests
+    are traced."""
 
     max_batch: int = 16
     max_delay_ms: float = 1.0
-    threads: int = 1
+    threads: int = 0
+    preparers: int = PREPARERS
     log_requests: bool = False
     grpc: GrpcAddress | None = None
+    tracing: Tracing | None = None
     limits: Limits = field(default_factory=Limits)
 
 
@@ -46,7 +55,7 @@ def loaded(
     """
     model = load(
         files, facts, runtime=runtime, ask=ask, threads=tuning.threads, together=tuning.max_batch,
-        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests,
+        delay_ms=tuning.max_delay_ms, waiting=tuning.limits.requests, preparers=tuning.preparers,
         observer=metrics.batches(facts), texts=metrics.texts(facts), standing=standing,
     )  # fmt: skip
     metrics.serve(model)
@@ -63,6 +72,7 @@ def assemble(
     return build_app(
         models=Fleet([Line(model)]), access=checked_access(site), metrics=metrics, limits=tuning.limits,
         log_requests=tuning.log_requests, ledger=ledger, servers=servers_of(tuning),
+        tracing=tuning.tracing,
     )  # fmt: skip
 
 
@@ -77,6 +87,18 @@ def servers_of(tuning: Tuning) -> Sequence[Beside]:
             f"gRPC needs {error.name}", hint="Install it: pip install 'distil-toolkit[grpc]'"
         ) from error
     return (partial(grpc_server, at=tuning.grpc),)
+
+
+def tracing_to(collector: str) -> Tracing:
+    """Traces for the collector at that URL. Raises UsageError where it may not be sent to, EnvironmentUnfit where what
+    traces need is not installed."""
+    try:
+        from toolkit.serving.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise EnvironmentUnfit(
+            f"traces need {error.name}", hint="Install it: pip install 'distil-toolkit[otel]'"
+        ) from error
+    return Tracing(collector)
 
 
 def checked_access(site: Path) -> Access:

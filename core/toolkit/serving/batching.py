@@ -8,37 +8,48 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from toolkit.errors import UsageError
-from toolkit.protocols import PredictorFacts, TensorPredictor, Tensors
+from toolkit.protocols import Make, PredictorFacts, TensorPredictor, Tensors
 from toolkit.serving.refusals import Overloaded
+from toolkit.serving.steps import STEPS, Step, step
 
 Observer = Callable[[int, float], None]
-"""`observer(rows, seconds)`: told after each batch."""
+"""`observer(rows, seconds)`: told each time that the model has run."""
 
 # Joining arrays copies them. Batching pays for many small inputs; large ones keep a core busy on their own.
 _BATCH_BYTES = 32 * 2**20
 
+PREPARERS = 4
+"""Threads that make inputs, where there are cores for them. Pillow lets go of the interpreter while it decodes."""
+
+BRIEF_SECONDS = 0.01
+"""A batch may take so long, or as long as two requests one after the other."""
+
+_Kind = tuple[tuple[str, tuple[int, ...], str], ...]
+
 
 @dataclass(eq=False)
 class _Request:
-    inputs: Mapping[str, np.ndarray]
+    inputs: Tensors | Make
     rows: int
     size: int
-    kind: tuple[tuple[str, tuple[int, ...], str], ...]
     arrived: float
-    answer: asyncio.Future[dict[str, np.ndarray]] = field(repr=False)
+    answer: asyncio.Future[Mapping[str, np.ndarray]] = field(repr=False)
+    steps: list[Step] | None = field(default_factory=STEPS.get, repr=False)
+
+    def took(self, name: str, began: float, ended: float) -> None:
+        """Note a step that a thread took for it."""
+        if self.steps is not None:
+            self.steps.append(Step(name, began, ended))
 
 
-@dataclass(frozen=True)
-class _Ran:
-    answers: list[dict[str, np.ndarray]]
-    seconds: float
+_Outcome = Mapping[str, np.ndarray] | Exception
 
 
 class Batcher:
@@ -46,12 +57,15 @@ class Batcher:
 
     Args:
         predictor: the model.
-        max_batch: rows run together at most; a larger single request runs alone.
+        max_batch: rows run together at most; a larger single request runs alone. Fewer run together where the model
+            takes its time for each row anyway, and those who wait would gain nothing by waiting together.
         max_delay_ms: how long after its arrival a request that found the model busy may be held back so that others
             join its batch.
         queue_limit: rows that may wait; beyond that `predict` raises Overloaded.
         queue_bytes: bytes that may wait, for the same reason.
-        observer: told the rows and the seconds of each batch.
+        preparers: threads that make inputs beside the model. With 0 its own thread does: where every core has a
+            model's thread already, more of them only stand in each other's way.
+        observer: told the rows and the seconds each time that the model has run.
     """
 
     def __init__(
@@ -62,20 +76,22 @@ class Batcher:
         max_delay_ms: float = 1.0,
         queue_limit: int = 256,
         queue_bytes: int = 512 * 2**20,
+        preparers: int = 0,
         observer: Observer | None = None,
     ) -> None:
         self._predictor: TensorPredictor | None = predictor
         self.facts: PredictorFacts = predictor.facts
-        self._max_batch = max_batch
+        self._together = _Together(max_batch)
         self._max_delay = max_delay_ms / 1000
         self._queue_limit = queue_limit
         self._queue_bytes = queue_bytes
         self._observer = observer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._preparing = ThreadPoolExecutor(preparers, thread_name_prefix="prepare") if preparers else None
         self._queue: deque[_Request] = deque()
         self._rows = 0
         self._bytes = 0
-        self._running: asyncio.Future[_Ran] | None = None
+        self._running: asyncio.Future[list[_Outcome]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -89,13 +105,18 @@ class Batcher:
         """Whether `stop` was called."""
         return self._closed
 
-    async def predict(self, inputs: Tensors) -> dict[str, np.ndarray]:
-        """Named arrays [n, ...] in, named arrays [n, ...] out, as the model's own `predict`.
+    async def predict(self, inputs: Tensors | Make) -> Mapping[str, np.ndarray]:
+        """Named arrays [n, ...] in, or what makes those of one row; named arrays [n, ...] out, as the model's own
+        `predict`.
 
         Raises:
             Overloaded: the queue is full, or the server is stopping.
             UsageError: the arrays disagree about n.
         """
+        self._check_open()
+        if callable(inputs) and self._preparing is not None:
+            with step("decode"):
+                inputs = await asyncio.get_running_loop().run_in_executor(self._preparing, inputs)
         request = self._admit(inputs)
         self._enqueue(request)
         try:
@@ -112,21 +133,20 @@ class Batcher:
         self._advance(patient=False)
         while self._running is not None:
             await asyncio.wait([self._running])
-        self._thread.shutdown()
+        for threads in filter(None, (self._thread, self._preparing)):
+            threads.shutdown()
         self._predictor = None
 
-    def _admit(self, inputs: Tensors) -> _Request:
-        counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
-        if len(counts) != 1 or 0 in counts:
-            raise UsageError("inputs need the same number of rows, at least one", hint="Check the first axis.")
-        rows, size = counts.pop(), sum(array.nbytes for array in inputs.values())
+    def _check_open(self) -> None:
         if self._closed:
             raise Overloaded("the server is stopping", hint="Ask again once it is back.", retry_after=5)
+
+    def _admit(self, inputs: Tensors | Make) -> _Request:
+        rows, size = (1, 0) if callable(inputs) else (_rows_of(inputs), _size_of(inputs))
+        self._check_open()
         if self._queue and (self._rows + rows > self._queue_limit or self._bytes + size > self._queue_bytes):
             raise Overloaded(f"the queue is full: {self._rows} wait")
-        kind = tuple(sorted((name, array.shape[1:], array.dtype.str) for name, array in inputs.items()))
-        loop = asyncio.get_running_loop()
-        return _Request(inputs, rows, size, kind, time.monotonic(), loop.create_future())
+        return _Request(inputs, rows, size, time.monotonic(), asyncio.get_running_loop().create_future())
 
     def _enqueue(self, request: _Request) -> None:
         self._queue.append(request)
@@ -147,7 +167,7 @@ class Batcher:
             self._timer = None
         loop = asyncio.get_running_loop()
         remaining = self._queue[0].arrived + self._max_delay - time.monotonic()
-        if patient and remaining > 0 and self._rows < self._max_batch:
+        if patient and remaining > 0 and self._rows < self._together.rows:
             self._timer = loop.call_later(remaining, lambda: self._advance(patient=False))
             return
         batch = self._next_batch()
@@ -155,51 +175,115 @@ class Batcher:
         self._running.add_done_callback(lambda done: self._finished(batch, done))
 
     def _next_batch(self) -> list[_Request]:
-        """The oldest request and those of its shape that fit beside it."""
+        """The oldest requests, as many as may run together."""
         batch: list[_Request] = []
-        left: deque[_Request] = deque()
-        rows = size = 0
-        for request in self._queue:
-            joins = not batch or (
-                request.kind == batch[0].kind
-                and rows + request.rows <= self._max_batch
-                and size + request.size <= _BATCH_BYTES
-            )
-            (batch if joins else left).append(request)
-            if joins:
-                rows, size = rows + request.rows, size + request.size
-                self._forget(request)
-        self._queue = left
+        rows = 0
+        while self._queue and (not batch or rows + self._queue[0].rows <= self._together.rows):
+            batch.append(request := self._queue.popleft())
+            self._forget(request)
+            rows += request.rows
         return batch
 
-    def _run(self, batch: list[_Request]) -> _Ran:
-        """In the model's thread: join, run, split."""
-        assert self._predictor is not None, "the queue was stopped"
-        predict = self._predictor.predict
-        started = time.perf_counter()
-        if len(batch) == 1:
-            answers = [dict(predict(batch[0].inputs))]
-        else:
-            joined = {name: np.concatenate([r.inputs[name] for r in batch]) for name in batch[0].inputs}
-            outputs = predict(joined)
-            ends = np.cumsum([request.rows for request in batch])
-            spans = [slice(end - request.rows, end) for request, end in zip(batch, ends, strict=True)]
-            answers = [{name: array[span] for name, array in outputs.items()} for span in spans]
-        return _Ran(answers, time.perf_counter() - started)
+    def _run(self, batch: Sequence[_Request]) -> list[_Outcome]:
+        """In the model's thread: what each request ends in. What has the same shapes runs together."""
+        began, outcomes = time.monotonic(), dict[_Request, _Outcome]()
+        alike: dict[_Kind, list[tuple[_Request, Tensors]]] = {}
+        held = 0
+        for request in batch:
+            request.took("queue", request.arrived, began)
+            try:
+                inputs = _made(request)
+            except Exception as error:  # noqa: BLE001 - it is raised where the request was made
+                outcomes[request] = error
+                continue
+            held += _size_of(inputs)
+            alike.setdefault(_kind_of(inputs), []).append((request, inputs))
+            if held > _BATCH_BYTES:
+                self._run_alike(alike, outcomes)
+                held = 0
+        self._run_alike(alike, outcomes)
+        self._together.took(sum(request.rows for request in batch), time.monotonic() - began)
+        return [outcomes[request] for request in batch]
 
-    def _finished(self, batch: list[_Request], done: asyncio.Future[_Ran]) -> None:
-        """Hand out answers, or the error to those of this batch alone; then go on with what has gathered."""
+    def _run_alike(
+        self, alike: dict[_Kind, list[tuple[_Request, Tensors]]], outcomes: dict[_Request, _Outcome]
+    ) -> None:
+        for group in alike.values():
+            requests, began = [request for request, _ in group], time.monotonic()
+            try:
+                outcomes.update(zip(requests, self._answers([inputs for _, inputs in group]), strict=True))
+            except Exception as error:  # noqa: BLE001 - as above, for each of them
+                outcomes.update(dict.fromkeys(requests, error))
+            ended = time.monotonic()
+            for request in requests:
+                request.took("inference", began, ended)
+        alike.clear()
+
+    def _answers(self, inputs: Sequence[Tensors]) -> list[Mapping[str, np.ndarray]]:
+        """Join, run, split."""
+        assert self._predictor is not None, "the queue was stopped"
+        counts = list(map(_rows_of, inputs))
+        joined = (
+            {name: np.concatenate([one[name] for one in inputs]) for name in inputs[0]} if counts[1:] else inputs[0]
+        )
+        began = time.perf_counter()
+        outputs = self._predictor.predict(joined)
+        if self._observer is not None:
+            self._observer(sum(counts), time.perf_counter() - began)
+        ends = np.cumsum(counts)
+        spans = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        return [{name: array[span] for name, array in outputs.items()} for span in spans]
+
+    def _finished(self, batch: Sequence[_Request], done: asyncio.Future[list[_Outcome]]) -> None:
+        """Go on with what has gathered, and hand out what each request ended in."""
         self._running = None
         self._advance(patient=not self._closed)
-        error = done.exception()
-        if error is not None:
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
-            return
-        ran = done.result()
-        for request, answer in zip(batch, ran.answers, strict=True):
-            if not request.answer.done():
-                request.answer.set_result(answer)
-        if self._observer is not None:
-            self._observer(sum(request.rows for request in batch), ran.seconds)
+        for request, outcome in zip(batch, done.result(), strict=True):
+            if request.answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                request.answer.set_exception(outcome)
+            else:
+                request.answer.set_result(outcome)
+
+
+class _Together:
+    """How many rows may run together: halved when a batch takes longer than it may, doubled when it is well within."""
+
+    def __init__(self, most: int) -> None:
+        self.rows = self._most = most
+        self._alone = 0.0
+
+    def took(self, rows: int, seconds: float) -> None:
+        """Told of each batch."""
+        if rows == 1:
+            self._alone = seconds
+        brief = max(BRIEF_SECONDS, 2 * self._alone)
+        if rows > 1 and seconds > brief:
+            self.rows = max(1, self.rows // 2)
+        elif rows >= self.rows and seconds < 0.75 * brief:
+            self.rows = min(self._most, 2 * self.rows)
+
+
+def _made(request: _Request) -> Tensors:
+    if not callable(request.inputs):
+        return request.inputs
+    began = time.monotonic()
+    inputs = request.inputs()
+    request.took("decode", began, time.monotonic())
+    return inputs
+
+
+def _rows_of(inputs: Tensors) -> int:
+    counts = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise UsageError("inputs need the same number of rows, at least one", hint="Check the first axis.")
+    return counts.pop()
+
+
+def _size_of(inputs: Tensors) -> int:
+    return sum(array.nbytes for array in inputs.values())
+
+
+def _kind_of(inputs: Tensors) -> _Kind:
+    return tuple(sorted((name, array.shape[1:], array.dtype.str) for name, array in inputs.items()))

@@ -9,6 +9,7 @@ import re
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
@@ -23,6 +24,7 @@ BUNDLE = "x-toolkit-bundle"
 SERVED = "served"
 """Where the layers before find the version, in the request's state."""
 
+_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _PREFIX = re.compile(r"(/products/([^/]+))/.+")
 
 
@@ -32,6 +34,21 @@ class Dispatch:
     def __init__(self, models: Models, shadow: Shadow | None = None) -> None:
         self._models = models
         self._shadow = shadow
+
+    def before(self, router: Router) -> None:
+        """Take from a router of the server's own what none of its routes is for, in one look at the path instead of
+        one a route: those of a version are asked most."""
+        paths = [route.path_regex.pattern for route in router.routes if isinstance(route, Route)]
+        assert len(paths) == len(router.routes), "a route without a path of its own"
+        own = re.compile(_NAMED_GROUP.sub("(?:", "|".join(paths)))
+        routed = router.middleware_stack
+
+        async def either(scope: Scope, receive: Receive, send: Send) -> None:
+            theirs = scope["type"] == "http" and not own.match(scope["path"])
+            await (self if theirs else routed)(scope, receive, send)
+
+        router.default = self
+        router.middleware_stack = either
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

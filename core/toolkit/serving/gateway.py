@@ -1,17 +1,15 @@
-"""What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers, metrics,
-log), `Keys` (deny by default), `recording.Recorded` (no answer that is not written down), `Intake` (limits, time, the
+"""What stands before a domain's routes, as ASGI layers from the outside in: `Envelope` (request id, headers,
+tally), `Keys` (deny by default), `recording.Recorded` (no answer that is not written down), `Intake` (limits, time, the
 client's going). Knows no route's meaning.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -25,8 +23,8 @@ from toolkit.serving.console.door import CONSOLE, SAFE, SIGN_IN, Door
 from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
 from toolkit.serving.limits import Limits as Limits
-from toolkit.serving.models import ServedModel
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
+from toolkit.serving.tally import Tally
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -38,35 +36,23 @@ SCHEMA = "/openapi.json"
 LIVENESS = frozenset({LIVE, KSERVE_LIVE})
 """The one question that needs no key, by both its names."""
 OPERATIONS = frozenset({*LIVENESS, READY, KSERVE_READY, METRICS, PAGE, SCHEMA})
+KSERVE_SERVER = "/inference.GRPCInferenceService/Server"
+"""How the methods of gRPC begin that ask of the server itself."""
 SITE = "/site/"
 """Where the routes of the site itself are: what they do is no inference."""
-
-Heard = Callable[[ServedModel | None, str, int, float, Iterable[str]], None]
-"""Told of each request that is done: `heard(model, route, status, seconds, verdicts)`; `model` is the version that
-answered, or None."""
-
-Passed = Callable[[str, int, float], None]
-"""Told of each request that is done, whatever it was: `passed(path, status, seconds)`."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
 
 class Envelope:
-    """Outermost: every answer gets a request id, the security headers and the name of the version that gave it, is
-    counted, and is logged if asked.
+    """Outermost: every answer gets a request id, the security headers and the name of the version that gave it, and
+    goes into the `tally`."""
 
-    The log is one JSON line on standard error: who asked what, and how it ended; never a byte of content.
-    """
-
-    def __init__(
-        self, app: ASGIApp, heard: Sequence[Heard], passed: Passed, known: Callable[[str], bool], log: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, tally: Tally, known: Callable[[str], bool]) -> None:
         self._app = app
-        self._passed = passed
-        self._heard = heard
+        self._tally = tally
         self._known = known
-        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,23 +90,12 @@ class Envelope:
             self._record(scope, status or CLIENT_GONE, time.perf_counter() - started)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        state, route = scope["state"], route_of(scope, self._known)
-        verdicts = state.get("verdicts", ())
-        model = state.get(SERVED)
-        self._passed(scope["path"], status, seconds)
-        for heard in self._heard:
-            heard(model, route, status, seconds, verdicts)
-        if self._log:
-            identity = state.get("identity")
-            line = {
-                "time": round(time.time(), 3), "event": "request", "request_id": state["request_id"],
-                "key": identity and identity.name, "role": identity and identity.role, "method": scope["method"],
-                "route": route, "status": status, "ms": round(seconds * 1000, 2),
-                "bytes": state.get("body_bytes", 0), "verdicts": list(verdicts),
-                "product": model and model.facts.product, "bundle": model and model.facts.id,
-                "version": model and model.facts.version,
-            }  # fmt: skip
-            sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+        state = scope["state"]
+        self._tally.done(
+            request_id=state["request_id"], identity=state.get("identity"), method=scope["method"], path=scope["path"],
+            route=route_of(scope, self._known), status=status, seconds=seconds, size=state.get("body_bytes", 0),
+            model=state.get(SERVED), verdicts=state.get("verdicts", ()), trace_id=state.get("trace_id", ""),
+        )  # fmt: skip
 
 
 def is_observing(scope: Scope) -> bool:

@@ -99,9 +99,9 @@ class _Asked:
 def kserve_routes(models: Models) -> APIRouter:
     """The protocol's routes over what is served."""
     router = APIRouter(tags=["KServe v2"])
+    _add_inference(router, models)  # asked most, so tried first
     _add_health(router, models)
     _add_models(router, models)
-    _add_inference(router, models)
     return router
 
 

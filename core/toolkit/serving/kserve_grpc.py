@@ -7,6 +7,7 @@ passed, cancels its work; that is gRPC's own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -40,6 +41,7 @@ from toolkit.serving.kserve_tensors import RAW_ONLY, Stated, datatype_of, from_r
 from toolkit.serving.limits import GrpcAddress
 from toolkit.serving.models import Models, named
 from toolkit.serving.refusals import Overloaded, TooMany, status_of
+from toolkit.serving.written import SEEN
 
 OPEN = "ServerLive"
 """The one method that needs no key."""
@@ -77,6 +79,7 @@ async def grpc_server(behind: Backing, at: GrpcAddress) -> AsyncIterator[int]:
             ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 60_000)),
+            ("grpc.server_handshake_timeout_ms", int(limits.handshake_seconds * 1000)),
         ],
     )
     server.add_generic_rpc_handlers((_handlers(behind),))
@@ -105,10 +108,11 @@ def _credentials(at: GrpcAddress) -> grpc.ServerCredentials | None:
 
 
 def _handlers(behind: Backing) -> grpc.GenericRpcHandler:
-    answers = _answers(behind.models)
+    answers, limits = _answers(behind.models), behind.limits
+    reading = asyncio.Semaphore(max(1, limits.held_bytes // limits.body_bytes))
     found = {
         name: grpc.stream_unary_rpc_method_handler(
-            partial(_attend, behind, name, answers[name]),
+            partial(_attend, behind, reading, name, answers[name]),
             response_serializer=message(f"{name}Response").SerializeToString,
         )
         for name in methods()
@@ -116,17 +120,22 @@ def _handlers(behind: Backing) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, found)
 
 
-async def _attend(behind: Backing, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any) -> Any:
+async def _attend(
+    behind: Backing, reading: asyncio.Semaphore, name: str, answer: Answer, stream: AsyncIterable[bytes], context: Any
+) -> Any:
     """One call: who it is, whether there is room, what it says, the answer; counted however it ends."""
     metadata = metadata_of(context)
     call, status, found = Call(behind, name, metadata.get(SESSION, b"").decode("latin-1")), CLIENT_GONE, None
+    if behind.tracing is not None:
+        call.trace = behind.tracing.begin(metadata.get("traceparent", b"").decode("latin-1"))
     try:
         if name != OPEN:
             call.identity = identified(behind, metadata, context.peer())
         if name == INFER and behind.ledger is not None:
             behind.ledger.check()
+            SEEN.set(call.seen)  # a call has a context of its own
         with behind.in_hand.one_more(behind.limits.requests):
-            call.data = await one_message(behind.limits, stream)
+            call.data = await one_message(behind.limits, reading, stream)
             with behind.in_hand.holding(len(call.data), behind.limits.held_bytes):
                 found = await answer(_parsed(name, call.data), call)
         status = 200

@@ -19,6 +19,8 @@ from toolkit.protocols import ServedPredictor, TensorSpec
 from toolkit.serving.kserve_tensors import Stated, check_stated, datatype_of
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.refusals import ModelFault, TooLate
+from toolkit.serving.steps import step
+from toolkit.serving.written import SEEN
 
 SERVER = "distil-toolkit"
 EXTENSIONS = ("binary_tensor_data",)
@@ -85,11 +87,12 @@ async def infer(model: ServedModel, given: Sequence[Given], *, seconds: float | 
     """
     if not model.inputs:
         raise Unsupported(f"{model.facts.product} writes texts", hint="Ask it at POST /v1/chat/completions.")
-    arrays = _checked(model, given)
+    with step("decode"):
+        arrays = _checked(model, given)
     predictor = cast(ServedPredictor, model.queue)
     try:
         async with asyncio.timeout(seconds):
-            return dict(await predictor.predict(arrays))
+            outputs = dict(await predictor.predict(arrays))
     except TimeoutError as error:
         raise TooLate(f"there was no answer within {seconds:g} seconds", hint="Ask again, or allow more.") from error
     except ModelFault as fault:
@@ -97,6 +100,9 @@ async def infer(model: ServedModel, given: Sequence[Given], *, seconds: float | 
         if any(-1 in spec.shape[1:] for spec in model.inputs):
             raise DataError(fault.message, hint="Choose other lengths of the axes that are -1.") from fault
         raise
+    if (noted := SEEN.get()) is not None:
+        noted += model.sampled(arrays, outputs)
+    return outputs
 
 
 def chosen(model: ServedModel, outputs: Mapping[str, np.ndarray], wanted: Sequence[str]) -> list[str]:

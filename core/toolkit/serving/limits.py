@@ -8,7 +8,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes in at once. Bytes are counted as they arrive; time is for a whole request to arrive."""
+    """What one server takes in at once. Bytes are counted as they arrive; time is for a whole request to arrive.
+    `handshakes` of TLS may be under way at once, each for `handshake_seconds`."""
 
     body_bytes: int = 25_000_000
     requests: int = 256
@@ -16,6 +17,8 @@ class Limits:
     arrival_seconds: float = 30.0
     idle_seconds: float = 15.0
     drain_seconds: float = 30.0
+    handshakes: int = 128
+    handshake_seconds: float = 10.0
 
     @property
     def connections(self) -> int:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, cast
 
 from toolkit.errors import PluginError
-from toolkit.protocols import PredictorFacts, ServedPredictor, TensorSpec
+from toolkit.protocols import PredictorFacts, ServedPredictor, Tensors, TensorSpec
 from toolkit.seal.manifest import PAPERS
 from toolkit.seal.validity import UNLIMITED, Standing
-from toolkit.services import Service
+from toolkit.services import Seen, Service
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import NotLicensed, NotServed
 from toolkit.serving.runtime import Queue, Runtime, SealedFiles, misfit
+from toolkit.serving.sampling import Sampled
 from toolkit.serving.written import TextObserver, Written
 from toolkit.text import ServedText
 
@@ -70,7 +71,8 @@ class ServedModel:
     """A version that answers. `queue` stands before its model, and is what its domain's `service` asks.
 
     `inputs` and `outputs` are the graph's own, empty where it writes texts; `standing` is asked before each answer:
-    nothing is answered once the grant no longer holds.
+    nothing is answered once the grant no longer holds. `sampled` says of some answers in tensors what they were given
+    to.
     """
 
     facts: BundleFacts
@@ -79,6 +81,7 @@ class ServedModel:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     standing: Callable[[], Standing] = unlimited
+    sampled: Callable[[Tensors, Tensors], Sequence[Seen]] = lambda inputs, outputs: ()
 
 
 class Models(Protocol):
@@ -156,17 +159,18 @@ def read_facts(
 
 def load(
     files: SealedFiles, facts: BundleFacts, *, runtime: Runtime, ask: AskDomain, threads: int, together: int,
-    delay_ms: float, waiting: int, observer: Observer, texts: TextObserver,
+    delay_ms: float, waiting: int, preparers: int, observer: Observer, texts: TextObserver,
     standing: Callable[[], Standing] = unlimited,
 ) -> ServedModel:  # fmt: skip
     """A version that is ready to answer, warmed up on inputs whose answers are known; `files` may be closed when this
     returns.
 
     Args:
-        threads: of one inference.
+        threads: of one inference; 0: what suits the task.
         together: requests that the model answers at once; `delay_ms` is how long one may be held back for that.
         waiting: requests that may wait.
-        observer: told after each batch; `texts`, of a model that writes, as it does.
+        preparers: threads that make inputs beside the model's own.
+        observer: told after each batch, or text; `texts`, of a model that writes, as it does.
 
     Raises:
         EnvironmentUnfit: the model does not run here, or not as it should.
@@ -174,15 +178,17 @@ def load(
         PluginError: the domain offers no service.
     """
     identity = PredictorFacts(form="installed", provider="", digest=facts.id)
-    predictor = runtime.open_installed(files, identity, threads, scores=False)
+    predictor = runtime.open_installed(files, identity, threads)
     runtime.prove(predictor, files.read("golden"))
-    queue = runtime.queue(predictor, together=together, delay_ms=delay_ms, limit=waiting, observer=observer)
+    queue = runtime.queue(
+        predictor, together=together, delay_ms=delay_ms, limit=waiting, preparers=preparers, observer=observer
+    )
     inputs, outputs = getattr(predictor, "inputs", ()), getattr(predictor, "outputs", ())
     asked = cast(ServedPredictor, queue) if inputs else Written(cast(ServedText, queue), texts)
     service = ask(asdict(facts), asked)
     if service is None:
         raise PluginError(f"the domain {facts.domain} offers no service", hint="Implement its hook `serve`.")
-    return ServedModel(facts, queue, service, inputs, outputs, standing)
+    return ServedModel(facts, queue, service, inputs, outputs, standing, Sampled(service.watch))
 
 
 def _measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:

@@ -130,8 +130,9 @@ class Asked(Readable):
         }
 
     def several(self, first: GenerationRequest) -> Sequence[GenerationRequest]:
-        """The request once for each answer that is wanted; drawn ones differ, each by a seed of its own."""
-        return [replace(first, seed=(first.seed + number) % 2**63) for number in range(self.n or 1)]
+        """The request once for each answer; drawn ones differ, each by a seed of its own, or by chance."""
+        seed = first.seed
+        return [replace(first, seed=None if seed is None else (seed + n) % 2**63) for n in range(self.n or 1)]
 
 
 class ChatRequest(Asked):

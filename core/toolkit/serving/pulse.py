@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 
 from toolkit.serving.figures import SECONDS, Figures
-from toolkit.serving.gateway import Passed
+from toolkit.serving.tally import Passed
 
 ROUTE = "/site/figures"
 

@@ -69,5 +69,6 @@ class Recorded:
                     verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen") or written),
                     asked=Body(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
                     answered=None if answer is None else Body(answer_type, bytes(answer)),
+                    trace_id=state.get("trace_id", ""),
                 )
             )  # fmt: skip

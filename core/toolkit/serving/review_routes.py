@@ -60,12 +60,16 @@ def add_review(router: APIRouter, ledger: Ledger) -> None:
         summary="The samples that a person should look at, newest first.",
         dependencies=[Depends(require("operate"))],
     )
-    async def entries(limit: Annotated[int, Query(ge=1, le=MOST)] = 100, before: str = "") -> JSONResponse:
+    async def entries(
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
+        before: Annotated[str, Query(max_length=80, description="A time, or what `next` said; only older ones.")] = "",
+    ) -> JSONResponse:
         found = await asyncio.to_thread(reviewer.set.entries)
-        shown = [entry for entry in found if not before or entry.time < before]
+        end = tuple(before.split("~"))
+        shown = [entry for entry in found if not before or (entry.time, entry.id) < end]
         return JSONResponse({
             "entries": [asdict(entry) for entry in shown[:limit]],
-            "next": shown[limit - 1].time if len(shown) > limit else None,
+            "next": f"{shown[limit - 1].time}~{shown[limit - 1].id}" if len(shown) > limit else None,
             "count": len(found), "judged": sum(entry.agree is not None for entry in found),
         })  # fmt: skip
 

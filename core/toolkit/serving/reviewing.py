@@ -10,7 +10,9 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
 
 from toolkit.errors import DataError
 from toolkit.services import Seen
@@ -62,29 +64,40 @@ class Reviewer:
             NotServed: no such request is known here. DataError: the label cannot name a class.
         """
         self._write_due()
-        there = [e for e in self.set.entries() if (e.request_id, e.number) == (request_id, number)]
-        if there:
-            _check_label(there[0].kind, said)
-            return self.set.judge(there[0].id, said)
-        held = self._holding.find(request_id)
-        if held is not None and number < len(held.seen):
-            seen = held.seen[number]
-            _check_label(seen.kind, said)
-            entry = new_entry(held.facts, seen, request_id=request_id, number=number, why=())
-            return self.set.keep(entry, seen, said)
-        record = find(self._site.path / TRAIL, request_id, within=RECENT)
-        if record is None or number >= max(1, len(record["verdicts"])):
-            raise NotServed(f"no answer of this site is called {request_id}", hint="Send the answer's `request_id`.")
-        facts = {name: record[name] for name in ("product", "bundle", "version", "task")}
-        return self.set.keep(new_entry(facts, None, request_id=request_id, number=number, why=()), None, said)
+        facts, seen, kind = self._answered(request_id, number)
+        with self.set.alone():
+            if (there := self.set.of(request_id, number)) is not None:
+                _check_label(there.kind, said)
+                return self.set.judge(there.id, said)
+            _check_label(kind, said)
+            entry = new_entry(facts, seen, request_id=request_id, number=number, why=())
+            return self.set.keep(replace(entry, kind=kind), seen, said)
 
     def work(self) -> None:
         """Write what is due, and the samples of judgements that another process took."""
         self._write_due()
-        for entry in self.set.wanted():
-            held = self._holding.find(entry.request_id)
-            if held is not None and entry.number < len(held.seen):
-                self.set.complete(entry, held.seen[entry.number])
+        if next(self.set.wanted(), None) is None:
+            return
+        with self.set.alone():
+            for entry in self.set.wanted():
+                held = self._holding.find(entry.request_id)
+                if held is not None and entry.number < len(held.seen):
+                    self.set.complete(entry, held.seen[entry.number])
+
+    def _answered(self, request_id: str, number: int) -> tuple[Mapping[str, Any], Seen | None, str]:
+        """Facts of who answered, the input where this process holds it, and its kind. Raises NotServed."""
+        if (there := self.set.of(request_id, number)) is not None:
+            return asdict(there), None, there.kind
+        held = self._holding.find(request_id)
+        if held is not None and number < len(held.seen):
+            return held.facts, held.seen[number], held.seen[number].kind
+        for wait in (0.0, 0.05, 0.25):  # the line of an answer that is just out may be on its way
+            time.sleep(wait)
+            if (record := find(self._site.path / TRAIL, request_id, within=RECENT)) is not None:
+                if number >= max(1, record.get("inputs", 0), len(record["verdicts"])):
+                    break
+                return record, None, str(record.get("kind", ""))
+        raise NotServed(f"no answer of this site is called {request_id}", hint="Send the answer's `request_id`.")
 
     def clear(self) -> None:
         """Remove what is too much, too old, or no longer to be had."""
@@ -98,7 +111,7 @@ class Reviewer:
                     entry, seen = self._due.get_nowait()
                 except queue.Empty:
                     return
-                self.set.keep(entry, seen)
+                self.set.take(entry, seen)
 
     def _admitted(self, why: tuple[str, ...]) -> tuple[str, ...]:
         """The reasons that have not had their share of this hour."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from toolkit.errors import EnvironmentUnfit
+from toolkit.serving.accepting import Door
 from toolkit.serving.gateway import Limits
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
@@ -36,9 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         EnvironmentUnfit: the port is taken, or the address is not this machine's.
     """
-    # asyncio turns Nagle's algorithm off only where the protocol is named, as socket.create_server does not: without it
-    # every answer waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -81,6 +80,13 @@ def in_background(
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, that takes its connections by a `Door`."""
+
+    def __init__(self, config: uvicorn.Config, limits: Limits, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._limits, self._tls = limits, tls
+        self._doors: list[Door] = []
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """As uvicorn's, but a server that drained has ended well: it does not then die of the signal after all."""
@@ -91,9 +97,15 @@ class _Server(uvicorn.Server):
                 self._captured_signals.clear()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        for listener in sockets or []:
-            listener.listen(_WAITING)  # asyncio has set what it was told to accept at a time
+        await super().startup([])
+        self._doors = [Door(one, self._connection, self._limits, self._tls) for one in sockets or []]
+
+    def _connection(self) -> asyncio.Protocol:
+        config = self.config
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, once what was on its way, in the backlog and on open connections, has been answered, with
@@ -104,14 +116,17 @@ class _Server(uvicorn.Server):
         while turns < 2 and loop.time() < last:
             turns = 0 if any(map(_waited_on, sockets or [])) else turns + 1
             await asyncio.sleep(0)
-        for server in self.servers:
-            server.close()
+        for door in self._doors:
+            door.close()
         for listener in sockets or []:
             listener.close()
         quiet = loop.time()  # since when nobody is connected; whom the loop has just taken is not counted yet
         while loop.time() < min(last, quiet + _QUIET_SECONDS):
             await asyncio.sleep(0.01)
-            quiet = loop.time() if self.server_state.connections else quiet
+            coming = self.server_state.connections or any(door.attaching for door in self._doors)
+            quiet = loop.time() if coming else quiet
+        for door in self._doors:
+            door.drop()
         await super().shutdown(sockets)
 
 
@@ -139,16 +154,13 @@ class _Closing:
 
 
 def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
-    # Several workers share one socket. Each takes one connection at a time, so that they are spread over those that
-    # have time for them, and not all with who looked first.
     closing = _Closing(app)
     config = uvicorn.Config(
-        closing, http=_connection_class(limits), ws="none", loop="auto", lifespan="on", backlog=1,
+        closing, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
-        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
     )  # fmt: skip
-    server = _Server(config)
+    server = _Server(config, limits, tls)
     closing.ending = lambda: server.should_exit
     return server
 

@@ -48,22 +48,25 @@ class Queue(Protocol):
 class Runtime(Protocol):
     """What the server asks of a task: a part of `tasks.base.Task`."""
 
-    def open_installed(self, files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> Any:
-        """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. `scores`: it will
-        be scored, not only served."""
+    def open_installed(self, files: SealedFiles, facts: PredictorFacts, threads: int) -> Any:
+        """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. One inference has
+        so many `threads`; 0: what suits the task."""
         ...
 
     def prove(self, predictor: Any, golden: bytes) -> None:
         """Warm it up on inputs whose answers are known. Raises EnvironmentUnfit where it answers otherwise here."""
         ...
 
-    def queue(self, predictor: Any, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Queue:
+    def queue(
+        self, predictor: Any, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
+    ) -> Queue:
         """What stands between requests and the model, and domains are handed: `ServedPredictor` or `ServedText`.
 
         Args:
             together: requests that the model answers at once.
             delay_ms: how long one may be held back so that others join it.
             limit: requests that may wait.
+            preparers: threads that make inputs beside the model's own; 0 where that one makes them itself.
         """
         ...
 

@@ -15,7 +15,7 @@ from toolkit.serving.models import Models
 from toolkit.serving.review_routes import add_review
 from toolkit.serving.roles import require
 from toolkit.site.audit import AuditEntry
-from toolkit.site.inference_chain import latest
+from toolkit.site.inference_chain import latest, place_of
 
 MOST = 1000
 
@@ -24,6 +24,8 @@ Limit = Annotated[int, Query(ge=1, le=MOST, description="Most entries of the ans
 
 MAX_SEQUENCE = 2**53 - 1
 """As far as JSON's numbers are exact."""
+BEFORE = "^[0-9TZ:.+-]*(~[0-9a-f]{16}~[0-9]{1,16})?$"
+"""A time, and perhaps which line of that time."""
 
 
 def site_routes(ledger: Ledger, models: Models) -> APIRouter:
@@ -77,20 +79,25 @@ def _add_trails(router: APIRouter, ledger: Ledger) -> None:
     )
     async def inferences(
         limit: Limit = 100,
-        before: Annotated[str, Query(max_length=40, description="A time; only older ones.")] = "",
+        before: Annotated[
+            str, Query(max_length=80, pattern=BEFORE, description="A time, or what `next` said; only older ones.")
+        ] = "",
         key: Annotated[str, Query(max_length=64, description="Only what this key asked.")] = "",
         request_id: Annotated[str, Query(max_length=64)] = "",
         bundle: Annotated[str, Query(max_length=64)] = "",
     ) -> JSONResponse:
         wanted = {"key": key, "request_id": request_id, "bundle": bundle}
+        time, stream, sequence = (*before.split("~"), "", "0")[:3]
+        end = (time, stream, int(sequence))
 
         def fits(record: dict[str, Any]) -> bool:
-            of_time = not before or record["time"] < before
-            return of_time and all(not value or record.get(name) == value for name, value in wanted.items())
+            return (not before or place_of(record) < end) and all(
+                not value or record.get(name) == value for name, value in wanted.items()
+            )
 
         def read() -> list[dict[str, Any]]:
             return list(islice(filter(fits, latest(ledger.trail.folder)), limit + 1))
 
         found = await asyncio.to_thread(read)
-        more = len(found) > limit
-        return JSONResponse({"entries": found[:limit], "next": found[limit - 1]["time"] if more else None})
+        following = "~".join(map(str, place_of(found[limit - 1]))) if len(found) > limit else None
+        return JSONResponse({"entries": found[:limit], "next": following})

@@ -18,6 +18,9 @@ async def until_stop(pieces: AsyncGenerator[TextDelta], stops: Sequence[str]) ->
     held = ""
     async with aclosing(pieces):
         async for piece in pieces:
+            if not stops:
+                yield piece
+                continue
             held += piece.text
             found = [place for stop in stops if (place := held.find(stop)) >= 0]
             if found:
@@ -31,6 +34,11 @@ async def until_stop(pieces: AsyncGenerator[TextDelta], stops: Sequence[str]) ->
 
 async def together(answers: Sequence[AsyncGenerator[TextDelta]]) -> AsyncGenerator[tuple[int, TextDelta]]:
     """The pieces of all answers as they come, each with its place; when this is closed, all are."""
+    if len(answers) == 1:  # as nearly always: nothing is waited for beside it
+        async with aclosing(answers[0]) as only:
+            async for told in only:
+                yield 0, told
+        return
     coming = {asyncio.ensure_future(anext(answer, None)): place for place, answer in enumerate(answers)}
     try:
         while coming:

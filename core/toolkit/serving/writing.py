@@ -1,5 +1,5 @@
-"""A queue before a model that writes: who waits is answered side by side, each hears its own text as it comes, and a
-full queue says no.
+"""A queue before a model that writes: who comes while it writes is answered beside the others, each hears its own
+text as it comes, and a full queue says no.
 
 Knows texts and asyncio, nothing of HTTP nor of what a token is.
 """
@@ -11,16 +11,41 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import count
+from threading import Lock
 from typing import Protocol
 
+from toolkit.errors import ToolkitError
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.batching import Observer
 from toolkit.serving.refusals import ModelFault, Overloaded
+from toolkit.serving.steps import queued
 from toolkit.text import GenerationRequest, TextDelta
 
 
+class Company(Protocol):
+    """Who is there while a model writes; asked in the model's thread, between two tokens."""
+
+    @property
+    def together(self) -> int:
+        """Texts that may be written side by side."""
+        ...
+
+    def gone(self, identity: str) -> bool:
+        """Whether nobody waits any longer for the answer to a request. What is gone is not asked for again."""
+        ...
+
+    def more(self, free: int) -> Sequence[GenerationRequest]:
+        """Requests that have come meanwhile, `free` at most."""
+        ...
+
+    def failed(self, identity: str, error: ToolkitError) -> None:
+        """The answer to one request came to this end; those to the others go on."""
+        ...
+
+
 class Author(Protocol):
-    """A model that writes, and stops writing what nobody waits for."""
+    """A model that writes, takes in what comes meanwhile, and stops writing what nobody waits for."""
 
     @property
     def facts(self) -> PredictorFacts: ...
@@ -29,9 +54,9 @@ class Author(Protocol):
         """Raise what is wrong with the request, before it stands in a queue."""
         ...
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = ...
-    ) -> Iterator[TextDelta]: ...
+    def generate(self, requests: Sequence[GenerationRequest], company: Company) -> Iterator[TextDelta]:
+        """The answers to these requests and to those of the company, until there is none that waits."""
+        ...
 
 
 @dataclass(eq=False)
@@ -39,17 +64,61 @@ class _Waiting:
     request: GenerationRequest
     pieces: asyncio.Queue[TextDelta | BaseException] = field(default_factory=asyncio.Queue)
     gone: bool = False
+    arrived: float = field(default_factory=time.monotonic)
+    began: float | None = None
+    """When the model took it up."""
+
+
+class _Turn:
+    """The requests that the model answers without a pause, by the names that it knows them by: a `Company`."""
+
+    def __init__(
+        self, together: int, take: Callable[[int], Sequence[_Waiting]], hand: Callable[..., object],
+        observer: Observer | None,
+    ) -> None:  # fmt: skip
+        self.together = together
+        self._take, self._hand, self._observer = take, hand, observer
+        self._names, self._begun = count(), dict[str, _Waiting]()
+
+    def gone(self, identity: str) -> bool:
+        if gone := self._begun[identity].gone:
+            del self._begun[identity]
+        return gone
+
+    def more(self, free: int) -> Sequence[GenerationRequest]:
+        taken = {str(next(self._names)): one for one in self._take(free)}
+        for one in taken.values():
+            one.began = time.monotonic()
+        self._begun |= taken
+        return [replace(one.request, id=name) for name, one in taken.items()]
+
+    def failed(self, identity: str, error: ToolkitError) -> None:
+        self._hand(self._begun.pop(identity).pieces.put_nowait, error)
+
+    def said(self, piece: TextDelta) -> None:
+        """Tell who waits for it."""
+        one = self._begun[piece.id]
+        self._hand(one.pieces.put_nowait, piece)
+        if piece.finish is not None:
+            if self._observer is not None and one.began is not None:
+                self._hand(self._observer, len(self._begun), time.monotonic() - one.began)
+            del self._begun[piece.id]
+
+    def ended(self, error: BaseException | None) -> None:
+        """The model says no more: whoever has not heard the end of its text hears why."""
+        for one in self._begun.values():
+            one.pieces.put_nowait(error or ModelFault("the model ended without saying so", hint="Ask again."))
 
 
 class Writer:
-    """A `ServedText`. Lives in one event loop; the model runs in a thread of its own, some requests at a time.
+    """A `ServedText`. Lives in one event loop; the model runs in a thread of its own, and takes in what comes.
 
     Args:
         author: the model.
-        together: requests that are answered side by side. Those that are drawn at a temperature, or computed in, are
-            answered one by one.
+        together: requests that are answered side by side.
         queue_limit: requests that may wait; beyond that `generate` raises Overloaded.
-        observer: told the requests and the seconds of each turn of the model.
+        observer: told, of each text that is whole, how many were written beside and with it when it ended, and the
+            seconds that it took.
     """
 
     def __init__(
@@ -59,7 +128,7 @@ class Writer:
         self.facts: PredictorFacts = author.facts
         self._together, self._limit, self._observer = together, queue_limit, observer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._queue: list[_Waiting] = []
+        self._queue, self._lock = list[_Waiting](), Lock()
         self._turn: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -84,7 +153,7 @@ class Writer:
 
         Raises:
             UsageError: the request is one that the model cannot answer. Overloaded: the queue is full, or the server is
-            stopping. ModelFault: the model failed on it, or on one that it was answered beside.
+            stopping. ModelFault: the model failed while it wrote it.
         """
         self.check(request)
         if self._closed:
@@ -92,7 +161,8 @@ class Writer:
         if len(self._queue) >= self._limit:
             raise Overloaded(f"the server is busy: {len(self._queue)} texts are waiting")
         waiting = _Waiting(request)
-        self._queue.append(waiting)
+        with self._lock:
+            self._queue.append(waiting)
         self._advance()
         try:
             while True:
@@ -104,8 +174,11 @@ class Writer:
                     return
         finally:
             waiting.gone = True
-            if waiting in self._queue:
-                self._queue.remove(waiting)
+            with self._lock:
+                if waiting in self._queue:
+                    self._queue.remove(waiting)
+            if waiting.began is not None:
+                queued(waiting.arrived, waiting.began, time.monotonic())
 
     async def stop(self) -> None:
         """Take nothing new; write what was taken to its end, and let go of the model (as `Batcher.stop`)."""
@@ -118,34 +191,24 @@ class Writer:
     def _advance(self) -> None:
         """Begin a turn, where none is under way and somebody waits."""
         if self._turn is None and self._queue:
-            self._turn = asyncio.get_running_loop().create_task(self._take_turn(self._next()))
+            self._turn = asyncio.get_running_loop().create_task(self._take_turn())
 
-    def _next(self) -> list[_Waiting]:
-        """The first in the queue, and those behind it that are answered beside it."""
-        first = self._queue[0]
-        alike = [one for one in self._queue if not one.request.alone][: self._together]
-        chosen = [first] if first.request.alone else alike
-        self._queue = [one for one in self._queue if one not in chosen]
-        return chosen
+    def _take(self, free: int) -> Sequence[_Waiting]:
+        with self._lock:
+            taken, self._queue = self._queue[:free], self._queue[free:]
+        return taken
 
-    async def _take_turn(self, batch: list[_Waiting]) -> None:
-        loop, started, author = asyncio.get_running_loop(), time.perf_counter(), self._author
+    async def _take_turn(self) -> None:
+        loop, author = asyncio.get_running_loop(), self._author
         assert author is not None, "the queue was stopped"
-        requests = [replace(one.request, id=str(place)) for place, one in enumerate(batch)]
-
-        def tell(piece: TextDelta) -> None:
-            batch[int(piece.id)].pieces.put_nowait(piece)
+        turn = _Turn(self._together, self._take, loop.call_soon_threadsafe, self._observer)
 
         def write() -> None:
-            for piece in author.generate(requests, lambda place: batch[int(place)].gone):
-                loop.call_soon_threadsafe(tell, piece)
+            for piece in author.generate((), turn):
+                turn.said(piece)
 
         written = loop.run_in_executor(self._thread, write)
         await asyncio.wait({written})
-        error = written.exception()
-        for one in batch:  # whoever has heard the end of its text listens no more
-            one.pieces.put_nowait(error or ModelFault("the model ended without saying so", hint="Ask again."))
+        turn.ended(written.exception())
         self._turn = None
         self._advance()
-        if self._observer is not None and not error:
-            self._observer(len(batch), time.perf_counter() - started)

@@ -11,7 +11,7 @@ import heapq
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,14 @@ def verify(folder: Path, trail: Iterable[AuditEntry]) -> Checked:
 
 
 def latest(folder: Path) -> Iterator[dict[str, Any]]:
-    """All lines of all streams, newest first; read as they are asked for, and not checked."""
+    """All lines of all streams, each with its `stream`, newest first; read as they are asked for, and not checked."""
     streams = [_backwards(parts) for parts in segments(folder).values()]
-    return heapq.merge(*streams, key=lambda record: str(record["time"]), reverse=True)
+    return heapq.merge(*streams, key=place_of, reverse=True)
+
+
+def place_of(record: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Where a line that `latest` gives stands among all: of one microsecond there may be several."""
+    return str(record["time"]), str(record["stream"]), int(record["sequence"])
 
 
 def find(folder: Path, request_id: str, *, within: int) -> dict[str, Any] | None:
@@ -166,16 +171,16 @@ def _backwards(parts: Iterable[Segment]) -> Iterator[dict[str, Any]]:
                 rest, *lines = (file.read(step) + rest).split(b"\n")
                 if first:
                     lines, first = lines[:-1], False  # behind the last line break nothing was finished
-                yield from _records(lines)
-            yield from _records([rest])
+                yield from _records(part.stream, lines)
+            yield from _records(part.stream, [rest])
 
 
-def _records(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+def _records(stream: str, lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if isinstance(record, dict) and "time" in record:
-                yield record
+            if isinstance(record, dict) and "time" in record and isinstance(record.get("sequence"), int):
+                yield record | {"stream": stream}
 
 
 def last_line(part: Segment) -> tuple[int, str]:

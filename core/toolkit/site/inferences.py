@@ -52,6 +52,7 @@ class InferenceLog:
         self._day = 0
         self._size = self._sequence = self._sealed = 0
         self._digest = START
+        self._time = ""
         self._waiting: list[bytes] = []
         self.stream = secrets.token_hex(8)
 
@@ -73,7 +74,8 @@ class InferenceLog:
         with self._guard:
             if len(self._waiting) >= MOST_WAITING:
                 return
-            head = {"sequence": self._sequence + 1, "previous": self._digest, "time": _now()}
+            self._time = max(self._time, _now())  # a clock that is set back changes nothing in the order of lines
+            head = {"sequence": self._sequence + 1, "previous": self._digest, "time": self._time}
             line = _encode(head | dict(record)).encode() + b"\n"
             self._sequence += 1
             self._digest = hashlib.sha256(line[:-1]).hexdigest()

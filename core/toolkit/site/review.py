@@ -4,13 +4,16 @@ SITE/review/<id>/facts.json      when, of which request and bundle, why: nothing
 SITE/review/<id>/sample.parcel   the input as it came and its measures, encrypted for the site's own key
 SITE/review/<id>/said.parcel     a person's label and note, encrypted too
 SITE/review/wanted/<id>          a judgement whose sample another process may still hold
+SITE/review/lock                 whoever looks for a request and then writes of it holds it meanwhile
 
-Several processes may write. Bounded in size and age; the oldest go first. Writing takes no secret, reading does.
+Several processes may write: each input has one sample, whether it is collected or judged first. Bounded in size and
+age; the oldest go first. Writing takes no secret, reading does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -20,6 +23,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from toolkit.site.settings import ReviewSettings
 from toolkit.workspace import write_file
 
 FOLDER = "review"
-FACTS, SAMPLE, SAID, WANTED = "facts.json", "sample.parcel", "said.parcel", "wanted"
+FACTS, SAMPLE, SAID, WANTED, LOCK = "facts.json", "sample.parcel", "said.parcel", "wanted", "lock"
 KIND = "review"
 PERSON = "person"
 """Why a sample is there that a person spoke about."""
@@ -104,6 +108,27 @@ class ReviewSet:
                 f"cannot write the review set: {error.strerror}", hint="Check free space and rights."
             ) from error
         return entry
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process or thread looks for a request and writes of it while the block runs."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        with open(self.folder / LOCK, "a", opener=partial(os.open, mode=0o600)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def of(self, request_id: str, number: int) -> Entry | None:
+        """The sample of this input, if it is in the set."""
+        return next((one for one in self.entries() if (one.request_id, one.number) == (request_id, number)), None)
+
+    def take(self, entry: Entry, seen: Seen) -> None:
+        """A sample that was collected; a judgement that came first gets it."""
+        with self.alone():
+            for judged in self.wanted():
+                if (judged.request_id, judged.number) == (entry.request_id, entry.number):
+                    self.complete(replace(judged, why=(*entry.why, *judged.why)), seen)
+                    return
+            self.keep(entry, seen)
 
     def judge(self, identity: str, said: Said) -> Entry:
         """A person has spoken about a sample that is there; who spoke last counts."""

@@ -1,7 +1,8 @@
 """What is served, watched: that its grant holds and nothing was revoked, again and again while a server runs.
 
-Every ten seconds the site is read anew, so that a renewed grant or a revocation is taken up without a restart; once an
-hour the time is written down. Between, the time goes on by a clock that nobody can set.
+The site is read anew when its state has changed, which is looked for each second, and every ten seconds: so a renewed
+grant or a revocation is taken up without a restart. Once an hour the time is written down. Between, the time goes on by
+a clock that nobody can set.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from toolkit.site.layout import Site, open_site
 from toolkit.site.standing import judge
 from toolkit.site.state import read_state
 
+GLANCE_SECONDS = 1.0
 LOOK_SECONDS = 10.0
 NOTE_SECONDS = 3600.0
 
@@ -76,9 +78,13 @@ def watched(site: Site, bundle: OpenedBundle) -> Iterator[Watch]:
 
 
 def _keep(watch: Watch, end: threading.Event) -> None:
-    noted = _elapsed()
-    while not end.wait(LOOK_SECONDS):
+    noted = looked = _elapsed()
+    seen = 0
+    while not end.wait(GLANCE_SECONDS):
         try:
+            if (now := _changed(watch.site)) == seen and _elapsed() - looked < LOOK_SECONDS:
+                continue
+            seen, looked = now, _elapsed()
             watch.look()
             if watch.grant.validity.timed and _elapsed() - noted >= NOTE_SECONDS:
                 noted = _elapsed()
@@ -86,6 +92,11 @@ def _keep(watch: Watch, end: threading.Event) -> None:
         except (ToolkitError, OSError) as error:
             # What was known stays in force, and that ends no later than it did; the operator is told why.
             sys.stderr.write(f"warning: {error}\n")
+
+
+def _changed(site: Site) -> int:
+    """When the site's state was last written: what is installed and revoked there is part of it."""
+    return site.current.stat().st_mtime_ns
 
 
 def _elapsed() -> float:

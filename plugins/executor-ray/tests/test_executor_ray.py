@@ -37,6 +37,8 @@ from toolkit_executor_ray import RayExecutor, work
 from toolkit_executor_ray.crew import RayWorkers
 from toolkit_executor_ray.settings import SECTION, RaySettings
 
+pytestmark = pytest.mark.alone  # its workers are to find what this process imports, as a process of pytest's own has it
+
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 100 * 1024**2}
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from toolkit.errors import DataError
 from toolkit.protocols import ServedPredictor, Tensors
-from toolkit.services import Seen
+from toolkit.services import Seen, Watch
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
 from toolkit.tasks.image_classification.images import decode_planes
@@ -32,8 +32,6 @@ PICTURE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/we
 _UNTYPED = ("", "application/x-www-form-urlencoded")
 # Pictures of one request decoded or waiting at once: enough to fill a batch, and not the queue.
 _ABREAST = 4
-# Threads that decode. Pillow lets go of the interpreter, and a server has few cores.
-DECODERS = 4
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {
@@ -85,7 +83,7 @@ Detail = Callable[[Tensors, tuple[int, int]], Mapping[str, Any]]
 
 
 def inspection_routes(
-    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor, decoders: Executor,
+    decision: Decision, *, bundle_id: str, channels: int, predictor: ServedPredictor,
     detail: Detail | None = None, answer: type[InspectionAnswer] = InspectionAnswer,
 ) -> APIRouter:  # fmt: skip
     """The routes of the default inspection service; `answer` documents one answer, with what `detail` adds."""
@@ -93,13 +91,12 @@ def inspection_routes(
     router = APIRouter(prefix="/v1", tags=["inspection"])
 
     async def judge(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
-        loop = asyncio.get_running_loop()
-        pixels, looks = await loop.run_in_executor(decoders, _look, picture, channels)
-        outputs = await predictor.predict({"image": pixels[np.newaxis]})
+        looked = _Look(picture, channels)
+        outputs = await predictor.predict(looked)
         said = _answer(decision.of(outputs["probabilities"][0]))
         if detail is not None:
-            said |= detail({name: array[0] for name, array in outputs.items()}, pixels.shape[:2])
-        seen.append(_seen(picture, said, looks))
+            said |= detail({name: array[0] for name, array in outputs.items()}, looked.size)
+        seen.append(_seen(picture, said, looked.measures))
         return said
 
     async def judge_or_tell(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
@@ -142,10 +139,38 @@ def inspection_routes(
     return router
 
 
-def _look(picture: bytes, channels: int) -> tuple[np.ndarray, Mapping[str, float]]:
-    """Pixels, uint8 `[height, width, channels]`, and how they look. Raises DataError."""
-    pixels = decode_planes(picture, channels)
-    return pixels, appearance(pixels)
+def tensor_watch(decision: Decision, detail: Detail | None = None) -> Watch:
+    """What an answer in bare tensors was given to: of a batch the first picture, as a file that is written quickly."""
+
+    def watch(inputs: Tensors, outputs: Tensors) -> Sequence[Seen]:
+        pixels = np.asarray(inputs["image"][0])
+        if min(pixels.shape[:2]) < 2:
+            return []
+        first = {name: array[0] for name, array in outputs.items()}
+        said = _answer(decision.of(first["probabilities"]))
+        if detail is not None:
+            said |= detail(first, pixels.shape[:2])
+        file = BytesIO()
+        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "BMP")
+        return [_seen(file.getvalue(), said, appearance(pixels))]
+
+    return watch
+
+
+class _Look:
+    """Decodes a picture when it is called, into the model's input, and keeps its height and width and how it looks.
+    Raises DataError."""
+
+    size: tuple[int, int]
+    measures: Mapping[str, float]
+
+    def __init__(self, picture: bytes, channels: int) -> None:
+        self._picture, self._channels = picture, channels
+
+    def __call__(self) -> Tensors:
+        pixels = decode_planes(self._picture, self._channels)
+        self.size, self.measures = pixels.shape[:2], appearance(pixels)
+        return {"image": pixels[np.newaxis]}
 
 
 def _seen(picture: bytes, said: Mapping[str, Any], looks: Mapping[str, float]) -> Seen:

@@ -11,9 +11,9 @@ import numpy as np
 from toolkit.artifacts import BundleFile, CompiledModel
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import PredictorFacts, TensorPredictor
-from toolkit.serving.batching import Batcher, Observer
+from toolkit.serving.batching import PREPARERS, Batcher, Observer
 from toolkit.serving.runtime import SealedFiles, misfit
-from toolkit.serving.sessions import OnnxPredictor
+from toolkit.serving.sessions import CPU, OnnxPredictor
 
 GOLDEN_TOLERANCE = 1e-3
 MODEL, GOLDEN, WEIGHTS = "model", "golden", "weights"
@@ -27,11 +27,11 @@ def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
     ]
 
 
-def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> OnnxPredictor:
-    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands."""
-    del scores
+def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int) -> OnnxPredictor:
+    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. 0 `threads` are
+    one: pictures are many, and each core takes one of its own."""
     weights = {WEIGHTS: files.read(WEIGHTS)} if WEIGHTS in files.roles else None
-    predictor = OnnxPredictor(files.read(MODEL), facts=facts, threads=threads, weights=weights)
+    predictor = OnnxPredictor(files.read(MODEL), facts=facts, threads=threads or 1, weights=weights)
     files.forget(MODEL)
     files.forget(WEIGHTS)
     return predictor
@@ -64,6 +64,11 @@ def prove(predictor: TensorPredictor, golden: bytes) -> None:
             )
 
 
-def queue(predictor: TensorPredictor, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Batcher:
-    """What stands between requests and the model."""
-    return Batcher(predictor, max_batch=together, max_delay_ms=delay_ms, queue_limit=limit, observer=observer)
+def queue(
+    predictor: TensorPredictor, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
+) -> Batcher:
+    """What stands between requests and the model. An accelerator leaves the cores to those who prepare its inputs."""
+    return Batcher(
+        predictor, max_batch=together, max_delay_ms=delay_ms, queue_limit=limit, observer=observer,
+        preparers=preparers if predictor.facts.provider == CPU else max(preparers, PREPARERS),
+    )  # fmt: skip

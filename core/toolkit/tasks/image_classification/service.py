@@ -7,7 +7,6 @@ module anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -103,16 +102,15 @@ def inspection_service(
     Raises:
         PlanError: classes, thresholds and good class do not fit together.
     """
-    from toolkit.tasks.image_classification.inspection import DECODERS, inspection_routes  # brings fastapi
+    from toolkit.tasks.image_classification.inspection import inspection_routes, tensor_watch  # brings fastapi
 
     decision = decision_for(classes, thresholds, good_class)
     more = {} if answer is None else {"answer": answer}
-    decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
     routes = inspection_routes(
-        decision, bundle_id=bundle_id, channels=channels, predictor=predictor, decoders=decoders, detail=detail, **more
+        decision, bundle_id=bundle_id, channels=channels, predictor=predictor, detail=detail, **more
     )
     panel = Panel(
         "inspect", files("toolkit.tasks.image_classification").joinpath("panel"),
         {"classes": decision.classes, "good_class": good_class},
     )  # fmt: skip
-    return Service(routes=routes, panels=(panel,), close=decoders.shutdown)
+    return Service(routes=routes, panels=(panel,), watch=tensor_watch(decision, detail))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
-from toolkit.errors import DataError, PlanError
+from toolkit.errors import DataError, PlanError, ToolkitError
 from toolkit.protocols import PredictorFacts
-from toolkit.serving.language import Drawn, LanguageSession
+from toolkit.serving.drawing import Drawn
+from toolkit.serving.language import TOGETHER, LanguageSession
 from toolkit.serving.refusals import ModelFault
+from toolkit.serving.writing import Company
 from toolkit.tasks.text_generation.constraints import constraint_of
 from toolkit.tasks.text_generation.rows import Row
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, encode, opening_ids, special_tokens
@@ -49,25 +52,14 @@ class CompiledPredictor:
         except (PlanError, ModelFault) as error:
             raise DataError(error.message, hint=error.hint) from error
 
-    def generate(
-        self, requests: Sequence[GenerationRequest], gone: Callable[[str], bool] = lambda identity: False
-    ) -> Iterator[TextDelta]:
-        """Every answer as it is written, word by word; those to several requests come mixed, and of one that is `gone`
-        nothing more."""
-        prompts = [opening_ids(request, self.tokenizer) for request in requests]
-        drawn = [
-            Drawn(one.max_tokens, one.temperature, one.top_p, one.seed, constraint_of(one, self.tokenizer))
-            for one in requests
-        ]
-        texts = [Spelling(self.tokenizer) for _ in requests]
-        counts = [0] * len(requests)
-        for place, token, finish in self.session.write(prompts, drawn, lambda place: gone(requests[place].id)):
-            counts[place] += token is not None
-            usage = Usage(len(prompts[place]), counts[place])
-            if token is not None and (text := texts[place].add(token)):
-                yield TextDelta(requests[place].id, text, usage=usage)
-            if finish is not None:
-                yield TextDelta(requests[place].id, texts[place].rest(), finish, usage)
+    def generate(self, requests: Sequence[GenerationRequest], company: Company | None = None) -> Iterator[TextDelta]:
+        """Every answer as it is written, word by word; those to several requests come mixed, and those to requests that
+        come meanwhile, of which `company` knows, among them.
+
+        Raises:
+            ToolkitError: one of them cannot be written; where there is company it is told, and the others go on.
+        """
+        return _Answers(self, company or _Alone()).to(requests)
 
     def logprobs(self, texts: Sequence[tuple[tuple[Message, ...], str]]) -> Sequence[Logprobs]:
         rows = [Row(str(number), messages, completion) for number, (messages, completion) in enumerate(texts)]
@@ -83,6 +75,66 @@ class CompiledPredictor:
         logits -= logits.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         return logits
+
+
+class _Alone:
+    """Nobody else asks, and what goes wrong is an error."""
+
+    together = TOGETHER
+
+    def gone(self, identity: str) -> bool:
+        return False
+
+    def more(self, free: int) -> Sequence[GenerationRequest]:
+        return ()
+
+    def failed(self, identity: str, error: ToolkitError) -> None:
+        raise error
+
+
+class _Answers:
+    """The answers under way by their places in the session, each as its request, the tokens given, and its text."""
+
+    def __init__(self, predictor: CompiledPredictor, company: Company) -> None:
+        self._predictor, self._company, self._places = predictor, company, count()
+        self._under_way: dict[int, tuple[str, int, Spelling]] = {}
+
+    def to(self, requests: Sequence[GenerationRequest]) -> Iterator[TextDelta]:
+        session, together = self._predictor.session, self._company.together
+        prompts, drawn = zip(*begun, strict=True) if (begun := self._begun(requests)) else ((), ())
+        for place, token, end in session.write(prompts, drawn, self._gone, self._more, together):
+            identity, given, text = self._under_way[place]
+            if isinstance(end, ToolkitError):
+                del self._under_way[place]
+                self._company.failed(identity, end)
+                continue
+            said = text.rest() if token is None else text.add(token)
+            if said or end is not None:
+                yield TextDelta(identity, said, end, Usage(given, len(text.ids)))
+            if end is not None:
+                del self._under_way[place]
+
+    def _gone(self, place: int) -> bool:
+        if gone := self._company.gone(self._under_way[place][0]):
+            del self._under_way[place]
+        return gone
+
+    def _more(self, free: int) -> Sequence[tuple[Sequence[int], Drawn]]:
+        return self._begun(self._company.more(free))
+
+    def _begun(self, requests: Sequence[GenerationRequest]) -> list[tuple[Sequence[int], Drawn]]:
+        """What the session is to write; of those that cannot begin the company is told."""
+        found: list[tuple[Sequence[int], Drawn]] = []
+        tokenizer = self._predictor.tokenizer
+        for one in requests:
+            try:
+                prompt, constraint = opening_ids(one, tokenizer), constraint_of(one, tokenizer)
+            except ToolkitError as error:
+                self._company.failed(one.id, error)
+                continue
+            self._under_way[next(self._places)] = one.id, len(prompt), Spelling(tokenizer)
+            found.append((prompt, Drawn(one.max_tokens, one.temperature, one.top_p, one.seed, constraint)))
+        return found
 
 
 def targets(sample: Tokenised) -> np.ndarray:

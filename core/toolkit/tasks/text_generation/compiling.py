@@ -18,14 +18,15 @@ from toolkit.compile.parity import Parity, compare_texts
 from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.plan import Plan
 from toolkit.protocols import CompiledForm, HardwareProfile, PredictorFacts, Report, Target
-from toolkit.serving.language import CONFIG, Drawn, LanguageSession
+from toolkit.serving.drawing import Drawn
+from toolkit.serving.language import CONFIG, LanguageSession
+from toolkit.serving.sessions import CPU
 from toolkit.tasks.text_generation.compiled import CompiledPredictor, targets
 from toolkit.tasks.text_generation.installed import (
     FILES,
     GENERATION,
     GOLDEN,
     MODEL,
-    PROVIDER,
     TOKENIZER,
     generation_record,
     golden_record,
@@ -88,7 +89,7 @@ def compile_student(
 
     def opened(form: CompiledForm) -> CompiledPredictor:
         session = LanguageSession(form.model, form.beside[CONFIG], stops=stops, threads=profile.threads)
-        facts = PredictorFacts("compiled", PROVIDER, hashlib.sha256(form.model).hexdigest())
+        facts = PredictorFacts("compiled", CPU, hashlib.sha256(form.model).hexdigest())
         return CompiledPredictor(session, tokenizer, facts)
 
     forms = target.compile_language(checkpoint, profile, folder)

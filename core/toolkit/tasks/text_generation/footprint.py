@@ -30,7 +30,7 @@ def footprint(model: Path, messages: Sequence[Message], tokens: int) -> dict[str
 
 
 def _measure(model: Path, messages: tuple[Message, ...], tokens: int) -> dict[str, Any]:
-    predictor = open_installed(CompiledFiles(model), PredictorFacts("measured", "", ""), threads=1, scores=False)
+    predictor = open_installed(CompiledFiles(model), PredictorFacts("measured", "", ""), threads=1)
     asked = GenerationRequest("", messages, tokens)
     *_, last = predictor.generate([asked])
     assert last.usage is not None

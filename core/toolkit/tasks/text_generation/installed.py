@@ -6,6 +6,7 @@ Loads neither torch nor transformers.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,15 @@ from toolkit.artifacts import BundleFile, CompiledModel
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.batching import Observer
-from toolkit.serving.language import CONFIG, Drawn, LanguageSession
+from toolkit.serving.drawing import Drawn
+from toolkit.serving.language import CONFIG, LanguageSession
 from toolkit.serving.language import MODEL as MODEL_FILE
 from toolkit.serving.runtime import SealedFiles, misfit
+from toolkit.serving.sessions import CPU
 from toolkit.serving.writing import Writer
 from toolkit.tasks.text_generation.compiled import CompiledPredictor
 from toolkit.tasks.text_generation.spelling import SiteTokenizer
 
-PROVIDER = "onnxruntime-genai"
 MODEL, GENERATION, TOKENIZER, GOLDEN = "model", "generation", "tokenizer", "golden"
 """Roles in a bundle."""
 
@@ -42,7 +44,7 @@ def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
 def compiled_predictor(compiled: CompiledModel, threads: int) -> CompiledPredictor:
     """What compiling left, opened as a site opens it."""
     facts = PredictorFacts("compiled", "", compiled.digest)
-    return open_installed(CompiledFiles(compiled.path), facts, threads, scores=True)
+    return open_installed(CompiledFiles(compiled.path), facts, threads)
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,23 @@ def generation_record(config: bytes, stops: Iterable[int]) -> Mapping[str, Any]:
     return {CONFIG: json.loads(config), "stops": sorted(stops)}
 
 
-def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int, *, scores: bool) -> CompiledPredictor:
-    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands.
-
-    Args:
-        scores: whether `logprobs` will be asked for, which takes the weights once more.
-    """
+def open_installed(files: SealedFiles, facts: PredictorFacts, threads: int) -> CompiledPredictor:
+    """The bundle's model, from RAM into a session; the decrypted copies are wiped once it stands. 0 `threads` are
+    one a core: texts share a step, and there is one step at a time."""
     try:
         how = json.loads(files.read(GENERATION))
         config, stops = json.dumps(how[CONFIG]).encode(), [int(stop) for stop in how["stops"]]
     except (KeyError, TypeError, ValueError) as error:
         raise misfit(GENERATION) from error
-    session = LanguageSession(files.read(MODEL), config, stops=stops, threads=threads, keep=scores)
+    threads = threads or len(os.sched_getaffinity(0))
+    try:
+        session = LanguageSession(files.read(MODEL), config, stops=stops, threads=threads)
+    except (KeyError, TypeError) as error:
+        raise misfit(GENERATION) from error
     tokenizer = SiteTokenizer(files.read(TOKENIZER))
     for role in (MODEL, GENERATION, TOKENIZER):
         files.forget(role)
-    return CompiledPredictor(session, tokenizer, PredictorFacts(facts.form, PROVIDER, facts.digest))
+    return CompiledPredictor(session, tokenizer, PredictorFacts(facts.form, CPU, facts.digest))
 
 
 def prove(predictor: CompiledPredictor, golden: bytes) -> None:
@@ -106,8 +109,7 @@ def prove(predictor: CompiledPredictor, golden: bytes) -> None:
             raise EnvironmentUnfit(
                 f"the model does not answer here as it did when it was released: a token that it then chose is "
                 f"{short:.2g} nats behind another, {NEAR:g} is allowed",
-                hint="Compare this machine and its onnxruntime-genai with the bundle's profile, or compile for this "
-                "one.",
+                hint="Compare this machine and its onnxruntime with the bundle's profile, or compile for this one.",
             )
 
 
@@ -137,7 +139,9 @@ def golden_record(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[i
     return [{"prompt": [*map(int, p)], "answer": [*map(int, a)]} for p, a in pairs]
 
 
-def queue(predictor: CompiledPredictor, *, together: int, delay_ms: float, limit: int, observer: Observer) -> Writer:
+def queue(
+    predictor: CompiledPredictor, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
+) -> Writer:
     """What stands between requests and the model. None is held back for company: a text takes long enough."""
-    del delay_ms
+    del delay_ms, preparers
     return Writer(predictor, together=together, queue_limit=limit, observer=observer)

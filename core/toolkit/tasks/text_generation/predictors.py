@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,8 @@ def _written(
     prompts = [opening_ids(request, tokenizer) for request in requests]
     stops = frozenset().union(*(stops_of(request.messages, tokenizer) for request in requests))
     constraints = [constraint_of(request, tokenizer) for request in requests]
-    found = write(model.model, prompts, drawing, stops=stops, seed=requests[0].seed, constraints=constraints)
+    seed = secrets.randbits(63) if requests[0].seed is None else requests[0].seed
+    found = write(model.model, prompts, drawing, stops=stops, seed=seed, constraints=constraints)
     for request, prompt, ids in zip(requests, prompts, found, strict=True):
         ended = bool(ids) and ids[-1] in stops
         text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True)

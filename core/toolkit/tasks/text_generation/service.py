@@ -47,8 +47,7 @@ class Manner:
             messages = (Message("system", self.system), *messages)
         return GenerationRequest(
             f"chatcmpl-{secrets.token_hex(12)}", tuple(messages), most or self.most_tokens, temperature, top_p,
-            secrets.randbelow(2**31) if seed is None else seed, calculator, tuple(wanted),
-            grammar, prompt,
+            seed, calculator, tuple(wanted), grammar, prompt,
         )  # fmt: skip
 
 

@@ -1,0 +1,80 @@
+"""Taking connections from a listening socket that several workers share: one a turn of the loop, and with TLS only for
+so long and so many at once as handshakes may take. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+
+from toolkit.serving.limits import Limits
+
+_PAUSE = 0.5
+"""Seconds before the next try, where the process may open no more files."""
+
+
+class Door:
+    """Takes one connection a turn of the loop, so that those who come at once are spread over the workers that have
+    time for them.
+
+    A handshake ends in time or is ended. Of too many at once the oldest goes: an honest one takes milliseconds.
+
+    Args:
+        make: what speaks on a connection, once it stands.
+    """
+
+    def __init__(
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], limits: Limits, tls: ssl.SSLContext | None
+    ) -> None:
+        self._listener, self._make, self._limits, self._tls = listener, make, limits, tls
+        self._loop = asyncio.get_running_loop()
+        self._attaching: dict[asyncio.Task[None], None] = {}
+        self._again: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._take)
+
+    @property
+    def attaching(self) -> int:
+        """Connections that were taken and do not stand yet."""
+        return len(self._attaching)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._loop.remove_reader(self._listener)
+        if self._again is not None:
+            self._again.cancel()
+
+    def drop(self) -> None:
+        """End what does not stand yet."""
+        for task in self._attaching:
+            task.cancel()
+
+    def _take(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another worker was quicker, or the client has gone
+        except OSError:
+            self._loop.remove_reader(self._listener)
+            self._again = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._take)
+            return
+        if len(self._attaching) >= self._limits.handshakes:
+            next(iter(self._attaching)).cancel()
+        task = self._loop.create_task(self._attach(connection))
+        self._attaching[task] = None
+        task.add_done_callback(self._attaching.pop)
+
+    async def _attach(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        # Without it every answer waits 40 ms for the client's delayed acknowledgement.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seconds = None if self._tls is None else self._limits.handshake_seconds
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._loop.connect_accepted_socket(
+                self._make, connection, ssl=self._tls, ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds
+            )
+            return
+        connection.close()
