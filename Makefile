@@ -8,7 +8,7 @@ DISTRIBUTIONS := -e '.[distil,gguf,grpc,language,oci,otel,qlora,serve,postgres,t
 	-e plugins/keys-tpm2 -e plugins/suite-gm
 MANIFESTS := pyproject.toml constraints.txt $(wildcard domains/*/pyproject.toml plugins/*/pyproject.toml)
 
-.PHONY: deploy deploy-education deploy-content test lint docs protocols clean fuzz crash soak bench bench-seal \
+.PHONY: deploy deploy-education deploy-content test lint docs pictures protocols clean fuzz crash soak bench bench-seal \
 	bench-industry bench-anomaly bench-ablation bench-rounds bench-writing bench-distil bench-adaptation bench-copy bench-solving bench-tutor bench-sense bench-serving bench-serving-language bench-records
 
 deploy: .venv/.installed
@@ -49,6 +49,11 @@ lint: .venv/.installed
 
 docs: .venv/.installed
 	$(BIN)/python docs/generate.py
+
+# The pictures of the console in docs/images, from real servers and a real browser; look at each before it is committed.
+pictures: .venv/.installed
+	CONSOLE_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -k "picture_of or pictures" tests/core/test_console_pages.py \
+		tests/core/test_console_drafts.py tests/e2e/test_console_pictures.py
 
 # What the server reads of the gRPC protocol; commit it with kserve.proto.
 protocols: .venv/.installed

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib.resources
 import json
+import os
 import shutil
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,10 @@ QUIET = (
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 """No sandbox: tests run as root in containers. The others keep the browser from calling home."""
+
+for_the_documents = pytest.mark.skipif(
+    "CONSOLE_PICTURES" not in os.environ, reason="CONSOLE_PICTURES names no folder for screenshots: `make pictures`"
+)
 
 ROLES: tuple[Role, ...] = ("infer", "operate", "admin")
 SERIOUS = {"serious", "critical"}
@@ -219,3 +224,14 @@ def axe(page: Any) -> None:
         if one["impact"] in SERIOUS
     ]
     assert faults == [], faults
+
+
+def take(page: Any, name: str, *, whole: bool = False) -> None:
+    """A picture for the documents, once what fades in has done so; `whole`: on a screen as high as the page."""
+    if whole:
+        page.set_viewport_size({
+            "width": page.viewport_size["width"], "height": page.evaluate("document.documentElement.scrollHeight")
+        })  # fmt: skip
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(400)
+    page.screenshot(path=Path(os.environ["CONSOLE_PICTURES"]) / f"{name}.png")

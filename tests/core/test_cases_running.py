@@ -69,8 +69,8 @@ def traced(site: Path, packages: Path, folder: Path) -> Iterator[str]:
     words = ["serve", "--site", str(site), "--port", "0", "--json"]
     path = os.pathsep.join([str(packages), *filter(None, sys.path)])
     with subprocess.Popen(
-        [*strace, sys.executable, "-B", "-c", SERVE, str(folder / "temporary"), *words],
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},
+        [*strace, sys.executable, "-c", SERVE, str(folder / "temporary"), *words],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
     ) as process:  # fmt: skip
         try:
             url = ""

@@ -49,9 +49,9 @@ def draft_plan(options: Options) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student that counts, with the canary in its graph's description."""
-    made = compiled_counter(tmp_path_factory.mktemp("counter"))
+    made = compiled_counter(counter, tmp_path_factory.mktemp("compiled"))
     path = next(made.rglob("model.onnx"))
     model = onnx.load(path)
     model.doc_string = CANARY.decode() * 50

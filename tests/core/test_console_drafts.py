@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from console_parts import Scripted, axe, opened, serving_text, settle, tutoring
+from console_parts import Scripted, axe, for_the_documents, opened, serving_text, settle, take, tutoring
 from seal_parts import make_home
 from serving_parts import Running
 
@@ -44,6 +44,14 @@ def teaching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def bench(site: Running) -> str:
     return f"{site.url}/console/workbench/tutor/drafts"
+
+
+@for_the_documents
+def test_picture_of_a_draft_for_the_documents(chromium: Any, teaching: Running) -> None:
+    with opened(chromium, teaching, "operate") as watched:
+        watched.page.goto(bench(teaching))
+        watched.page.locator(".draft").first.click()
+        take(watched.page, "console-drafts", whole=True)
 
 
 def test_drafts_are_read_and_decided_by_keys_alone(chromium: Any, teaching: Running) -> None:

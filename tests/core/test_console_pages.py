@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,12 @@ from console_parts import (
     ROLES,
     Scripted,
     axe,
+    for_the_documents,
     inspecting_files,
     opened,
     serving_text,
     settle,
+    take,
     tutoring,
     writing,
 )
@@ -288,10 +289,9 @@ def test_a_server_that_is_gone_is_told(chromium: Any, inspecting: Running) -> No
         watched.faults.clear()
 
 
-@pytest.mark.skipif("CONSOLE_PICTURES" not in os.environ, reason="CONSOLE_PICTURES names no folder for screenshots")
+@for_the_documents
 def test_pictures_for_the_documents(chromium: Any, teaching: Running, copywriting: Running) -> None:
     """What docs/howto/console.md shows of the workbench."""
-    folder = Path(os.environ["CONSOLE_PICTURES"])
     with opened(chromium, teaching, "infer") as watched:
         page = watched.page
         page.goto(teaching.url + "/console/workbench")
@@ -303,8 +303,7 @@ def test_pictures_for_the_documents(chromium: Any, teaching: Running, copywritin
         page.fill("#working", "3 * 4 = 13")
         page.click(".answer-row button")
         page.wait_for_selector(".feedback")
-        page.wait_for_timeout(400)
-        page.screenshot(path=folder / "console-tutor.png")
+        take(page, "console-tutor", whole=True)
     with opened(chromium, copywriting, "infer", locale="zh-CN", color_scheme="dark") as watched:
         page = watched.page
         page.goto(copywriting.url + "/console/workbench")
@@ -313,5 +312,4 @@ def test_pictures_for_the_documents(chromium: Any, teaching: Running, copywritin
         page.fill("#any-text", "Nordal K3 是全国最佳的红色不锈钢电热水壶，容量1.7升。")
         page.click("#checking button")
         page.wait_for_selector("#checked mark.block")
-        page.wait_for_timeout(400)
-        page.screenshot(path=folder / "console-copy.png")
+        take(page, "console-copy", whole=True)

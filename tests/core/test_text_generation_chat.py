@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from counting_parts import records, save_counter, write_rows
+from counting_parts import records, write_rows
 from serving_parts import Files
 
 from toolkit.errors import EnvironmentUnfit, IntegrityError
@@ -50,13 +50,12 @@ def sealed(folder: Path, **more: bytes) -> Files:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compiled_counter(tmp_path_factory.mktemp("counter"))
+def compiled(counter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled_counter(counter, tmp_path_factory.mktemp("compiled"))
 
 
-def compiled_counter(root: Path) -> Path:
+def compiled_counter(student: Path, root: Path) -> Path:
     """A student that counts, as compiling leaves it."""
-    student = save_counter(root / "student")
     write_rows(root / "rows" / "train.jsonl", records(80))
     plan = Plan(domain="counting", task="text_generation", target={"precision": "fp32"}, text={"answer_tokens": 6})
     data = task.prepare(plan, root / "rows", "train", root / "dataset", (), quiet)

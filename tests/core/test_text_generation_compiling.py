@@ -52,8 +52,8 @@ def plan_of(**target: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_counter(tmp_path_factory.mktemp("student"))
+def student(counter: Path) -> Path:
+    return counter
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def forms(student: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return {form.form: form for form in TARGET.compile_language(student, PROFILE, tmp_path_factory.mktemp("work"))}
+def forms(counter_forms: dict[str, Any]) -> dict[str, Any]:
+    return counter_forms
 
 
 def opened(form: Any, torch_student: LanguagePredictor, *, stops: frozenset[int] | None = None) -> CompiledPredictor:

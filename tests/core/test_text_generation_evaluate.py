@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting_parts import NUMBERS, after, records, save_config, save_counter, save_tokenizer, write_rows
+from counting_parts import NUMBERS, after, records, save_config, save_tokenizer, write_rows
 from scipy.special import log_softmax
 from text_parts import Oracle
 
@@ -137,11 +137,6 @@ def test_a_teacher_whose_tokens_nobody_sees_cannot_be_compared_by_them(tmp_path:
     evaluation = Evaluation.found({}, per_row=[{"right": None, "hits": "", "group": "g"}])
     with pytest.raises(DataError, match="nobody can look into the teacher"):
         judged(evaluation)
-
-
-@pytest.fixture(scope="module")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_counter(tmp_path_factory.mktemp("counter"))
 
 
 def half_wrong() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting_parts import after, record, records, save_config, save_counter, save_tokenizer, write_rows
+from counting_parts import after, record, records, save_config, save_tokenizer, write_rows
 from scipy.special import log_softmax
 from text_parts import Oracle
 
@@ -170,11 +170,6 @@ def test_without_a_completion_to_validate_with_nothing_is_learnt(data: Dataset, 
     validated = {(row.inputs["messages"][-1].content, 0): {"finish": "length"} for row in data.split("validation")}
     with pytest.raises(DataError, match="no completion of a validation row"):
         run(plan_of(completions="teacher"), data, Scribe(book=validated), tmp_path)
-
-
-@pytest.fixture(scope="module")
-def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_counter(tmp_path_factory.mktemp("counter"))
 
 
 @pytest.fixture

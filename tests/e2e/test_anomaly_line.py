@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +106,7 @@ WARM = """
 
 def test_the_workbench_lays_the_map_over_the_picture(line: Line, parts: Path, tmp_path: Path) -> None:
     shell, _ = line
-    site, folder = shell.home / "site", os.environ.get("CONSOLE_PICTURES")
+    site = shell.home / "site"
     key = shell.ask("access", "add", "line-2", "--role", "infer", "--site", site)["key"]
     wide = tmp_path / "wide.png"
     Image.open(parts / "test" / "dent" / "000.png").resize((288, 96)).save(wide)
@@ -128,11 +127,6 @@ def test_the_workbench_lays_the_map_over_the_picture(line: Line, parts: Path, tm
             assert page.locator(".verdict canvas").evaluate("one => getComputedStyle(one).opacity") == "0"
             page.locator(".heat input").fill("100")
             axe(page)
-            if folder:
-                page.set_input_files("#pictures", [str(parts / "test" / "scratch" / "000.png")])
-                page.wait_for_function("() => document.querySelectorAll('.verdict canvas').length === 2")
-                page.wait_for_timeout(400)
-                page.screenshot(path=Path(folder) / "console-heat.png")
             page.click("#clear")
             page.set_input_files("#pictures", [str(wide)])  # the map is square, and lies on what the person sees
             page.wait_for_function("() => document.querySelector('.verdict canvas')?.width === 512")

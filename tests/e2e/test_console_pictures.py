@@ -23,8 +23,9 @@ pytestmark = pytest.mark.skipif(
     "CONSOLE_PICTURES" not in os.environ, reason="CONSOLE_PICTURES names no folder for screenshots"
 )
 SETTINGS = (
-    "industry.sample_per_class=90", "industry.sample_test_per_class=40", "teacher.input_size=96",
-    "student.input_size=96", "student.size=nano", "recipe.epochs=12",
+    "industry.sample_per_class=24", "industry.sample_test_per_class=20", "teacher.epochs=2", "teacher.input_size=48",
+    "student.input_size=64", "student.size=nano", "recipe.epochs=4", "recipe.views=3", "recipe.baseline=false",
+    "compute.threads=1",
 )  # fmt: skip
 BUSY_SECONDS = 60
 """How long clients ask, so that the charts have something to show."""
@@ -39,8 +40,8 @@ def inspected(
     words = [word for setting in SETTINGS for word in ("--set", setting)]
     deploy = "deploy", "--domain", "industry", *words, "--override", "pictures for the documents"
     first = shell.ask(*deploy)
-    again = shell.ask(*deploy, "--set", "recipe.epochs=13")
-    last = shell.ask(*deploy, "--set", "recipe.epochs=14", "--until", "seal")
+    again = shell.ask(*deploy, "--set", "recipe.epochs=5")
+    last = shell.ask(*deploy, "--set", "recipe.epochs=6", "--until", "seal")
     site = shell.home / "site"
     shell.run("grant", last["bundle"], "--to", site / "recipient.json")
     shutil.copytree(last["bundle"], site / "incoming" / Path(last["bundle"]).name)
@@ -49,7 +50,7 @@ def inspected(
     keys = {
         role: shell.ask("access", "add", name, "--role", role, "--site", site)["key"] for role, name in names.items()
     }
-    pictures = sorted((shell.home / "store" / "prepare").rglob("*.png"))
+    pictures = sorted((shell.home / "store" / "dataset").rglob("test/*/*.jpg"))
     with served(shell, site, tmp_path_factory.mktemp("served")) as (host, port):
         running = Running(f"http://{host}:{port}", site, keys)
         _ask_for_a_while(running, pictures)
@@ -76,7 +77,7 @@ def _ask_for_a_while(running: Running, pictures: list[Path]) -> None:
 
 
 def _inspect(client: httpx.Client, picture: Path) -> str:
-    answer = client.post("/v1/inspect", content=picture.read_bytes(), headers={"Content-Type": "image/png"})
+    answer = client.post("/v1/inspect", content=picture.read_bytes(), headers={"Content-Type": "image/jpeg"})
     assert answer.status_code == 200
     return str(answer.json()["request_id"])
 

@@ -1,5 +1,5 @@
 // Pictures in, verdicts out: dropped, pasted or chosen; the heat map laid on where the model gives one.
-const ABREAST = 3, MOST_BARS = 8, FULL = 2, SIDE = 512;
+const ABREAST = 3, MOST_BARS = 8, FULL = 2, SIDE = 512, AT_FIRST = 60;
 
 export default function open(panel, desk) {
   const { make, text } = desk;
@@ -68,6 +68,7 @@ export default function open(panel, desk) {
   /** The map over the picture, as the report paints it: yellow from half the limit on, red above it. */
   function heat(answer, picture) {
     const canvas = make("canvas", { "aria-hidden": "true" });
+    canvas.style.opacity = AT_FIRST / 100;
     const map = new Image();
     map.onload = () => {
       // Of the picture's own form, so that both are fitted into the same place, whatever form the map has.
@@ -89,7 +90,7 @@ export default function open(panel, desk) {
     map.src = answer.map;
     picture.append(canvas);
     const id = `heat-${answer.request_id}`;
-    const slider = make("input", { id, type: "range", min: 0, max: 100, value: 100, title: text("heat_about"), oninput: () => { canvas.style.opacity = slider.value / 100; } });
+    const slider = make("input", { id, type: "range", min: 0, max: 100, value: AT_FIRST, title: text("heat_about"), oninput: () => { canvas.style.opacity = slider.value / 100; } });
     const places = answer.regions?.length ?? 0;
     return make("div", { class: "heat" }, make("label", { for: id }, text("heat")), slider, make("span", { class: "soft" }, [text("score", { score: desk.number(answer.score, 2) }), places ? text("regions", { n: places }) : ""].filter(Boolean).join(" · ")));
   }

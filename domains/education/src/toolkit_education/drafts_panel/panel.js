@@ -1,5 +1,6 @@
 // Drafts for a person: a list, the one that is read with its steps and why it waits, and that person's word.
 const AT_ONCE = 4, PAGE = 50;
+const BESIDE = matchMedia("(min-width: 58rem)");
 const REASONS = {
   "the solver says nothing": "why_silent", "the solver's answers are split": "why_split",
   "no other numbers fit": "why_numbers", "another solver than the measured one agrees": "why_measured",
@@ -103,7 +104,8 @@ export default async function open(panel, desk) {
     (may.accept || may.reject) && make("div", {}, make("label", { for: "note" }, text("note")), note, make("p", { class: "hint", id: "note-about" }, text("note_about"))),
     make("div", { class: "buttons" }, may.accept && buttons.accept, may.reject && buttons.reject), said);
     reading.replaceChildren(card);
-    card.focus();
+    card.focus({ preventScroll: true });
+    if (!BESIDE.matches) card.scrollIntoView();
   }
 
   function solved(item, language) {
