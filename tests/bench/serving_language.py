@@ -1,6 +1,7 @@
 """`make bench-serving-language`: texts by our server beside bare onnxruntime-genai and llama.cpp's server, in one run.
 
-    python tests/bench/serving_language.py [--quick] [--rounds 3] [--tokens 60] [--models smollm2 copy] [--forms int4 fp32]
+    python tests/bench/serving_language.py [--quick] [--rounds 3] [--tokens 60] [--models smollm2 copy]
+        [--forms int4 fp32]
 
 Two models: SmolLM2-135M-Instruct, and a student of the size that the domain content deploys, of seeded weights, since
 what a student has learned does not change how long it takes; each in int4 and fp32. All write texts of the same number
