@@ -1,6 +1,7 @@
 """`make bench-serving-language`: texts by our server beside bare onnxruntime-genai and llama.cpp's server, in one run.
 
     python tests/bench/serving_language.py [--quick] [--rounds 3] [--tokens 60] [--models smollm2 copy]
+        [--forms int4 fp32]
 
 Two models: SmolLM2-135M-Instruct, and a student of the size that the domain content deploys, of seeded weights, since
 what a student has learned does not change how long it takes; each in int4 and fp32. All write texts of the same number
@@ -71,6 +72,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=60)
     parser.add_argument("--models", nargs="+", default=["smollm2", "copy"], choices=["smollm2", "copy"])
+    parser.add_argument("--forms", nargs="+", default=FORMS, choices=FORMS)
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
@@ -79,7 +81,7 @@ def main() -> None:
         for name in asked.models:
             folder = Path(aside, name)
             folder.mkdir()
-            for model in models(name, folder, asked.tokens):
+            for model in models(name, folder, asked.forms, asked.tokens):
                 rows += measured(model, Path(aside), 1 if asked.quick else asked.rounds, asked.tokens, skipped)
     load = {"before": before, "after": os.getloadavg()}
     record = machine() | {"load": load, "skipped": skipped, "rows": rows, "ratios": ratios(rows)}
@@ -88,7 +90,7 @@ def main() -> None:
         RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def models(name: str, folder: Path, tokens: int) -> list[Model]:
+def models(name: str, folder: Path, forms: Sequence[str], tokens: int) -> list[Model]:
     """The forms of a model, built by onnxruntime-genai's builder."""
     from toolkit.compile.language import CONFIG, MODEL, language_forms
     from toolkit.tasks.text_generation.spelling import record_of
@@ -100,7 +102,7 @@ def models(name: str, folder: Path, tokens: int) -> list[Model]:
     tokenizer.save_pretrained(folder / "torch")
     prompts = [prompt_ids((Message("user", text),), tokenizer) for text in QUESTIONS]
     found = []
-    for form in language_forms(folder / "torch", FORMS, folder):
+    for form in language_forms(folder / "torch", forms, folder):
         place = folder / form.form
         place.mkdir()
         (place / MODEL).write_bytes(form.model)
