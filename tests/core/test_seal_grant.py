@@ -92,6 +92,29 @@ def test_a_new_escrow_pair_grants_what_was_sealed_before_and_a_rotation_cut_shor
     assert rotate_escrow(folder, home.escrow, None).fingerprint != made.fingerprint
 
 
+def test_a_damaged_escrow_grant_stops_a_rotation_before_it_changes_anything(home: Home) -> None:
+    sealed = {one.manifest.bundle_id: one for one in (home.seal(), home.seal())}
+    whole, damaged = sorted(home.escrow.glob("*.dsse"))
+    data = damaged.read_bytes()
+    damaged.write_bytes(data[:-5])
+    with pytest.raises(IntegrityError):
+        rotate_escrow(home.path / "keys", home.escrow, None)
+    after = replace(home, keys=load_keys(home.path / "keys", None))
+    after.grant(sealed[whole.stem].path, home.site("one"))
+    damaged.write_bytes(data)
+    assert rotate_escrow(home.path / "keys", home.escrow, None).grants == 2
+
+
+def test_what_was_sealed_for_the_pair_that_went_is_taken_up_by_the_next_rotation(home: Home) -> None:
+    rotate_escrow(home.path / "keys", home.escrow, None)
+    late = home.seal()  # by a process that had read its keys before
+    with pytest.raises(UsageError, match="made for other keys") as caught:
+        replace(home, keys=load_keys(home.path / "keys", None)).grant(late.path, home.site())
+    assert "toolkit keys rotate escrow" in caught.value.hint
+    rotate_escrow(home.path / "keys", home.escrow, None)
+    replace(home, keys=load_keys(home.path / "keys", None)).grant(late.path, home.site())
+
+
 def test_serials_rise(home: Home) -> None:
     site = home.site()
     serials = []

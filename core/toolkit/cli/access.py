@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import Annotated
 
 import typer
@@ -12,9 +14,6 @@ from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import SiteOption, site_folder, unlock
 from toolkit.serving.access import Role, add_key, list_keys, remove_key
 from toolkit.site.layout import open_site
-
-HERE = "the command line"
-"""Who changed a key, as the site's trail has it."""
 
 app = typer.Typer(help="API keys of a site: who may ask its server what.", no_args_is_help=True)
 
@@ -35,7 +34,7 @@ def add(
     """Make a key and show it, once. The site keeps only its salted hash."""
     opened = open_site(site_folder(site), unlock())
     secret = add_key(opened.path, name, role, rate)
-    opened.audit.append("access.added", {"name": name, "role": role, "rate": rate, "by": HERE})
+    opened.audit.append("access.added", {"name": name, "role": role, "rate": rate, "by": _who()})
 
     def text(console: Console) -> None:
         console.print(secret, markup=False)
@@ -67,5 +66,13 @@ def remove(name: NameArgument, site: SiteOption = None, as_json: JsonFlag = Fals
     """Take a key back. A running server refuses it from its next request on."""
     opened = open_site(site_folder(site), unlock())
     remove_key(opened.path, name)
-    opened.audit.append("access.removed", {"name": name, "by": HERE})
+    opened.audit.append("access.removed", {"name": name, "by": _who()})
     emit({"removed": name}, as_json=as_json, text=lambda console: console.print(f"Removed {name}.", markup=False))
+
+
+def _who() -> str:
+    """Whoever changes a key here, as the site's trail has it: the system's user, by name where he has one."""
+    try:
+        return f"the command line, as {pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"the command line, as user {os.getuid()}"

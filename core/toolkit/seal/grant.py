@@ -61,7 +61,11 @@ def grant(
     )  # fmt: skip
     check_grant(escrowed, found.manifest, part="escrow grant")
     if escrowed.recipient != keys.escrow.fingerprint:
-        raise UsageError("the escrow grant was made for other keys", hint="Use the keys that sealed the bundle.")
+        raise UsageError(
+            "the escrow grant was made for other keys",
+            hint="Use the keys that sealed the bundle. If it was sealed while the pair was rotated, or a rotation was "
+            "cut short: toolkit keys rotate escrow.",
+        )
     content_keys = unwrap_content_keys(escrowed, keys.escrow)
     with folder_lock(escrow, purpose="write a grant", wait=LOCK_WAIT):
         serial = next_serial(escrow, at_least=max([escrowed.serial, *(one.serial for one in found.grants)]) + 1)
