@@ -22,7 +22,7 @@ deploy-content: .venv/.smollm2
 
 # Two at a time, those that take longest first; then those that must be alone.
 test: .venv/.ray .venv/.tpm
-	$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not crash and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "alone and not slow"
 
 # 100,000 altered bundles take ten minutes; CI has two: make fuzz FUZZ="--seconds 120".
@@ -32,9 +32,9 @@ fuzz: .venv/.installed
 	$(BIN)/python tests/fuzz/bundles.py $(FUZZ)
 	$(BIN)/python -m pytest -m slow tests/core/test_serving_generated.py
 
-# kill -9 at 200 points while a server serves.
+# kill -9 at 200 points while a server serves, and in the midst of labelling and training.
 crash: .venv/.installed
-	$(BIN)/python -m pytest -m slow tests/core/test_site_crash.py
+	$(BIN)/python -m pytest -m crash tests/core/test_site_crash.py tests/e2e
 
 # Ten minutes at 80% of the peak with versions changing: SOAK="--minutes 2" for less.
 soak: .venv/.installed

@@ -21,7 +21,7 @@ def test_case_24_killed_anywhere_it_is_as_before_or_as_after(scenario: str, poin
     assert f"{scenario}: killed at" in done.stdout
 
 
-@pytest.mark.parametrize("points", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [20, pytest.param(200, marks=pytest.mark.crash)])
 def test_case_24_killed_while_a_server_serves_one_whole_version_answers(points: int, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("site_serving_crash.py")), str(tmp_path), str(points), "7"],

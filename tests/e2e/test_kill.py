@@ -77,6 +77,7 @@ def kill_again_and_again(whole: Runner, broken: Runner, kills: int, seed: int) -
     assert [path for path in leftovers if path.is_file() or any(path.iterdir())] == []
 
 
+@pytest.mark.crash
 def test_killed_three_times_it_ends_with_the_same_student(tmp_path: Path) -> None:
     path = [packages(tmp_path / "packages"), Path(line_parts.__file__).parent]
     data = small_lot(tmp_path / "lot")

@@ -86,6 +86,7 @@ def test_a_student_beside_its_teacher_ends_as_after_it(small: Class) -> None:
     assert len(small.server.paid) == 2 * PROMPTS, "what was answered once is not asked again"
 
 
+@pytest.mark.crash
 def test_a_run_that_is_killed_beside_its_teacher_goes_on(small: Class) -> None:
     shell, alone = small.shell("killed"), small.shell("alone")
     running = subprocess.Popen(

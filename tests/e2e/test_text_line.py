@@ -238,6 +238,7 @@ def test_the_plan_shows_what_the_task_wants(toolkit: Toolkit, land: Land) -> Non
     assert record["estimate"]["seconds"]["distil"] > 0
 
 
+@pytest.mark.crash
 def test_killed_while_it_writes_labels_and_trains_it_ends_with_the_same_weights(
     land: Land, toolkit: Toolkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
