@@ -183,7 +183,8 @@ def test_rotating_trusting_and_revoking_as_typed(home: Home, tmp_path: Path) -> 
     made = record("keys", "rotate", "publisher")
     assert (made["version"], made["missing_signatures"]) == (2, 0)
     with pytest.raises(UsageError, match="no role is named"):
-        run("keys", "rotate", "escrow")
+        run("keys", "rotate", "model.sig")
+    assert record("keys", "rotate", "escrow")["grants"] == len(list(home.escrow.glob("*.dsse")))
     run("keys", "export", "--to", tmp_path / "usb")
     assert record("site", "trust", plant.path, "--root", tmp_path / "usb" / "root.json")["changed"]
     assert "trusted already" in run("site", "trust", plant.path, "--root", tmp_path / "usb" / "root.json")
