@@ -105,17 +105,15 @@ def opened(target: Target, profile: HardwareProfile, model: bytes, facts: Predic
 
 
 def session_of(
-    model: bytes, *, threads: int = 1, providers: Sequence[str] = (CPU,), weights: Mapping[str, bytes] | None = None,
-    spin_us: int = 0,
-) -> ort.InferenceSession:  # fmt: skip
-    """A session over bytes; the arguments are those of `OnnxPredictor`, and `spin_us` is how long a thread looks for
-    work before it sleeps, in microseconds.
+    model: bytes, *, threads: int = 1, providers: Sequence[str] = (CPU,), weights: Mapping[str, bytes] | None = None
+) -> ort.InferenceSession:
+    """A session over bytes; the arguments are those of `OnnxPredictor`.
 
     Raises:
         EnvironmentUnfit: the graph does not load here, or not on the wanted provider.
     """
     ort.disable_telemetry_events()
-    options = _options(threads, strict=CPU not in providers, spin_us=spin_us)
+    options = _options(threads, strict=CPU not in providers)
     if weights:
         # The buffers must live until the session stands; `weights` holds them for the length of this call.
         options.add_external_initializers_from_files_in_memory(
@@ -152,7 +150,7 @@ def _reopened(
     return OnnxPredictor(model, facts=facts, threads=threads, providers=providers, weights=weights, portable=True)
 
 
-def _options(threads: int, *, strict: bool, spin_us: int) -> ort.SessionOptions:
+def _options(threads: int, *, strict: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -161,9 +159,7 @@ def _options(threads: int, *, strict: bool, spin_us: int) -> ort.SessionOptions:
     # handed to it.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
     # Spinning threads win microseconds and burn a core that the line's other programs need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin_us else "0")
-    if spin_us:
-        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
