@@ -24,7 +24,7 @@ from toolkit.serving.dispatch import SERVED, told_by
 from toolkit.serving.fleet import InHand
 from toolkit.serving.limits import Limits as Limits
 from toolkit.serving.refusals import Overloaded, TooLarge, TooSlow, Unauthorised
-from toolkit.serving.tally import Tally
+from toolkit.serving.tally import TRACE_ID, Tally
 
 LIVE = "/healthz"
 READY = "/readyz"
@@ -94,7 +94,7 @@ class Envelope:
         self._tally.done(
             request_id=state["request_id"], identity=state.get("identity"), method=scope["method"], path=scope["path"],
             route=route_of(scope, self._known), status=status, seconds=seconds, size=state.get("body_bytes", 0),
-            model=state.get(SERVED), verdicts=state.get("verdicts", ()), trace_id=state.get("trace_id", ""),
+            model=state.get(SERVED), verdicts=state.get("verdicts", ()), trace_id=state.get(TRACE_ID, ""),
         )  # fmt: skip
 
 

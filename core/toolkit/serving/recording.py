@@ -16,6 +16,7 @@ from toolkit.serving.exchange import Exchange
 from toolkit.serving.gateway import CLIENT_GONE, SITE, route_of
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.models import ServedModel
+from toolkit.serving.tally import TRACE_ID
 from toolkit.serving.written import SEEN
 from toolkit.site.contents import Body
 
@@ -69,6 +70,6 @@ class Recorded:
                     verdicts=tuple(state.get("verdicts", ())), seen=tuple(state.get("seen") or written),
                     asked=Body(Headers(scope=scope).get("content-type", ""), state.get("body", b"")),
                     answered=None if answer is None else Body(answer_type, bytes(answer)),
-                    trace_id=state.get("trace_id", ""),
+                    trace_id=state.get(TRACE_ID, ""),
                 )
             )  # fmt: skip

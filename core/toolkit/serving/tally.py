@@ -19,6 +19,10 @@ Passed = Callable[[str, int, float], None]
 """Told of each request that is done, whatever it was: `passed(path, status, seconds)`."""
 
 
+TRACE_ID = "trace_id"
+"""Where the layers within find the trace's id, in the request's state; records and logs have it by this name."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """Who is told. The log is one JSON line on standard error: who asked what, and how it ended; never a byte of
@@ -44,5 +48,5 @@ class Tally:
                 "verdicts": list(verdicts), "product": model and model.facts.product,
                 "bundle": model and model.facts.id, "version": model and model.facts.version,
             }  # fmt: skip
-            line |= {"trace_id": trace_id} if trace_id else {}
+            line |= {TRACE_ID: trace_id} if trace_id else {}
             sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")

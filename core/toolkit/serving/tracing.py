@@ -28,10 +28,9 @@ from toolkit.serving.dispatch import SERVED
 from toolkit.serving.gateway import CLIENT_GONE, route_of
 from toolkit.serving.models import ServedModel
 from toolkit.serving.steps import STEPS, Step
+from toolkit.serving.tally import TRACE_ID
 
 PARENT = "traceparent"
-TRACE_ID = "trace_id"
-"""Where the layers within find the trace's id, in the request's state; records and logs have it by this name."""
 SEND_SECONDS = 2.0
 """How long a batch may take on its way; a collector that is gone must not hold up the end of a server."""
 

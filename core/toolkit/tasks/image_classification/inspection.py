@@ -23,7 +23,7 @@ from toolkit.services import Seen, Watch
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
 from toolkit.tasks.image_classification.images import decode_planes
-from toolkit.tasks.image_classification.service import Decision, Verdict
+from toolkit.tasks.image_classification.service import Decision
 
 MOST_PICTURES = 256
 PICTURE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp", "application/octet-stream")
@@ -93,9 +93,7 @@ def inspection_routes(
     async def judge(picture: bytes, seen: list[Seen]) -> dict[str, Any]:
         looked = _Look(picture, channels)
         outputs = await predictor.predict(looked)
-        said = _answer(decision.of(outputs["probabilities"][0]))
-        if detail is not None:
-            said |= detail({name: array[0] for name, array in outputs.items()}, looked.size)
+        said = _said(decision, detail, outputs, looked.size)
         seen.append(_seen(picture, said, looked.measures))
         return said
 
@@ -146,10 +144,7 @@ def tensor_watch(decision: Decision, detail: Detail | None = None) -> Watch:
         pixels = np.asarray(inputs["image"][0])
         if min(pixels.shape[:2]) < 2:
             return []
-        first = {name: array[0] for name, array in outputs.items()}
-        said = _answer(decision.of(first["probabilities"]))
-        if detail is not None:
-            said |= detail(first, pixels.shape[:2])
+        said = _said(decision, detail, outputs, pixels.shape[:2])
         file = BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "BMP")
         return [_seen(file.getvalue(), said, appearance(pixels))]
@@ -180,8 +175,12 @@ def _seen(picture: bytes, said: Mapping[str, Any], looks: Mapping[str, float]) -
     return Seen("picture", picture, said["verdict"], {**looks, **scores, "confidence": first}, first - second)
 
 
-def _answer(verdict: Verdict) -> dict[str, Any]:
-    return {"verdict": verdict.name, "pass": verdict.passed, "probabilities": verdict.probabilities}
+def _said(decision: Decision, detail: Detail | None, outputs: Tensors, size: tuple[int, int]) -> dict[str, Any]:
+    """What is answered of the first picture of `outputs`, which is `size` high and wide."""
+    first = {name: array[0] for name, array in outputs.items()}
+    verdict = decision.of(first["probabilities"])
+    said = {"verdict": verdict.name, "pass": verdict.passed, "probabilities": verdict.probabilities}
+    return said | dict(detail(first, size)) if detail is not None else said
 
 
 def _pictures_of(content_type: str, body: bytes) -> tuple[list[bytes], bool]:
