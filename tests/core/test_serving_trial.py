@@ -137,7 +137,9 @@ def test_a_trial_by_the_sites_own_routes(home: Home, packages: Path) -> None:
         refused = admin.post(f"/site/versions/{other.name}/promote", json={"share": 7})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "invalid")
         assert admin.post(f"/site/versions/{other.name}/promote", json={}).json()["changed"]
-        asking.wait_for(other.name)
+        until(lambda: versions_at(told["url"], keys["operate"])[other.name]["state"] == "serving", 20)
+        with asking.client() as client:  # what is said to serve has the share that is said, in every worker
+            assert {asking.once(client).json()["bundle"] for _ in range(20)} == {other.name}
         assert admin.post("/site/rollback", json={}).json()["bundle"] == one
         asking.wait_for(one)
         assert {status for status, _, _ in asking.seen} == {200}

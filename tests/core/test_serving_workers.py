@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -214,6 +215,30 @@ def test_a_first_worker_that_does_not_come_to_life_is_the_end_and_the_reason_is_
     assert "does not answer here as it did" in err
     entries = verify_site(home.site().path).site.audit.read()
     assert [entry.event for entry in entries][-1] == "serve.refused"
+
+
+ENDED_AT_ONCE = """
+import os, signal, socket, time
+from toolkit.serving.supervisor import Supervisor
+
+def work(duty):
+    duty.ready({})
+    time.sleep(60)
+
+def first(said):
+    os.kill(os.getpid(), signal.SIGTERM)  # the others are told to end as soon as they are forked
+    os.register_at_fork(after_in_child=lambda: time.sleep(0.5))  # as on a machine that is busy
+    return 2
+
+Supervisor(work, drain_seconds=20).run(socket.socket(), first)
+"""
+
+
+def test_workers_that_are_told_to_end_while_they_are_started_end() -> None:
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", ENDED_AT_ONCE], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert time.monotonic() - began < 20
 
 
 def test_a_board_shows_the_last_record_and_no_part_of_one() -> None:

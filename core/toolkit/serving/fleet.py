@@ -38,6 +38,11 @@ class Line:
     def versions(self) -> tuple[ServedModel, ...]:
         return (self.current,) if self.canary is None else (self.current, self.canary)
 
+    @property
+    def shares(self) -> tuple[tuple[ServedModel, int], ...]:
+        """How many of a thousand requests each version gets."""
+        return tuple(zip(self.versions, (1000 - self.permille, self.permille), strict=False))
+
     def draw(self, key: str) -> ServedModel:
         """Who answers what has this key: always the same, as long as the trial lasts."""
         if self.canary is None or not key:

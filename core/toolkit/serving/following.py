@@ -84,10 +84,10 @@ class Follower:
         self.trials = Trials(self.tolerance, lambda bundle_id, why: self._start(self._give_up(bundle_id, why)))
 
     def told(self) -> Mapping[str, Any]:
-        """What this worker says of its versions: those it is `serving`, those that `failed` here and why, and the
-        `tallies` of what they answered, by bundle id."""
+        """What this worker says of its versions: how many of a thousand requests each is `serving`, those that `failed`
+        here and why, and the `tallies` of what they answered, by bundle id."""
         return {
-            "serving": [model.facts.id for model in self.fleet.all()],
+            "serving": {one.facts.id: permille for line in self.fleet.lines() for one, permille in line.shares},
             "failed": {one.bundle_id: one.error.message for one in self.failed},
             "tallies": self.trials.records(),
         }

@@ -35,6 +35,7 @@ STEADY_SECONDS = 10.0
 """A worker that lived so long did not die of its start: the next one is started at once."""
 BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before another start, after so many deaths that came too soon one after the other."""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -126,7 +127,8 @@ class Supervisor:
         gc.freeze()  # a worker's collector leaves what it shares with its parent alone, and its pages shared
         others = [here, *(worker.told for worker in self._workers.values())]
         process = context.Process(target=self._live, args=(place, there, others, os.getpid()), name=f"worker-{place}")
-        process.start()
+        with _held_back():  # what it is sent before it has signals of its own, it hears then
+            process.start()
         there.close()
         self._workers[place] = _Worker(place, process, here, time.monotonic())
         self._tell()
@@ -209,7 +211,7 @@ def _signals() -> Iterator[socket.socket]:
     """A socket that can be read once SIGTERM or SIGINT came."""
     here, there = socket.socketpair()
     there.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
     woken = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
     try:
         yield here
@@ -221,11 +223,23 @@ def _signals() -> Iterator[socket.socket]:
         there.close()
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """The signals to end wait while the block runs; a process that is forked within holds them back until it lets them
+    through."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
 def _end_with(parent: int) -> None:
     """In a worker: its own signals, and an end with its parent's. A terminal's Ctrl-C is its parent's to hear."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:

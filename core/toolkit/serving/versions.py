@@ -30,7 +30,7 @@ from toolkit.site.install import Check, InstalledVersion, install, permille_of
 from toolkit.site.layout import Site, open_site
 from toolkit.site.rollback import promote, rollback
 from toolkit.site.standing import TRIAL
-from toolkit.site.state import State, read_state, versions_of
+from toolkit.site.state import ALL, State, read_state, versions_of
 from toolkit.workspace import write_file
 
 INCOMING = "incoming"
@@ -75,7 +75,7 @@ class Versions:
 
     def listed(self) -> list[dict[str, Any]]:
         """`state.versions_of`, with what the server says of each version: `metrics`, and a `state` of loading or failed
-        where a worker does not serve what the site names."""
+        where a worker does not serve what the site names, or not yet with the share that the site names."""
         site = self.site()
         return beside_workers(read_state(site.current, site.key_id), self.workers())
 
@@ -136,9 +136,15 @@ def beside_workers(state: State, workers: Iterable[Mapping[str, Any]]) -> list[d
             why = next((worker["failed"][bundle_id] for worker in workers if bundle_id in worker["failed"]), None)
             if why is not None:
                 version |= {"state": "failed", "why": why}
-            elif any(bundle_id not in worker["serving"] for worker in workers):
+            elif not all(_follows(worker, bundle_id, version["share"]) for worker in workers):
                 version["state"] = "loading"
     return products
+
+
+def _follows(worker: Mapping[str, Any], bundle_id: str, share: float) -> bool:
+    """Whether a worker answers by this version as the site says; of one that failed there, others have the share."""
+    permille = worker["serving"].get(bundle_id)
+    return permille is not None and (bool(worker["failed"]) or permille == round(share * ALL))
 
 
 def version_routes(versions: Versions) -> APIRouter:
