@@ -227,6 +227,15 @@ def test_a_learner_gets_a_problem_a_hint_and_the_next_one(chromium: Any, teachin
         page.wait_for_function("before => document.querySelector('#question').innerText !== before", arg=first)
 
 
+NOTE_DRAFTS = """
+  window.drafts = new Set();
+  const texts = () => document.querySelectorAll(".copy.drafting .said-text");
+  new MutationObserver(() => texts().forEach((one) => drafts.add(one.innerText)))
+    .observe(document.getElementById("copies"), { childList: true, subtree: true, characterData: true });
+"""
+"""What a draft says each time that it changes, however soon it is done."""
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_copy_is_streamed_and_its_marks_are_shown(chromium: Any, copywriting: Running, language: str) -> None:
     with opened(chromium, copywriting, "infer", locale={"en": "en-GB", "zh": "zh-CN"}[language]) as watched:
@@ -234,9 +243,12 @@ def test_copy_is_streamed_and_its_marks_are_shown(chromium: Any, copywriting: Ru
         page.goto(copywriting.url + "/console/workbench")
         page.select_option("#language", "en")
         page.locator(".attribute .value").last.fill("1.7 L")
+        page.evaluate(NOTE_DRAFTS)
         page.click("#write")
-        page.wait_for_selector(".copy.drafting")
         page.wait_for_selector(".copy:not(.drafting) .pill.good")
+        drafts = page.evaluate("[...window.drafts]")
+        assert len(drafts) > 2
+        assert drafts == sorted(drafts, key=len)
         assert (
             page.locator("#copies .said-text").inner_text()
             == "The Nordal K3 is a red kettle of stainless steel. It holds 1.7 L."

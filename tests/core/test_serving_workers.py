@@ -217,6 +217,27 @@ def test_a_first_worker_that_does_not_come_to_life_is_the_end_and_the_reason_is_
     assert [entry.event for entry in entries][-1] == "serve.refused"
 
 
+def test_clients_that_came_before_the_other_worker_are_shared_with_it(home: Home, packages: Path) -> None:
+    site = home.site().path
+    put(home, seal(home))
+    headers = {"X-API-Key": add_key(site, "line", "infer"), "Content-Type": "image/png"}
+    with serving(site, packages, "--workers", "2") as (process, told):
+        clients = [httpx.Client(base_url=told["url"], headers=headers, timeout=20) for _ in range(8)]
+        statuses = Counter(client.get("/healthz").status_code for client in clients)  # all by the first worker
+
+        def held() -> list[int]:
+            connections = [worker.net_connections("tcp") for worker in workers_of(process)]
+            return sorted(sum(one.status == "ESTABLISHED" for one in each) for each in connections)
+
+        deadline = time.monotonic() + 20
+        while held() != [4, 4]:
+            assert time.monotonic() < deadline, held()
+            statuses.update(client.post("/v1/inspect", content=RED).status_code for client in clients)
+        assert set(statuses) == {200}
+        for client in clients:
+            client.close()
+
+
 ENDED_AT_ONCE = """
 import os, signal, socket, time
 from toolkit.serving.supervisor import Supervisor

@@ -95,8 +95,9 @@ def serve(
             return wanted
 
         tolerance = Tolerance(rollback_errors, rollback_within)
-        work = Worker(folder, passphrase, tuning, tolerance, listener, tls, Shared())
-        Supervisor(work, limits.drain_seconds).run(listener, first)
+        shared = Shared()
+        work = Worker(folder, passphrase, tuning, tolerance, listener, tls, shared)
+        Supervisor(work, limits.drain_seconds, shared.spread.leave).run(listener, first)
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:

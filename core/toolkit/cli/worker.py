@@ -87,7 +87,8 @@ class Worker:
             shared=self.shared, tracing=tuning.tracing,
         )  # fmt: skip
         duty.ready(_facts(follower.fleet.lines()[0].current))
-        run(app, self.listener, tuning.limits, self.tls)
+        self.shared.spread.claim(duty.place)
+        run(app, self.listener, tuning.limits, self.tls, self.shared.spread)
 
     def _versions(self, crew: Crew) -> Versions:
         check = plugin_check(lambda domain: load_plugins(domain, defaults), self.folder)

@@ -1,5 +1,5 @@
-"""Taking connections from a listening socket that several workers share: one a turn of the loop, and with TLS only for
-so long and so many at once as handshakes may take. Knows nothing of HTTP.
+"""Taking connections from a listening socket that several workers share: one a turn of the loop, after those who have
+fewer, and with TLS only for so long and so many at once as handshakes may take. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from toolkit.serving.limits import Limits
 
 _PAUSE = 0.5
 """Seconds before the next try, where the process may open no more files."""
+_AFTER_YOU = 0.01
+"""Seconds for which a connection is left to a worker that has fewer, and may be busy."""
 
 
 class Door:
@@ -24,17 +26,19 @@ class Door:
 
     Args:
         make: what speaks on a connection, once it stands.
+        ahead: whether another worker has fewer connections.
     """
 
     def __init__(
-        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], limits: Limits, tls: ssl.SSLContext | None
-    ) -> None:
-        self._listener, self._make, self._limits, self._tls = listener, make, limits, tls
+        self, listener: socket.socket, make: Callable[[], asyncio.Protocol], limits: Limits,
+        tls: ssl.SSLContext | None, ahead: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._listener, self._make, self._limits, self._tls, self._ahead = listener, make, limits, tls, ahead
         self._loop = asyncio.get_running_loop()
         self._attaching: dict[asyncio.Task[None], None] = {}
         self._again: asyncio.TimerHandle | None = None
         listener.setblocking(False)
-        self._loop.add_reader(listener, self._take)
+        self._loop.add_reader(listener, self._come)
 
     @property
     def attaching(self) -> int:
@@ -52,14 +56,27 @@ class Door:
         for task in self._attaching:
             task.cancel()
 
+    def _come(self) -> None:
+        if self._ahead():
+            self._rest(_AFTER_YOU)
+        else:
+            self._take()
+
+    def _rest(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._again = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        self._loop.add_reader(self._listener, self._come)
+        self._take()
+
     def _take(self) -> None:
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return  # another worker was quicker, or the client has gone
         except OSError:
-            self._loop.remove_reader(self._listener)
-            self._again = self._loop.call_later(_PAUSE, self._loop.add_reader, self._listener, self._take)
+            self._rest(_PAUSE)
             return
         if len(self._attaching) >= self._limits.handshakes:
             next(iter(self._attaching)).cancel()

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 
 import uvicorn
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.accepting import Door
 from toolkit.serving.gateway import Limits
+from toolkit.serving.spreading import Spread
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
 _MOST_AROUND = 64 * 1024  # bytes of a head
@@ -29,6 +31,9 @@ _LAST_SECONDS = 1.0
 already, and would see it lost."""
 
 _QUIET_SECONDS = 0.1
+_UNEVEN, _PARTING_SECONDS = 2, 0.1
+"""By how many connections a worker may be ahead of another before it has clients ask anew, and how often: a client is
+gone by then."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -59,9 +64,16 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def run(app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return."""
-    _server(app, limits, tls).run(sockets=[listener])
+def run(
+    app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None,
+    spread: Spread | None = None,
+) -> None:  # fmt: skip
+    """Serve until SIGTERM or SIGINT; then take nothing new, answer what is in hand, and return.
+
+    Args:
+        spread: the connections of all workers that share the listener, this one's among them.
+    """
+    _Server(app, limits, tls, spread or Spread()).run(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -69,7 +81,7 @@ def in_background(
     app: FastAPI, listener: socket.socket, limits: Limits, tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
     """Serve from a thread of this process while the block runs; yields the URL, and drains at the end."""
-    server = _server(app, limits, tls)
+    server = _Server(app, limits, tls, Spread())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
     thread.start()
     try:
@@ -80,12 +92,34 @@ def in_background(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, that takes its connections by a `Door`."""
+    """uvicorn's, that takes its connections by a `Door`, and has as many of them as other workers."""
 
-    def __init__(self, config: uvicorn.Config, limits: Limits, tls: ssl.SSLContext | None) -> None:
-        super().__init__(config)
-        self._limits, self._tls = limits, tls
+    def __init__(self, app: ASGIApp, limits: Limits, tls: ssl.SSLContext | None, spread: Spread) -> None:
+        super().__init__(_config(_Closing(app, self._closes), limits))
+        self._limits, self._tls, self._spread = limits, tls, spread
         self._doors: list[Door] = []
+        self._parted = 0.0
+
+    def _ahead(self) -> int:
+        """How many more connections this worker has than another one."""
+        self._spread.has(len(self.server_state.connections) + sum(door.attaching for door in self._doors))
+        return self._spread.ahead
+
+    def _closes(self) -> bool:
+        """Whether a client is to ask anew, on a connection that another worker may take: when this one is ending, and
+        where it has more than its share, one at a time."""
+        if self.should_exit:
+            return True
+        now = time.monotonic()
+        if now < self._parted + _PARTING_SECONDS or self._ahead() < _UNEVEN:
+            return False
+        self._parted = now
+        return True
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, ten times a second; and others learn how many connections this worker has left."""
+        self._ahead()
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -98,7 +132,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        self._doors = [Door(one, self._connection, self._limits, self._tls) for one in sockets or []]
+        ahead = lambda: self._ahead() > 0  # noqa: E731
+        self._doors = [Door(one, self._connection, self._limits, self._tls, ahead) for one in sockets or []]
 
     def _connection(self) -> asyncio.Protocol:
         config = self.config
@@ -138,31 +173,26 @@ def _waited_on(listener: socket.socket) -> bool:
 
 
 class _Closing:
-    """Tells clients of a server that is ending to ask anew elsewhere."""
+    """Tells clients to ask anew, on another connection."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.ending: Callable[[], bool] = lambda: False
-        self._app = app
+    def __init__(self, app: ASGIApp, closes: Callable[[], bool]) -> None:
+        self._app, self._closes = app, closes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def dress(message: Message) -> None:
-            if message["type"] == "http.response.start" and self.ending():
+            if message["type"] == "http.response.start" and self._closes():
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
         await self._app(scope, receive, dress)
 
 
-def _server(app: FastAPI, limits: Limits, tls: ssl.SSLContext | None = None) -> _Server:
-    closing = _Closing(app)
-    config = uvicorn.Config(
-        closing, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
+def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
     )  # fmt: skip
-    server = _Server(config, limits, tls)
-    closing.ending = lambda: server.should_exit
-    return server
 
 
 def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:

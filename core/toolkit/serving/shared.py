@@ -1,5 +1,5 @@
 """What the worker processes of one server have in common. Made before they fork, so that any of them knows a session
-that another began, and tells the figures of all."""
+that another began, tells the figures of all, and has no more clients than they."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from toolkit.serving.console.session import Sessions
 from toolkit.serving.figures import Figures
+from toolkit.serving.spreading import Spread
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,4 @@ class Shared:
 
     sessions: Sessions = field(default_factory=Sessions)
     figures: Figures = field(default_factory=Figures)
+    spread: Spread = field(default_factory=Spread)

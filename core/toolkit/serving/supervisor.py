@@ -66,10 +66,15 @@ class _Worker:
 
 @dataclass
 class Supervisor:
-    """Args: work: what each worker does. drain_seconds: how long one may take to end."""
+    """Args:
+    work: what each worker does.
+    drain_seconds: how long one may take to end.
+    buried: told the place of a worker that died.
+    """
 
     work: Work
     drain_seconds: float
+    buried: Callable[[int], object] = lambda place: None
     board: Board = field(default_factory=lambda: Board(MOST + 1))
     wanted: int = 1
     restarts: int = 0
@@ -171,6 +176,7 @@ class Supervisor:
         if figures := self.board.read(worker.place).get("metrics"):
             self._gone = gathered([self._gone, str(figures)], counted_only=True).decode()
         self.board.clear(worker.place)
+        self.buried(worker.place)
         del self._workers[worker.place]
         self._early = 0 if lived >= STEADY_SECONDS else self._early + 1
         pause = BACK_OFF[min(max(self._early - 1, 0), len(BACK_OFF) - 1)]
