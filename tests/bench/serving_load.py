@@ -17,6 +17,7 @@ import sys
 import time
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _END = b"\r\n\r\n"
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n" + b'{"status":"ok"}'
 WARM_UP = 0.25
@@ -24,11 +25,13 @@ WARM_UP = 0.25
 
 
 class Client(asyncio.Protocol):
-    """One connection that asks again and again; `taken` are the seconds of each answer, `wrong` those not 200."""
+    """One client that asks again and again, on another connection where the answer says so; `taken` are the seconds of
+    each answer, `wrong` those not 200."""
 
-    def __init__(self, request: bytes) -> None:
-        self.request, self.taken, self.wrong = request, [], 0
+    def __init__(self, port: int, request: bytes) -> None:
+        self.port, self.request, self.taken, self.wrong = port, request, [], 0
         self.lost = False
+        self._again: asyncio.Task[object] | None = None
         self._seen = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -36,8 +39,11 @@ class Client(asyncio.Protocol):
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ask()
 
+    async def connect(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", self.port)
+
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
+        self.lost = self._again is None
 
     def forget(self) -> None:
         self.taken, self.wrong = [], 0
@@ -59,8 +65,14 @@ class Client(asyncio.Protocol):
         self.taken.append(time.perf_counter() - self._asked)
         if not self._seen.startswith(b"HTTP/1.1 200"):
             self.wrong += 1
+        closes = _CLOSES.search(self._seen, 0, head)
         self._seen.clear()
-        self._ask()
+        if closes:
+            self.transport.close()
+            self._again = asyncio.get_running_loop().create_task(self.connect())
+        else:
+            self._again = None
+            self._ask()
 
 
 class Echo(asyncio.Protocol):
@@ -85,10 +97,9 @@ class Echo(asyncio.Protocol):
 
 
 async def load(port: int, clients: int, seconds: float, request: bytes) -> dict[str, float]:
-    loop = asyncio.get_running_loop()
-    asking = [
-        (await loop.create_connection(lambda: Client(request), "127.0.0.1", port))[1] for _ in range(clients)
-    ]  # fmt: skip
+    asking = [Client(port, request) for _ in range(clients)]
+    for client in asking:
+        await client.connect()
     await asyncio.sleep(seconds * WARM_UP)
     for client in asking:
         client.forget()

@@ -182,8 +182,11 @@ def test_rotating_trusting_and_revoking_as_typed(home: Home, tmp_path: Path) -> 
     plant = home.site()
     made = record("keys", "rotate", "publisher")
     assert (made["version"], made["missing_signatures"]) == (2, 0)
-    with pytest.raises(UsageError, match="no role is named"):
+    with pytest.raises(UsageError, match="no role is named") as unknown:
         run("keys", "rotate", "model.sig")
+    assert "escrow" in unknown.value.hint
+    with pytest.raises(UsageError, match="signs nothing"):
+        run("keys", "rotate", "escrow", "--suite", "cob256+xwing+ed25519")
     assert record("keys", "rotate", "escrow")["grants"] == len(list(home.escrow.glob("*.dsse")))
     run("keys", "export", "--to", tmp_path / "usb")
     assert record("site", "trust", plant.path, "--root", tmp_path / "usb" / "root.json")["changed"]

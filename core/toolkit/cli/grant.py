@@ -38,6 +38,7 @@ def grant(
     as_json: JsonFlag = False,
 ) -> None:
     """Write a grant for a site into a bundle; the payload stays as it is."""
+    from toolkit.seal.escrow import escrow_folder
     from toolkit.seal.grant import grant as give
     from toolkit.seal.keys import load_keys
     from toolkit.seal.recipient import load_recipient
@@ -47,7 +48,7 @@ def grant(
     home, recipient, folder = toolkit_home(), load_recipient(to), bundle_folder(bundle)
     keys = load_keys(home / "keys", unlock())
     check_data_licence(verify_bundle(folder, keys.trust), override)
-    path = give(folder, recipient, keys, home / "escrow", renew=renew, validity=validity)
+    path = give(folder, recipient, keys, escrow_folder(home), renew=renew, validity=validity)
     record = {"grant": str(path), "recipient": recipient.fingerprint, "name": recipient.name}
     emit(record, as_json=as_json, text=lambda console: say(console, f"granted to {recipient.name}: {path}"))
 

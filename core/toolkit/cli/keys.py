@@ -12,7 +12,7 @@ from rich.console import Console
 
 from toolkit.cli.output import JsonFlag, emit
 from toolkit.cli.places import CustodyOption, new_passphrase, say, unlock
-from toolkit.errors import UsageError
+from toolkit.errors import UsageError, unknown_name
 from toolkit.plan import toolkit_home
 
 if TYPE_CHECKING:
@@ -58,11 +58,16 @@ def rotate(
 ) -> None:
     """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid. A new
     escrow pair is in no root.json: what was kept for the old one is wrapped anew."""
-    from toolkit.seal.escrow import ROLE, rotate_escrow
+    from toolkit.seal.escrow import ROLE, escrow_folder, rotate_escrow
+    from toolkit.seal.rotation import ROTATED
     from toolkit.seal.rotation import rotate as turn
 
-    if role == ROLE and suite is None:
-        made = rotate_escrow(_existing(), toolkit_home() / "escrow", unlock())
+    if role not in (*ROTATED, ROLE):
+        raise unknown_name("role", role, (*ROTATED, ROLE))
+    if role == ROLE:
+        if suite is not None:
+            raise UsageError("the escrow pair signs nothing, so it has no suite", hint="Leave out --suite.")
+        made = rotate_escrow(_existing(), escrow_folder(toolkit_home()), unlock())
         said = f"A new escrow pair; {made.grants} grants were wrapped anew. Renew the copies of keys/ and escrow/."
         emit(asdict(made), as_json=as_json, text=lambda console: say(console, said))
         return

@@ -93,7 +93,9 @@ def check_data_licence(manifest: Manifest, override: str) -> None:
             f"the data behind {manifest.bundle_id} state no licence, so it may not leave this machine",
             hint="State it with --set data.licence=... and deploy again, or give --override REASON.",
         )
-    log = toolkit_home() / "escrow" / f"{manifest.bundle_id}.overrides.jsonl"
+    from toolkit.seal.escrow import escrow_folder
+
+    log = escrow_folder(toolkit_home()) / f"{manifest.bundle_id}.overrides.jsonl"
     line = json.dumps({"at": datetime.now(UTC).isoformat(), "reason": override}, ensure_ascii=False)
     write_file(log, (log.read_bytes() if log.exists() else b"") + line.encode() + b"\n", mode=0o600)
 

@@ -24,6 +24,11 @@ from toolkit.workspace import flush_folder, folder_lock, write_file
 ROLE = "escrow"
 
 
+def escrow_folder(home: Path) -> Path:
+    """Where a home keeps the escrow grants of all that it sealed."""
+    return home / "escrow"
+
+
 @dataclass(frozen=True)
 class NewEscrow:
     """The pair that receives content keys from now on, and how many grants were wrapped anew for it."""

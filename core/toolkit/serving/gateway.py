@@ -6,8 +6,8 @@ client's going). Knows no route's meaning.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import secrets
 import time
 from collections.abc import Callable
 from urllib.parse import quote
@@ -61,7 +61,7 @@ class Envelope:
         started, status = time.perf_counter(), 0
         given = Headers(scope=scope).get("x-request-id", "")
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        state["request_id"] = request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
 
         async def dress(message: Message) -> None:
             nonlocal status
@@ -96,6 +96,11 @@ class Envelope:
             route=route_of(scope, self._known), status=status, seconds=seconds, size=state.get("body_bytes", 0),
             model=state.get(SERVED), verdicts=state.get("verdicts", ()), trace_id=state.get(TRACE_ID, ""),
         )  # fmt: skip
+
+
+def _new_id() -> str:
+    """No secret, so no call to the system: after that the interpreter is the model's thread's, and is waited for."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def is_observing(scope: Scope) -> bool:

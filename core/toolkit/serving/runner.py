@@ -95,13 +95,13 @@ class _Server(uvicorn.Server):
     """uvicorn's, that takes its connections by a `Door`, and has as many of them as other workers."""
 
     def __init__(self, app: ASGIApp, limits: Limits, tls: ssl.SSLContext | None, spread: Spread) -> None:
-        super().__init__(_config(_Closing(app, self._closes), limits))
+        super().__init__(_config(_Closing(app, self._closes), _connection_class(limits, self._ahead), limits))
         self._limits, self._tls, self._spread = limits, tls, spread
         self._doors: list[Door] = []
         self._parted = 0.0
 
     def _ahead(self) -> int:
-        """How many more connections this worker has than another one."""
+        """How many more connections this worker has than another one; others learn how many it has."""
         self._spread.has(len(self.server_state.connections) + sum(door.attaching for door in self._doors))
         return self._spread.ahead
 
@@ -115,11 +115,6 @@ class _Server(uvicorn.Server):
             return False
         self._parted = now
         return True
-
-    async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's, ten times a second; and others learn how many connections this worker has left."""
-        self._ahead()
-        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -187,15 +182,17 @@ class _Closing:
         await self._app(scope, receive, dress)
 
 
-def _config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
+def _config(app: ASGIApp, connection: type[HttpToolsProtocol], limits: Limits) -> uvicorn.Config:
     return uvicorn.Config(
-        app, http=_connection_class(limits), ws="none", loop="auto", lifespan="on",
+        app, http=connection, ws="none", loop="auto", lifespan="on",
         log_config=None, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         timeout_keep_alive=int(limits.idle_seconds), timeout_graceful_shutdown=int(limits.drain_seconds),
     )  # fmt: skip
 
 
-def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
+def _connection_class(limits: Limits, counted: Callable[[], object]) -> type[HttpToolsProtocol]:
+    """`counted` is told when a connection ends; of one that begins the door knows."""
+
     class Connection(HttpToolsProtocol):
         """uvicorn's, with three limits that it lacks: how many connections there may be, how long one may take to bring
         a request (headers or body drip by drip: "slow loris"), and how much of a request may be anything but its body
@@ -234,6 +231,7 @@ def _connection_class(limits: Limits) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
+            counted()
             self._arriving = False
             self._watch()
 

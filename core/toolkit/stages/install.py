@@ -8,6 +8,7 @@ from typing import Any
 
 from toolkit.artifacts import Artifact, Bundle, Facts, Installation
 from toolkit.errors import IntegrityError, UsageError
+from toolkit.seal.escrow import escrow_folder
 from toolkit.seal.grant import grant
 from toolkit.seal.recipient import load_recipient
 from toolkit.site.fit import plugin_check
@@ -16,7 +17,7 @@ from toolkit.site.layout import init_site, is_site, open_site
 from toolkit.site.trust import accept_root
 from toolkit.site.verify import verify_site
 from toolkit.stages.context import Context, Stage, Upstream, take
-from toolkit.stages.seal import escrow_folder, publisher_keys
+from toolkit.stages.seal import publisher_keys
 from toolkit.workspace import Stored
 
 
@@ -29,7 +30,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         if keys.trust.version > site.trust.version:
             accept_root(site, keys.trust.data)  # the home's root was rotated since
     site = init_site(context.site, keys.trust, passphrase=context.passphrase)
-    grant(bundle.path, load_recipient(site.recipient_json), keys, escrow_folder(context))
+    grant(bundle.path, load_recipient(site.recipient_json), keys, escrow_folder(context.workspace.home))
     installed = install(bundle.path, site, check=plugin_check(lambda _: context.plugins, context.site))
     context.report("install on the site", 1, 1)
     return {

@@ -18,6 +18,7 @@ from toolkit.plugins import DOMAINS
 from toolkit.protocols import CipherSuite
 from toolkit.seal.bundle import BundleHeader, seal_bundle
 from toolkit.seal.custody import Access
+from toolkit.seal.escrow import escrow_folder
 from toolkit.seal.keys import KeyRing, ensure_development_keys
 from toolkit.seal.manifest import DomainRef, LicenceRecord
 from toolkit.seal.suites import CIPHER, cipher_of, suite_of
@@ -40,7 +41,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         header=_header(context, upstream, files),
         files=files,
         keys=publisher_keys(context),
-        escrow=escrow_folder(context),
+        escrow=escrow_folder(context.workspace.home),
         cipher=cipher_suite(context),
     )
     context.report("seal the bundle", 1, 1)
@@ -66,10 +67,6 @@ def cipher_suite(context: Context) -> CipherSuite:
     if cipher_of(suite) in ciphers and suite != suite_of(keys.publisher.key_id, cipher_of(suite)):
         raise unknown_name("suite", suite, keys.trust.suites, listed="The publisher's key and the root have")
     return offered.cipher(suite)
-
-
-def escrow_folder(context: Context) -> Path:
-    return context.workspace.home / "escrow"
 
 
 def _files(context: Context, upstream: Upstream) -> list[BundleFile]:

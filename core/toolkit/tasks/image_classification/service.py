@@ -56,9 +56,10 @@ class Decision:
         """
         if probabilities.shape != (len(self.classes),) or not np.isfinite(probabilities).all():
             raise ModelFault("the model gave no usable probabilities", hint="Run `toolkit verify` on this site.")
-        shown = {name: round(float(p), 6) for name, p in zip(self.classes, probabilities, strict=True)}
+        shown = dict(zip(self.classes, np.round(probabilities.astype(np.float64), 6).tolist(), strict=True))
         if self.good_class is None:
-            return Verdict(self.classes[int(probabilities.argmax())], None, shown)
+            values = probabilities.tolist()  # argmax would hand the interpreter to the model's thread, and wait for it
+            return Verdict(self.classes[values.index(max(values))], None, shown)
         good = self.classes.index(self.good_class)
         defects = probabilities.copy()
         defects[good] = -np.inf
