@@ -26,12 +26,12 @@ class Door:
 
     Args:
         make: what speaks on a connection, once it stands.
-        ahead: whether another worker has fewer connections.
+        ahead: how many more connections this worker has than another one.
     """
 
     def __init__(
         self, listener: socket.socket, make: Callable[[], asyncio.Protocol], limits: Limits,
-        tls: ssl.SSLContext | None, ahead: Callable[[], bool],
+        tls: ssl.SSLContext | None, ahead: Callable[[], int],
     ) -> None:  # fmt: skip
         self._listener, self._make, self._limits, self._tls, self._ahead = listener, make, limits, tls, ahead
         self._loop = asyncio.get_running_loop()
@@ -57,7 +57,7 @@ class Door:
             task.cancel()
 
     def _come(self) -> None:
-        if self._ahead():
+        if self._ahead() > 0:
             self._rest(_AFTER_YOU)
         else:
             self._take()

@@ -27,6 +27,9 @@ TOGETHER = 16
 Gone = Callable[[int], bool]
 """Whether nobody waits any longer for the answer of a place."""
 
+SPINNING_US = 1000
+"""A step is hundreds of operators, and between two steps is less than this (ADR 51)."""
+
 More = Callable[[int], Sequence[tuple[Sequence[int], Drawn]]]
 """`more(free)`: prompts that have come meanwhile, `free` at most."""
 
@@ -47,7 +50,7 @@ class LanguageSession:
 
     def __init__(self, model: bytes, config: bytes, *, stops: Collection[int], threads: int = 1) -> None:
         self._config, self._stops = json.loads(config), frozenset(stops)
-        self._session = session_of(model, threads=threads)
+        self._session = session_of(model, threads=threads, spinning_us=SPINNING_US)
         self._graph = Graph.of(self._session, self._config)
 
     @property

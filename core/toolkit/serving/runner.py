@@ -127,8 +127,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        ahead = lambda: self._ahead() > 0  # noqa: E731
-        self._doors = [Door(one, self._connection, self._limits, self._tls, ahead) for one in sockets or []]
+        self._doors = [Door(one, self._connection, self._limits, self._tls, self._ahead) for one in sockets or []]
 
     def _connection(self) -> asyncio.Protocol:
         config = self.config

@@ -105,15 +105,20 @@ def opened(target: Target, profile: HardwareProfile, model: bytes, facts: Predic
 
 
 def session_of(
-    model: bytes, *, threads: int = 1, providers: Sequence[str] = (CPU,), weights: Mapping[str, bytes] | None = None
-) -> ort.InferenceSession:
-    """A session over bytes; the arguments are those of `OnnxPredictor`.
+    model: bytes, *, threads: int = 1, providers: Sequence[str] = (CPU,), weights: Mapping[str, bytes] | None = None,
+    spinning_us: int = 0,
+) -> ort.InferenceSession:  # fmt: skip
+    """A session over bytes; the other arguments are those of `OnnxPredictor`.
+
+    Args:
+        spinning_us: microseconds for which its threads wait for more work awake. It burns a core that the line's other
+            programs need, so only where hundreds of short operators follow each other.
 
     Raises:
         EnvironmentUnfit: the graph does not load here, or not on the wanted provider.
     """
     ort.disable_telemetry_events()
-    options = _options(threads, strict=CPU not in providers)
+    options = _options(threads, spinning_us, strict=CPU not in providers)
     if weights:
         # The buffers must live until the session stands; `weights` holds them for the length of this call.
         options.add_external_initializers_from_files_in_memory(
@@ -150,7 +155,7 @@ def _reopened(
     return OnnxPredictor(model, facts=facts, threads=threads, providers=providers, weights=weights, portable=True)
 
 
-def _options(threads: int, *, strict: bool) -> ort.SessionOptions:
+def _options(threads: int, spinning_us: int, *, strict: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -158,8 +163,9 @@ def _options(threads: int, *, strict: bool) -> ort.SessionOptions:
     # A graph may name files beside it, and ONNX Runtime would look for them in the working folder. What it needs is
     # handed to it.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
-    # Spinning threads win microseconds and burn a core that the line's other programs need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning_us else "0")
+    if spinning_us:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spinning_us))
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
