@@ -190,10 +190,13 @@ class Installation(Artifact):
 
 @dataclass(frozen=True)
 class BundleFile:
-    """One logical file of a bundle. `secret` files are encrypted; the others are signed only and may be read by all."""
+    """One logical file of a bundle. `secret` files are encrypted; the others are signed only and may be read by all.
+
+    `data` of a large file is `workspace.mapped(path)`: sealing goes over it without its lying in memory as a whole.
+    """
 
     role: str
-    data: bytes
+    data: bytes | memoryview
     secret: bool = True
 
 

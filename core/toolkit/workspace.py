@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import mmap
 import os
 import secrets
 import shutil
@@ -51,7 +52,15 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def mapped(path: Path) -> memoryview:
+    """A file's bytes, read from the disk as they are looked at; for a file that nobody changes, as in an artifact."""
+    with path.open("rb") as stream:
+        if os.fstat(stream.fileno()).st_size == 0:
+            return memoryview(b"")  # which cannot be mapped
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def write_file(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
     """Replace `path` by `data` so that a reader or a crash sees the old file or the new one, never a part."""
     write_into(path, lambda stream: stream.write(data), mode=mode)
 

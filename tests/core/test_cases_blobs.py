@@ -68,7 +68,7 @@ def by_courier_and_by_publisher(alter: Alter, home: Home, sealed: SealedBundle) 
 
 def encrypted(data: bytes, key: bytes, context: bytes, cipher: CipherSuite) -> bytes:
     pieces: list[bytes] = []
-    encrypt_file(data, key, context, lambda piece: pieces.append(bytes(piece)), cipher)
+    encrypt_file(data, key, context, lambda piece: pieces.append(bytes(piece)), cipher=cipher)
     return b"".join(pieces)
 
 

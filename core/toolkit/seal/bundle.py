@@ -198,12 +198,7 @@ def _store_secret(
     digest = hashlib.sha256()
     unnamed = aside / "blobs" / "sha256" / ".blob"
     with unnamed.open("xb") as stream:
-
-        def write(piece: memoryview) -> None:
-            digest.update(piece)
-            stream.write(piece)
-
-        mac = encrypt_file(file.data, content_key, context, write, cipher)
+        mac = encrypt_file(file.data, content_key, context, digest.update, stream.write, cipher=cipher)
         stream.flush()
         os.fsync(stream.fileno())
     os.rename(unnamed, aside / blob_path(digest.hexdigest()))

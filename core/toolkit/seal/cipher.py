@@ -8,10 +8,13 @@ is HMAC-SHA-256 under a key derived from the content key: a bare hash would conf
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain, cycle
 
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag
@@ -27,6 +30,11 @@ CHUNK = 16 * 1024
 TAG = 16
 HEADER = 24 + 32
 STEP = 64 * CHUNK
+ROOMS = 4
+"""Pieces that may wait for whoever takes them."""
+
+Sink = Callable[[memoryview], object]
+"""Takes the next piece of a ciphertext."""
 
 
 @dataclass(frozen=True)
@@ -76,33 +84,34 @@ def plaintext_mac(content_key: bytes, data: bytes | memoryview, cipher: CipherSu
 
 
 def encrypt_file(
-    data: bytes, content_key: bytes, context: bytes, write: Callable[[memoryview], object],
-    cipher: CipherSuite = COB256,
-) -> str:  # fmt: skip
-    """Hand the ciphertext of `data` to `write`, piece by piece, and return the keyed hash of `data`.
+    data: bytes | memoryview, content_key: bytes, context: bytes, *sinks: Sink, cipher: CipherSuite = COB256
+) -> str:
+    """Hand the ciphertext of `data` to each of `sinks`, piece by piece, and return the keyed hash of `data`.
 
-    Each piece is valid only during the call. Threads of their own hash, and write a piece while the next is encrypted;
-    what is one piece is done before a thread would have begun.
+    Each piece is valid only during the call. Every sink has a thread of its own, and so has the hash, which costs more
+    than the cipher does; what is one piece is done before a thread would have begun.
     """
     encryptor, room = cipher.encryptor(content_key, context), cipher.ciphertext_size(min(STEP, len(data)))
     if len(data) <= STEP:
         piece = memoryview(bytearray(room))
-        write(piece[: encryptor.update_into(data, piece)])
-        write(memoryview(encryptor.finalize()))
+        for part in (piece[: encryptor.update_into(data, piece)], memoryview(encryptor.finalize())):
+            for sink in sinks:
+                sink(part)
         return plaintext_mac(content_key, data, cipher)
-    source, rooms = memoryview(data), [memoryview(bytearray(room)) for _ in range(2)]
-    writing: Future[object] | None = None
-    with ThreadPoolExecutor(2) as helpers:
-        mac = helpers.submit(plaintext_mac, content_key, data, cipher)
+    with ExitStack() as stack:
+        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in ("hash", *sinks)]
+        mac = threads.pop().submit(plaintext_mac, content_key, data, cipher)
+        source, rooms = memoryview(data), cycle([memoryview(bytearray(room)) for _ in range(ROOMS)])
+        taken: deque[list[Future[object]]] = deque()
         for start in range(0, len(data), STEP):
-            written = encryptor.update_into(source[start : start + STEP], rooms[0])
-            if writing is not None:
-                writing.result()
-            writing = helpers.submit(write, rooms[0][:written])
-            rooms.reverse()
-        if writing is not None:
-            writing.result()
-        write(memoryview(encryptor.finalize()))
+            if len(taken) == ROOMS:
+                _wait(taken.popleft())
+            piece = next(rooms)
+            piece = piece[: encryptor.update_into(source[start : start + STEP], piece)]
+            taken.append([thread.submit(sink, piece) for thread, sink in zip(threads, sinks, strict=True)])
+        last = memoryview(encryptor.finalize())
+        taken.append([thread.submit(sink, last) for thread, sink in zip(threads, sinks, strict=True)])
+        _wait(chain.from_iterable(taken))
         return mac.result()
 
 
@@ -133,23 +142,25 @@ def decrypt_into(
 def _decrypt(
     pieces: Iterable[bytes | memoryview], buffer: SecretBuffer, content_key: bytes, context: bytes, cipher: CipherSuite
 ) -> tuple[int, str]:
-    """A thread of its own hashes one piece while the next is decrypted: the two cost alike."""
+    """A thread of its own hashes what is decrypted; that takes longer, so nothing waits for it before the end."""
     decryptor, mac = cipher.decryptor(content_key, context), cipher.keyed_hash(content_key)
     size = 0
-    hashing: Future[None] | None = None
+    hashed: list[Future[object]] = []
     with ThreadPoolExecutor(1) as helper, buffer.view as view:
         for piece in pieces:
             count = decryptor.update_into(piece, view[size:])
-            if hashing is not None:
-                hashing.result()
-            hashing = helper.submit(mac.update, view[size : size + count])
+            hashed.append(helper.submit(mac.update, view[size : size + count]))
             size += count
         rest = decryptor.finalize()
         view[size : size + len(rest)] = rest
-        if hashing is not None:
-            hashing.result()
+        _wait(hashed)
         mac.update(rest)
     return size + len(rest), mac.hexdigest()
+
+
+def _wait(works: Iterable[Future[object]]) -> None:
+    for work in works:
+        work.result()
 
 
 def _derive(content_key: bytes, info: bytes) -> bytes:

@@ -93,7 +93,7 @@ def _check_hash(suite: CipherSuite, key: bytes, data: bytes) -> None:
 def _sealed(suite: CipherSuite, key: bytes, data: bytes) -> bytes:
     pieces: list[bytes] = []
     keep: Callable[[memoryview], object] = lambda piece: pieces.append(bytes(piece))  # noqa: E731
-    mac = encrypt_file(data, key, CONTEXT, keep, suite)
+    mac = encrypt_file(data, key, CONTEXT, keep, cipher=suite)
     assert mac == _mac(suite, key, data), "the keyed hash is that of the plaintext"
     return b"".join(pieces)
 

@@ -158,11 +158,11 @@ def _check_package(plugins: Plugins, plan: Plan, dataset: Dataset) -> Mapping[st
     files = list(chain.from_iterable(plugins.hook.package(plan=plan, dataset=dataset, compiled=None)))
     for file in files:
         assert isinstance(file, BundleFile), f"package gives a {type(file).__name__}"
-        assert isinstance(file.data, bytes), f"{file.role} holds {type(file.data).__name__}, not bytes"
+        assert isinstance(file.data, bytes | memoryview), f"{file.role} holds {type(file.data).__name__}, not bytes"
         assert check_role(file.role), f"{file.role!r} cannot be a role: lower-case letters, digits, dots and dashes"
     roles = [file.role for file in files]
     assert len(set(roles)) == len(roles), "each file has a role of its own"
-    return {file.role: file.data for file in files}
+    return {file.role: bytes(file.data) for file in files}
 
 
 def _check_service(

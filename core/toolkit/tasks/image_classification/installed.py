@@ -14,6 +14,7 @@ from toolkit.protocols import PredictorFacts, TensorPredictor
 from toolkit.serving.batching import PREPARERS, Batcher, Observer
 from toolkit.serving.runtime import SealedFiles, misfit
 from toolkit.serving.sessions import CPU, OnnxPredictor
+from toolkit.workspace import mapped
 
 GOLDEN_TOLERANCE = 1e-3
 MODEL, GOLDEN, WEIGHTS = "model", "golden", "weights"
@@ -22,8 +23,8 @@ MODEL, GOLDEN, WEIGHTS = "model", "golden", "weights"
 def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
     """What compiling left, by the roles that `open_installed` and `prove` read."""
     return [
-        BundleFile(MODEL, (compiled.path / "model.onnx").read_bytes()),
-        BundleFile(GOLDEN, (compiled.path / "golden.npz").read_bytes()),
+        BundleFile(MODEL, mapped(compiled.path / "model.onnx")),
+        BundleFile(GOLDEN, mapped(compiled.path / "golden.npz")),
     ]
 
 

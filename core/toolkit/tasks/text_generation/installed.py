@@ -24,6 +24,7 @@ from toolkit.serving.sessions import CPU
 from toolkit.serving.writing import Writer
 from toolkit.tasks.text_generation.compiled import CompiledPredictor
 from toolkit.tasks.text_generation.spelling import SiteTokenizer
+from toolkit.workspace import mapped
 
 MODEL, GENERATION, TOKENIZER, GOLDEN = "model", "generation", "tokenizer", "golden"
 """Roles in a bundle."""
@@ -38,7 +39,7 @@ processors, and where two tokens are as good as one another that decides."""
 
 def bundle_files(compiled: CompiledModel) -> Iterable[BundleFile]:
     """What compiling left, by role."""
-    return [BundleFile(role, (compiled.path / name).read_bytes()) for role, name in FILES.items()]
+    return [BundleFile(role, mapped(compiled.path / name)) for role, name in FILES.items()]
 
 
 def compiled_predictor(compiled: CompiledModel, threads: int) -> CompiledPredictor:
