@@ -307,23 +307,26 @@ def late_text(port: int, heads: Mapping[str, str], tokens: int) -> Figures:
 async def stream(
     port: int, heads: Mapping[str, str], text: str, tokens: int, begun: asyncio.Event | None = None
 ) -> Figures:
-    """One stream of OpenAI's form to its end: when the first and the last piece came, and the tokens, counted by the
-    pieces that have a text."""
-    body = {"messages": [{"role": "user", "content": text}], "max_tokens": tokens, "stream": True, "temperature": 0}
+    """One stream of OpenAI's form to its end: when the first and the last piece came, and the tokens, as the server
+    counts them in the end, or else by the pieces that have a text."""
+    body = {"messages": [{"role": "user", "content": text}], "max_tokens": tokens, "stream": True, "temperature": 0,
+            "stream_options": {"include_usage": True}}  # fmt: skip
     whole = request("/v1/chat/completions", json.dumps(body).encode(), {**heads, "Connection": "close"})
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(whole)
-    first, pieces, said = 0.0, 0, b""
+    first, pieces, said, usage = 0.0, 0, b"", dict[str, int]()
     while line := await reader.readline():
         said = said or line
-        if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+        event = json.loads(line[6:]) if line.startswith(b"data: {") else {}
+        usage = event.get("usage") or usage
+        if event.get("choices") and event["choices"][0]["delta"].get("content"):
             first, pieces = first or time.perf_counter(), pieces + 1
             if begun is not None:
                 begun.set()
     writer.close()
     if b" 200 " not in said or not pieces:
         raise RuntimeError(f"the server did not write: {said!r}")
-    return {"first": first, "ended": time.perf_counter(), "tokens": pieces}
+    return {"first": first, "ended": time.perf_counter(), "tokens": usage.get("completion_tokens", pieces)}
 
 
 def figures(began: float, tokens: float, firsts: Sequence[float]) -> Figures:

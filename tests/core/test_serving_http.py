@@ -505,3 +505,33 @@ def test_answers_do_not_wait_for_delayed_acknowledgements(server: Running) -> No
             client.get("/readyz")
             times.append(time.perf_counter() - started)
     assert min(times) < 0.03
+
+
+def test_requests_sent_without_waiting_are_answered_in_their_order(server: Running) -> None:
+    body = picture(GREEN)
+    key = f"X-API-Key: {server.keys['infer']}\r\n"
+    asked = [
+        b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n",
+        f"HEAD /readyz HTTP/1.1\r\nHost: here\r\n{key}\r\n".encode(),
+        f"POST /v1/inspect HTTP/1.1\r\nHost: here\r\n{key}Content-Type: image/png\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body,
+        f"GET /nowhere HTTP/1.1\r\nHost: here\r\n{key}\r\n".encode(),
+        b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n",
+    ]
+    at = httpx.URL(server.url)
+    with socket.create_connection((at.host, at.port or 80), timeout=10) as line, line.makefile("rb") as answers:
+        line.sendall(b"".join(asked))
+        found = []
+        for request in asked:
+            status = answers.readline().split()[1]
+            fields = {}
+            while field := answers.readline().strip():
+                name, _, value = field.partition(b": ")
+                fields[name.lower()] = value
+            content = b"" if request.startswith(b"HEAD") else answers.read(int(fields[b"content-length"]))
+            found.append((int(status), json.loads(content) if content else None))
+        assert answers.read() == b""
+    assert [status for status, _ in found] == [200, 405, 200, 404, 200]
+    assert found[0][1] == found[4][1] == {"status": "ok"}
+    assert found[2][1]["verdict"] == "scratch"

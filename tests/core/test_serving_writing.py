@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from toolkit.errors import DataError
+from toolkit.errors import DataError, ToolkitError
 from toolkit.protocols import PredictorFacts
 from toolkit.serving.refusals import ModelFault, Overloaded
-from toolkit.serving.writing import Company, Writer
+from toolkit.serving.writing import TOLD_SECONDS, Company, Writer
 from toolkit.text import GenerationRequest, Message, TextDelta
 
 
@@ -222,3 +222,34 @@ def test_an_observer_is_told_of_every_text() -> None:
     served(work, observer=lambda requests, seconds: told.append((requests, seconds)))
     assert [beside for beside, _ in told] == [2, 1]
     assert all(seconds > 0 for _, seconds in told)
+
+
+def test_a_text_is_told_fifty_times_a_second_at_most_and_its_first_letter_at_once() -> None:
+    word = "incomprehensibilities" * 5
+
+    async def work(writer: Writer, speller: Speller) -> None:
+        speller.held.set()
+        began = time.monotonic()
+        pieces = [piece.text async for piece in writer.generate(asked(word))]
+        assert "".join(pieces) == word
+        assert pieces[0] == word[0]
+        assert 3 <= len(pieces) <= 2 + (time.monotonic() - began) / TOLD_SECONDS
+
+    served(work)
+
+
+@pytest.mark.parametrize("end", ["broken", "wrong", "nothing"])
+def test_what_was_written_before_a_fault_is_heard_before_it(end: str) -> None:
+    async def work(writer: Writer, speller: Speller) -> None:
+        speller.held.set()
+        pieces = []
+
+        async def listen() -> None:
+            async for piece in writer.generate(asked("ended" + end)):
+                pieces.append(piece.text)
+
+        with pytest.raises(ToolkitError):
+            await listen()
+        assert "".join(pieces) == "ended"
+
+    served(work)

@@ -367,6 +367,7 @@ def test_the_line_ends_with_an_answer_served_without_torch_and_is_kept(
     assert record["answer"]["bundle"] == record["bundle_id"]
     assert record["judged"] == "accuracy"
     assert record["ratios"]["size"]["value"] > 1
+    assert min(record["costs"][what] for what in ("latency", "size", "memory")) > 0
     page = Path(record["report"]).read_text()
     assert "What it writes" in page
     assert "picture" not in page.partition("<body>")[2]

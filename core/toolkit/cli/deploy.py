@@ -27,6 +27,7 @@ from toolkit.cli.planning import (
 from toolkit.cli.progress import ProgressReporter
 from toolkit.cli.torchrun import join
 from toolkit.plan import STAGES, Options, toolkit_home
+from toolkit.report.wording import milliseconds, size
 from toolkit.workspace import CURVES
 
 if TYPE_CHECKING:
@@ -178,6 +179,7 @@ def _record(results: Sequence[StageResult], folder: Path) -> dict[str, Any]:
             "metrics": facts["metrics"]["compiled"],
             "judged": facts["judged"],
             "ratios": facts["ratios"],
+            "costs": facts.get("costs", {}),
         }
     if "seal" in by_name:
         record |= {name: by_name["seal"].artifact.facts[name] for name in ("bundle_id", "rung", "development_keys")}
@@ -211,10 +213,14 @@ def _ratios(record: dict[str, Any], scored: dict[str, Any]) -> Table:
     table.add_row(name.replace("_", " "), f"{ours['value']:.1%} {interval}, teacher {teacher['value']:.1%}")
     if "baseline" in scored:
         table.add_row("labels alone", f"{scored['baseline'][name]['value']:.1%}, the same student undistilled")
+    shown = {"latency": milliseconds, "size": size, "memory": size}
     for cost, words in (("latency", "faster"), ("size", "smaller"), ("memory", "less"), ("energy", "less")):
-        ratio = ratios[cost]
-        missing = "not measured here" if cost == "energy" else "its teacher's was not measured"
-        table.add_row(cost, f"{ratio['value']:.1f} times {words} than its teacher" if ratio else missing)
+        if ratio := ratios[cost]:
+            table.add_row(cost, f"{ratio['value']:.1f} times {words} than its teacher")
+        elif cost in shown:
+            table.add_row(cost, f"{shown[cost](record['costs'].get(cost))}, its teacher's was not measured")
+        else:
+            table.add_row(cost, "not measured here")
     return table
 
 

@@ -39,6 +39,10 @@ from toolkit.site.watch import watched
 from toolkit.tasks.asking import ask_by
 from toolkit.tasks.base import task_named
 
+SWITCH_SECONDS = 0.0005
+"""For how long the model's thread may keep the interpreter while the loop wants it: a tenth of Python's own, and less
+than a small model takes."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -59,6 +63,7 @@ class Worker:
             ToolkitError: it does not come to life; it is in the site's trail then.
         """
         harden_process()
+        sys.setswitchinterval(SWITCH_SECONDS)
         tuning, metrics = self.tuning, Metrics()
         with refusals_written_down(self.folder, "serve", self.passphrase):
             site = open_site(self.folder, self.passphrase)

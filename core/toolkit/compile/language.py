@@ -100,9 +100,10 @@ def _form(checkpoint: Path, precision: str, aside: Path) -> CompiledForm:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What the builder tells of every layer would drown what the line tells."""
+    """What the builder tells of every layer would drown what the line tells. What it calls an error is none where it
+    goes on: of layers that stay as they are it says so too."""
     before = logging.root.manager.disable
-    logging.disable(max(before, logging.INFO))
+    logging.disable(max(before, logging.ERROR))
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield

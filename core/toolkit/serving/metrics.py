@@ -54,7 +54,7 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._between = Histogram(
-            "toolkit_inter_token_latency_seconds", "From a piece of a text to the next.", _BUNDLE,
+            "toolkit_inter_token_latency_seconds", "What a token took, from a piece of a text to the next.", _BUNDLE,
             buckets=_TOKEN_SECONDS, registry=registry,
         )  # fmt: skip
         self._prompt_tokens = Counter("toolkit_prompt_tokens", "Tokens of prompts.", _BUNDLE, registry=registry)

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from toolkit.errors import EnvironmentUnfit
 from toolkit.serving.accepting import Door
 from toolkit.serving.gateway import Limits
+from toolkit.serving.head_with_body import HeadWithBody
 from toolkit.serving.spreading import Spread
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
@@ -201,7 +202,7 @@ def _connection_class(limits: Limits, counted: Callable[[], object]) -> type[Htt
         _arriving, _received, _allowed = True, 0, _MOST_AROUND
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
+            super().connection_made(HeadWithBody(transport, self.loop))  # type: ignore[arg-type]
             if len(self.connections) > limits.connections:
                 transport.close()
             else:

@@ -22,6 +22,10 @@ from toolkit.serving.refusals import ModelFault, Overloaded
 from toolkit.serving.steps import queued
 from toolkit.text import GenerationRequest, TextDelta
 
+TOLD_SECONDS = 0.02
+"""A text is told so often at most, what came between in one piece: fifty times a second is more than anyone reads, and
+each time costs the model some of the processor."""
+
 
 class Company(Protocol):
     """Who is there while a model writes; asked in the model's thread, between two tokens."""
@@ -67,6 +71,9 @@ class _Waiting:
     arrived: float = field(default_factory=time.monotonic)
     began: float | None = None
     """When the model took it up."""
+    held: TextDelta | None = None
+    told: float = 0.0
+    """What was not told yet, and when it was told last; for the model's thread alone."""
 
 
 class _Turn:
@@ -93,11 +100,20 @@ class _Turn:
         return [replace(one.request, id=name) for name, one in taken.items()]
 
     def failed(self, identity: str, error: ToolkitError) -> None:
-        self._hand(self._begun.pop(identity).pieces.put_nowait, error)
+        one = self._begun.pop(identity)
+        if one.held is not None:
+            self._hand(one.pieces.put_nowait, one.held)
+        self._hand(one.pieces.put_nowait, error)
 
     def said(self, piece: TextDelta) -> None:
-        """Tell who waits for it."""
-        one = self._begun[piece.id]
+        """Tell who waits for it: the first piece and the last at once, those between not too often."""
+        one, now = self._begun[piece.id], time.monotonic()
+        if one.held is not None:
+            piece, one.held = replace(piece, text=one.held.text + piece.text), None
+        if piece.finish is None and now < one.told + TOLD_SECONDS:
+            one.held = piece
+            return
+        one.told = now
         self._hand(one.pieces.put_nowait, piece)
         if piece.finish is not None:
             if self._observer is not None and one.began is not None:
@@ -107,6 +123,8 @@ class _Turn:
     def ended(self, error: BaseException | None) -> None:
         """The model says no more: whoever has not heard the end of its text hears why."""
         for one in self._begun.values():
+            if one.held is not None:
+                one.pieces.put_nowait(one.held)
             one.pieces.put_nowait(error or ModelFault("the model ended without saying so", hint="Ask again."))
 
 

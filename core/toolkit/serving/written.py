@@ -33,7 +33,7 @@ class TextObserver(Protocol):
         ...
 
     def next(self, seconds: float) -> None:
-        """Another piece came so long after the one before."""
+        """So long a token took of another piece, since the one before."""
         ...
 
     def ended(self, usage: Usage | None) -> None: ...
@@ -55,14 +55,18 @@ class Written:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta]:
         """As the model's own."""
-        before, begun, text = time.perf_counter(), False, ""
+        before, counted, text = time.perf_counter(), 0, ""
         noted = SEEN.get()
         async with aclosing(self._model.generate(request)) as pieces:
             async for piece in pieces:
                 now = time.perf_counter()
                 if piece.text:
-                    (self._observer.next if begun else self._observer.first)(now - before)
-                    before, begun = now, True
+                    so_far = piece.usage.completion_tokens if piece.usage else counted + 1
+                    if text:
+                        self._observer.next((now - before) / max(1, so_far - counted))
+                    else:
+                        self._observer.first(now - before)
+                    before, counted = now, so_far
                     text += piece.text
                 if piece.finish is not None:
                     self._observer.ended(piece.usage)

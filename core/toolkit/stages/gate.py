@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from toolkit.artifacts import (
     CompiledModel,
@@ -51,7 +52,15 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         "gate": decision.as_record(),
         "violations": [asdict(violation) for violation in violations],
         "ratios": summary["costs"]["ratios"],
+        "costs": _own(summary),
     }
+
+
+def _own(summary: Mapping[str, Any]) -> dict[str, float]:
+    """What the student takes by itself: milliseconds of an answer, or else of one run of its network, and bytes."""
+    network = summary["costs"]["student"]
+    latency = summary["end_to_end"].get("student", network)["latency"]["p50"]
+    return {"latency": latency["value"], "size": network["size"]["value"], "memory": network["memory"]["value"]}
 
 
 def judge(context: Context, teacher: Evaluation, student: Evaluation) -> GateDecision:

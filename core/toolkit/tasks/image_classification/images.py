@@ -79,8 +79,8 @@ def decode_planes(data: bytes, channels: int) -> np.ndarray:
     with _opened(data) as image:
         if channels == 1 and image.mode == "L":
             return np.asarray(image)[:, :, None]
-        if channels == 3 and image.mode == "RGB" and "transparency" not in image.info:
-            return np.asarray(image)
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[:, :, None]
         return to_channels(_rgb(image), channels)
 
 
