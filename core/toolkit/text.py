@@ -144,7 +144,8 @@ class GenerationRequest:
     With `calculator` the results of `<<48/2=24>>` marks are computed, and not the model's own. `wanted` are texts that
     must all stand in the answer before it may end by itself. It keeps to `grammar`, where there is one. Where `prompt`
     is not None that text is gone on from as it is, and there are no messages. What is drawn is drawn by `seed`, and the
-    same again by the same one; by chance where it is None.
+    same again by the same one; by chance where it is None. With `every_token` each is told by itself, for who looks in
+    them for the answer's end; else what comes quickly may come in pieces of several.
     """
 
     id: str
@@ -157,6 +158,7 @@ class GenerationRequest:
     wanted: tuple[str, ...] = ()
     grammar: Grammar | None = None
     prompt: str | None = None
+    every_token: bool = False
 
     @property
     def constrained(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,17 @@ def served(model: bytes, **limits: Any) -> ServedModel:
 
 
 @contextlib.contextmanager
-def serving(model: ServedModel, site: Path, limits: Limits | None = None, **more: Any) -> Iterator[Running]:
-    """A real server of one version on a free port."""
+def serving(
+    model: ServedModel, site: Path, limits: Limits | None = None, beside: Sequence[ServedModel] = (), **more: Any
+) -> Iterator[Running]:
+    """A real server of one version on a free port, and of other products `beside` it."""
     keys: dict[Role, str] = {role: add_key(site, role, role) for role in ("infer", "operate", "admin")}
     metrics = Metrics()
-    metrics.serve(model)
+    for one in (model, *beside):
+        metrics.serve(one)
     limits = limits or Limits()
-    app = build_app(models=Fleet([Line(model)]), access=Access(site), metrics=metrics, limits=limits, **more)
+    app = build_app(
+        models=Fleet(map(Line, (model, *beside))), access=Access(site), metrics=metrics, limits=limits, **more
+    )
     with in_background(app, listen("127.0.0.1", 0), limits) as url:
         yield Running(url, site, keys)

@@ -224,6 +224,31 @@ def test_keys_and_a_full_queue_are_told_in_openais_form(server: Running, tmp_pat
         assert full.value.response.headers["retry-after"] == "1"
 
 
+def test_a_product_is_named_by_model_path_or_header(tmp_path: Path) -> None:
+    other = writing(Echo())
+    other = replace(other, facts=replace(other.facts, product="other", id="b-456", version="2.1"))
+    with serving(writing(Echo()), tmp_path, beside=[other]) as server:
+        with openai.OpenAI(base_url=f"{server.url}/products/other/v1", api_key=server.keys["infer"]) as client:
+            assert client.chat.completions.create(model="other", messages=said("hi")).system_fingerprint == "b-456"
+            assert client.completions.create(model="other", prompt="hi").system_fingerprint == "b-456"
+            assert client.models.retrieve("other").id == "other"
+            with pytest.raises(openai.NotFoundError, match="does not exist"):
+                client.chat.completions.create(model="third", messages=said("hi"))
+
+        def answers(path: str, **more: str) -> httpx.Response:
+            headers = {"X-API-Key": server.keys["infer"], **more}
+            return httpx.post(server.url + path, json={"messages": said("hi")}, headers=headers)
+
+        chat = "/v1/chat/completions"
+        for found in (answers("/products/other" + chat), answers(chat, **{"X-Toolkit-Product": "other"})):
+            assert (found.json()["model"], found.headers["x-toolkit-bundle"]) == ("other", "b-456")
+        of_path = answers("/products/other" + chat, **{"X-Toolkit-Product": "tiny", "X-Toolkit-Version": "2.1"})
+        assert of_path.json()["model"] == "other"
+        assert answers(chat).json()["model"] == "tiny"
+        for missing in (answers("/products/third" + chat), answers(chat, **{"X-Toolkit-Version": "9"})):
+            assert (missing.status_code, set(missing.json()["error"])) == (404, OPENAI)
+
+
 def test_a_model_of_pictures_writes_nothing(tmp_path: Path) -> None:
     with serving(served(mean_model()[0]), tmp_path) as pictures, asking(pictures) as client:
         assert client.models.list().data == []

@@ -234,6 +234,8 @@ def test_a_text_is_told_fifty_times_a_second_at_most_and_its_first_letter_at_onc
         assert "".join(pieces) == word
         assert pieces[0] == word[0]
         assert 3 <= len(pieces) <= 2 + (time.monotonic() - began) / TOLD_SECONDS
+        each = [piece.text async for piece in writer.generate(asked(word, every_token=True))]
+        assert each == list(word)
 
     served(work)
 

@@ -373,6 +373,11 @@ def test_the_line_ends_with_an_answer_served_without_torch_and_is_kept(
     assert "picture" not in page.partition("<body>")[2]
     code, again = toolkit(*typed)
     assert (code, {one["state"] for one in again["stages"]}) == (0, {"kept"})
+    assert "/products/" not in again["answer"]["curl"]
+    code, beside = toolkit(*typed, "--set", "product=second")
+    assert code == 0, beside  # it was the second product that answered, though the site's first is asked by default
+    assert beside["answer"]["bundle"].startswith("second-1-")
+    assert "http://127.0.0.1:8080/products/second/v1/" in beside["answer"]["curl"]
 
     key = toolkit("access", "add", "line-1", "--role", "infer", "--site", str(tmp_path / "site"))[1]["key"]
     with on_premises(land, tmp_path) as (shell, url):

@@ -118,7 +118,7 @@ def warmer(tuning: Tuning, metrics: Metrics) -> Warm:
         facts = read_facts(
             bundle,
             bundle=manifest.bundle_id,
-            version=f"{manifest.epoch}.{manifest.counter}",
+            version=manifest.number,
             product=manifest.product,
             domain=manifest.domain.name,
             development_keys=manifest.development_keys,

@@ -99,18 +99,20 @@ def encrypt_file(
                 sink(part)
         return plaintext_mac(content_key, data, cipher)
     with ExitStack() as stack:
-        threads = [stack.enter_context(ThreadPoolExecutor(1)) for _ in ("hash", *sinks)]
-        mac = threads.pop().submit(plaintext_mac, content_key, data, cipher)
+        hashing, *threads = (stack.enter_context(ThreadPoolExecutor(1)) for _ in range(1 + len(sinks)))
+        mac = hashing.submit(plaintext_mac, content_key, data, cipher)
         source, rooms = memoryview(data), cycle([memoryview(bytearray(room)) for _ in range(ROOMS)])
         taken: deque[list[Future[object]]] = deque()
+
+        def hand(piece: memoryview) -> None:
+            taken.append([thread.submit(sink, piece) for thread, sink in zip(threads, sinks, strict=True)])
+
         for start in range(0, len(data), STEP):
             if len(taken) == ROOMS:
                 _wait(taken.popleft())
             piece = next(rooms)
-            piece = piece[: encryptor.update_into(source[start : start + STEP], piece)]
-            taken.append([thread.submit(sink, piece) for thread, sink in zip(threads, sinks, strict=True)])
-        last = memoryview(encryptor.finalize())
-        taken.append([thread.submit(sink, last) for thread, sink in zip(threads, sinks, strict=True)])
+            hand(piece[: encryptor.update_into(source[start : start + STEP], piece)])
+        hand(memoryview(encryptor.finalize()))
         _wait(chain.from_iterable(taken))
         return mac.result()
 

@@ -132,6 +132,11 @@ class Manifest:
     digest: str = ""
     signer: str = ""
 
+    @property
+    def number(self) -> str:
+        """The version, as people and clients name it."""
+        return f"{self.epoch}.{self.counter}"
+
     def as_record(self) -> dict[str, Any]:
         """The payload that is signed."""
         record = asdict(self)

@@ -59,7 +59,7 @@ def _student(manifest: Manifest, making: Making) -> Component:
     }  # fmt: skip
     return Component(
         type=ComponentType.MACHINE_LEARNING_MODEL, bom_ref=manifest.bundle_id, name=manifest.product,
-        version=f"{manifest.epoch}.{manifest.counter}",
+        version=manifest.number,
         properties=[*_properties(said), *(Property(name=f"{MINE}override", value=one) for one in manifest.overrides)],
     )  # fmt: skip
 

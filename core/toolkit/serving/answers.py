@@ -4,6 +4,7 @@ that every answer bears."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ SECURITY_HEADERS = (
 KSERVE = "/v2"
 OPENAI = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 """Where other protocols than our own begin."""
+OF_A_PRODUCT = re.compile(r"(/products/([^/]+))/.+")
+"""A path that names a product, before what is asked of it."""
 
 
 def error_answer(
@@ -41,7 +44,7 @@ def error_answer(
     whole = _whole(message, hint)
     if path == KSERVE or path.startswith(f"{KSERVE}/"):
         error, status = whole, _plain(status)
-    elif _is_openai(path):
+    elif is_openai(path):
         error, status = _openai(status, code, whole, param), _plain(status)
     else:
         error = {"code": code, "message": message, "hint": hint}
@@ -75,7 +78,10 @@ def _openai(status: int, code: str, message: str, param: str | None) -> dict[str
     return {"message": message, "type": kind, "param": param, "code": known}
 
 
-def _is_openai(path: str) -> bool:
+def is_openai(path: str) -> bool:
+    """Whether a path is one of OpenAI's, of whatever product."""
+    if of_a_product := OF_A_PRODUCT.fullmatch(path):
+        path = path.removeprefix(of_a_product[1])
     return any(path == one or path.startswith(f"{one}/") for one in OPENAI)
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from toolkit.errors import ToolkitError
-from toolkit.serving.answers import error_response
+from toolkit.serving.answers import OF_A_PRODUCT, error_response, is_openai
 from toolkit.serving.models import Models, ServedModel
 from toolkit.serving.shadow import Shadow
 
@@ -25,7 +25,6 @@ SERVED = "served"
 """Where the layers before find the version, in the request's state."""
 
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
-_PREFIX = re.compile(r"(/products/([^/]+))/.+")
 
 
 class Dispatch:
@@ -44,7 +43,7 @@ class Dispatch:
         routed = router.middleware_stack
 
         async def either(scope: Scope, receive: Receive, send: Send) -> None:
-            theirs = scope["type"] == "http" and not own.match(scope["path"])
+            theirs = scope["type"] == "http" and not own.match(scope["path"]) and not _asks_as_openai(scope)
             await (self if theirs else routed)(scope, receive, send)
 
         router.default = self
@@ -64,11 +63,27 @@ class Dispatch:
 
     def _choose(self, scope: Scope) -> ServedModel:
         headers = Headers(scope=scope)
-        product = headers.get(PRODUCT)
-        if named := _PREFIX.fullmatch(scope["path"]):
-            product = named[2]
-            scope["root_path"] = scope.get("root_path", "") + named[1]
+        product = _named_by_path(scope) or headers.get(PRODUCT)
         return self._models.find(product, headers.get(VERSION), key_of(Request(scope)))
+
+
+def _named_by_path(scope: Scope) -> str:
+    """The product that the path names, which is taken from what routes see of it; '' where it names none."""
+    named = OF_A_PRODUCT.fullmatch(scope["path"])
+    if named is None:
+        return ""
+    scope["root_path"] = scope.get("root_path", "") + named[1]
+    return named[2]
+
+
+def _asks_as_openai(scope: Scope) -> bool:
+    """Whether it is for the server's own routes of OpenAI, below a product's path: these find the product in the
+    header."""
+    if not is_openai(scope["path"]) or not (product := _named_by_path(scope)):
+        return False
+    others = [(name, value) for name, value in scope["headers"] if name != PRODUCT.encode()]
+    scope["headers"] = [(PRODUCT.encode(), product.encode()), *others]
+    return True
 
 
 def key_of(request: Request) -> str:

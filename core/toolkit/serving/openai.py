@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from toolkit.errors import ToolkitError, Unsupported
 from toolkit.serving.answers import openai_error
-from toolkit.serving.dispatch import key_of, note
+from toolkit.serving.dispatch import PRODUCT, VERSION, key_of, note
 from toolkit.serving.models import Models, ServedModel, named
 from toolkit.serving.openai_bodies import Asked, ChatRequest, CompletionRequest
 from toolkit.serving.refusals import NotServed
@@ -129,16 +129,20 @@ def openai_routes(models: Models) -> APIRouter:
 
 
 def _asked_for(models: Models, name: str, request: Request) -> tuple[ServedModel, Conversation]:
-    model, conversation = _found(models, name, key_of(request))
+    product, version = request.headers.get(PRODUCT), request.headers.get(VERSION)
+    model, conversation = _found(models, name, product, version, key_of(request))
     note(request, model)
     return model, conversation
 
 
-def _found(models: Models, name: str, key: str = "") -> tuple[ServedModel, Conversation]:
+def _found(
+    models: Models, name: str, product: str | None = None, version: str | None = None, key: str = ""
+) -> tuple[ServedModel, Conversation]:
+    """By the name in the body, or where that has none by the product that path or header names."""
     try:
-        model = named(models, name, key=key) if name else models.find(key=key)
+        model = named(models, name, version, key) if name else models.find(product, version, key)
     except NotServed as error:
-        raise NotServed(f"the model `{name[:200]}` does not exist", hint=error.hint) from error
+        raise NotServed(f"the model `{(name or product or '')[:200]}` does not exist", hint=error.hint) from error
     conversation: Conversation | None = model.service.conversation
     if conversation is None:
         raise Unsupported(
@@ -149,7 +153,9 @@ def _found(models: Models, name: str, key: str = "") -> tuple[ServedModel, Conve
 
 async def _answered(body: Asked, answer: _Answer, by: Conversation) -> JSONResponse | StreamingResponse:
     stops = body.stops()
-    requests = [replace(one, id=f"{answer.identity}-{place}") for place, one in enumerate(answer.asked)]
+    requests = [
+        replace(one, id=f"{answer.identity}-{place}", every_token=bool(stops)) for place, one in enumerate(answer.asked)
+    ]
     pieces = together([until_stop(by.predictor.generate(one), stops) for one in requests])
     if body.stream:
         first = await anext(pieces)  # what is wrong with the request is an answer of its own, not a broken stream

@@ -91,7 +91,7 @@ class Versions:
             else:
                 found.append({
                     "name": folder.name, "bundle": manifest.bundle_id, "product": manifest.product,
-                    "version": f"{manifest.epoch}.{manifest.counter}", "sealed": manifest.created,
+                    "version": manifest.number, "sealed": manifest.created,
                     "kept": state.find(manifest.bundle_id) is not None,
                 })  # fmt: skip
         return found

@@ -110,7 +110,7 @@ class _Turn:
         one, now = self._begun[piece.id], time.monotonic()
         if one.held is not None:
             piece, one.held = replace(piece, text=one.held.text + piece.text), None
-        if piece.finish is None and now < one.told + TOLD_SECONDS:
+        if piece.finish is None and not one.request.every_token and now < one.told + TOLD_SECONDS:
             one.held = piece
             return
         one.told = now

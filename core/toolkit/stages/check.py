@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Artifact, CompiledModel, Dataset, Evaluation, Facts, Installation
-from toolkit.errors import EnvironmentUnfit
+from toolkit.errors import EnvironmentUnfit, IntegrityError
 from toolkit.serving.access import add_key, remove_key
+from toolkit.serving.dispatch import BUNDLE, PRODUCT, VERSION
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.tasks.base import Request, task_of
 from toolkit.workspace import Stored
 
 START_SECONDS = 60.0
+HERE = "http://127.0.0.1:8080"
+"""Where `toolkit serve` listens unless told otherwise."""
 
 DIE_WITH_PARENT = """
 import ctypes, os, sys
@@ -38,12 +41,16 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     task = task_of(context.plan)
     request = task.request(context.plan, take(upstream, "prepare", Dataset))
     scored = next(row for row in take(upstream, "gate", Evaluation).per_row if row["id"] == request.row_id)
+    installed = take(upstream, "install", Installation).facts
     with _server(context.site) as url, _key(context.site) as key:
         context.report("ask the server", 1, 2)
         started = time.perf_counter()
-        answer = _ask(url + request.route, request, key)
+        answer = _ask(url + request.route, request, key, installed)
         took = time.perf_counter() - started
-        curl = _curl_of(_told(f"{url}/openapi.json", key)) or task.CURL
+        product = f"/products/{installed['product']}"
+        curl = _curl_of(_told(f"{url}{product}/openapi.json", key)) or task.CURL
+        if _serves_others(_told(f"{url}/readyz", key)):
+            curl = curl.replace(HERE, HERE + product)
     context.report("ask the server", 2, 2)
     verdict = task.check_answer(request, answer, scored, take(upstream, "compile", CompiledModel))
     return {
@@ -51,7 +58,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         "verdict": verdict,
         "truth": scored["truth"],
         "latency_ms": round(1e3 * took, 3),
-        "bundle": take(upstream, "install", Installation).facts["bundle_id"],
+        "bundle": installed["bundle_id"],
         "content_type": request.content_type,
         "route": request.route,
         "curl": curl,
@@ -67,11 +74,13 @@ def _curl_of(schema: dict[str, Any]) -> str:
         examples = schema.get("components", {}).get("schemas", {}).get(name, {}).get("examples")
         if examples:
             said = json.dumps(examples[0], ensure_ascii=False)
-            return (
-                f"-H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{said}' "
-                f"http://127.0.0.1:8080{path}"
-            )
+            return f"-H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' -d '{said}' {HERE}{path}"
     return ""
+
+
+def _serves_others(ready: dict[str, Any]) -> bool:
+    """Whether a request has to name the product that it is for."""
+    return len({one["product"] for one in ready.get("versions", [ready])}) > 1
 
 
 @contextmanager
@@ -130,25 +139,41 @@ def _key(site: Path) -> Iterator[str]:
         remove_key(site, name)
 
 
-def _ask(url: str, request: Request, key: str) -> dict[str, Any]:
-    headers = {"Content-Type": request.content_type, "Authorization": f"Bearer {key}"}
-    return _answered(urllib.request.Request(url, data=request.body, headers=headers, method="POST"))
+def _ask(url: str, request: Request, key: str, installed: Facts) -> dict[str, Any]:
+    """What that bundle says, of all that the site may serve.
+
+    Raises:
+        IntegrityError: another one answered.
+    """
+    headers = {
+        "Content-Type": request.content_type, "Authorization": f"Bearer {key}",
+        PRODUCT: installed["product"], VERSION: installed["version"],
+    }  # fmt: skip
+    asked = urllib.request.Request(url, data=request.body, headers=headers, method="POST")
+    answer, by = _answered(asked)
+    if by != installed["bundle_id"]:
+        raise IntegrityError(
+            f"the bundle {by} answered, and {installed['bundle_id']} was installed", part="served answer",
+            hint="Run `toolkit verify` on the site, then deploy again.",
+        )  # fmt: skip
+    return answer
 
 
 def _told(url: str, key: str) -> dict[str, Any]:
-    return _answered(urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"}))
+    return _answered(urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"}))[0]
 
 
-def _answered(asked: urllib.request.Request) -> dict[str, Any]:
+def _answered(asked: urllib.request.Request) -> tuple[dict[str, Any], str]:
+    """An answer, and the bundle that gave it."""
     try:
         with urllib.request.urlopen(asked, timeout=START_SECONDS) as response:
             answer: dict[str, Any] = json.loads(response.read())
+            return answer, response.headers.get(BUNDLE, "")
     except urllib.error.HTTPError as error:
         raise EnvironmentUnfit(
             f"the server answers {error.code}: {error.read().decode(errors='replace')[:300]}",
             hint="Run `toolkit status` on the site.",
         ) from error
-    return answer
 
 
 def load(context: Context, stored: Stored) -> Artifact:

@@ -36,6 +36,8 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     return {
         "site": str(context.site),
         "bundle_id": installed.bundle_id,
+        "product": installed.manifest.product,
+        "version": installed.manifest.number,
         "custody": site.custody,
         "development_keys": bundle.facts["development_keys"],
     }
