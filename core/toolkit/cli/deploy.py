@@ -228,7 +228,7 @@ def _show_next(console: Console, answer: dict[str, Any], site: Path) -> None:
     console.print(f"checked  the server answered {answer['row']} with: {answer['verdict']}", markup=False)
     console.print("\nServe it:", style="bold")
     for line in (
-        f"toolkit access add line-1 --role infer --site {site}      # prints KEY, once",
+        f"toolkit access add {answer['product']}-1 --role infer --site {site}      # prints KEY, once",
         f"toolkit serve --site {site}",
         f"curl {answer['curl']}",
     ):

@@ -59,6 +59,7 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         "truth": scored["truth"],
         "latency_ms": round(1e3 * took, 3),
         "bundle": installed["bundle_id"],
+        "product": installed["product"],
         "content_type": request.content_type,
         "route": request.route,
         "curl": curl,
