@@ -123,6 +123,7 @@ def sealed_file(source: Path, target: Path, key: bytes) -> str:
 
 
 def opened_file(source: Path, target: Path, key: bytes, sealed_mac: str) -> None:
+    """What opening does to one file, but with each piece written as it comes."""
     decryptor, mac = COB256.decryptor(key, b"context"), COB256.keyed_hash(key)
     piece, rooms = memoryview(bytearray(PIECE)), [memoryview(bytearray(PIECE + CHUNK)) for _ in range(2)]
     hashing: Future[None] | None = None

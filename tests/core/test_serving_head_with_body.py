@@ -31,7 +31,8 @@ class Told(asyncio.Transport):
 
 
 def told(*what: bytes | str) -> list[bytes | str]:
-    """What reaches the transport of these writes; `turn` stands for a turn of the loop, `close` closes."""
+    """What reaches the transport of these writes; `turn` stands for a turn of the loop, `close` closes, and `gone` is
+    a client that leaves."""
 
     async def run() -> list[bytes | str]:
         transport = Told()
@@ -41,10 +42,12 @@ def told(*what: bytes | str) -> list[bytes | str]:
                 await asyncio.sleep(0)
             elif one == "close":
                 out.close()
+            elif one == "gone":
+                transport.close()
             else:
                 assert isinstance(one, bytes)
                 out.write(one)
-        assert out.is_closing() == ("close" in what)
+        assert out.is_closing() == ("close" in what or "gone" in what)
         return list(transport.did)
 
     return asyncio.run(run())
@@ -62,6 +65,10 @@ def test_a_head_alone_is_sent_after_one_turn() -> None:
 
 def test_a_head_is_sent_before_the_connection_is_closed() -> None:
     assert told(HEAD, "close", "turn") == [HEAD, "closed"]
+
+
+def test_a_head_is_not_written_to_a_client_that_has_gone() -> None:
+    assert told(HEAD, "gone", "turn") == ["closed"]
 
 
 def test_answers_that_follow_one_another_keep_their_order() -> None:

@@ -179,7 +179,7 @@ def _record(results: Sequence[StageResult], folder: Path) -> dict[str, Any]:
             "metrics": facts["metrics"]["compiled"],
             "judged": facts["judged"],
             "ratios": facts["ratios"],
-            "costs": facts.get("costs", {}),
+            "costs": facts["costs"],
         }
     if "seal" in by_name:
         record |= {name: by_name["seal"].artifact.facts[name] for name in ("bundle_id", "rung", "development_keys")}
@@ -213,12 +213,14 @@ def _ratios(record: dict[str, Any], scored: dict[str, Any]) -> Table:
     table.add_row(name.replace("_", " "), f"{ours['value']:.1%} {interval}, teacher {teacher['value']:.1%}")
     if "baseline" in scored:
         table.add_row("labels alone", f"{scored['baseline'][name]['value']:.1%}, the same student undistilled")
-    shown = {"latency": milliseconds, "size": size, "memory": size}
-    for cost, words in (("latency", "faster"), ("size", "smaller"), ("memory", "less"), ("energy", "less")):
+    for cost, words, told in (
+        ("latency", "faster", milliseconds), ("size", "smaller", size), ("memory", "less", size),
+        ("energy", "less", None),
+    ):  # fmt: skip
         if ratio := ratios[cost]:
             table.add_row(cost, f"{ratio['value']:.1f} times {words} than its teacher")
-        elif cost in shown:
-            table.add_row(cost, f"{shown[cost](record['costs'].get(cost))}, its teacher's was not measured")
+        elif told is not None:
+            table.add_row(cost, f"{told(record['costs'][cost])}, its teacher's was not measured")
         else:
             table.add_row(cost, "not measured here")
     return table

@@ -23,6 +23,8 @@ answered by one version while another is on trial. An answer's PRODUCT and VERSI
 BUNDLE = "x-toolkit-bundle"
 SERVED = "served"
 """Where the layers before find the version, in the request's state."""
+NAMED = "product"
+"""Where that has the product which the path names."""
 
 _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 
@@ -43,7 +45,11 @@ class Dispatch:
         routed = router.middleware_stack
 
         async def either(scope: Scope, receive: Receive, send: Send) -> None:
-            theirs = scope["type"] == "http" and not own.match(scope["path"]) and not _asks_as_openai(scope)
+            theirs = scope["type"] == "http" and not own.match(scope["path"])
+            if theirs and (named := OF_A_PRODUCT.fullmatch(scope["path"])):
+                scope["root_path"] = scope.get("root_path", "") + named[1]
+                scope["state"][NAMED] = named[2]
+                theirs = not is_openai(scope["path"])
             await (self if theirs else routed)(scope, receive, send)
 
         router.default = self
@@ -62,28 +68,12 @@ class Dispatch:
         await model.service.routes(scope, receive, send)
 
     def _choose(self, scope: Scope) -> ServedModel:
-        headers = Headers(scope=scope)
-        product = _named_by_path(scope) or headers.get(PRODUCT)
-        return self._models.find(product, headers.get(VERSION), key_of(Request(scope)))
+        return self._models.find(product_of(scope), Headers(scope=scope).get(VERSION), key_of(Request(scope)))
 
 
-def _named_by_path(scope: Scope) -> str:
-    """The product that the path names, which is taken from what routes see of it; '' where it names none."""
-    named = OF_A_PRODUCT.fullmatch(scope["path"])
-    if named is None:
-        return ""
-    scope["root_path"] = scope.get("root_path", "") + named[1]
-    return named[2]
-
-
-def _asks_as_openai(scope: Scope) -> bool:
-    """Whether it is for the server's own routes of OpenAI, below a product's path: these find the product in the
-    header."""
-    if not is_openai(scope["path"]) or not (product := _named_by_path(scope)):
-        return False
-    others = [(name, value) for name, value in scope["headers"] if name != PRODUCT.encode()]
-    scope["headers"] = [(PRODUCT.encode(), product.encode()), *others]
-    return True
+def product_of(scope: Scope) -> str | None:
+    """The product that a request names, by its path before its header."""
+    return scope["state"].get(NAMED) or Headers(scope=scope).get(PRODUCT)
 
 
 def key_of(request: Request) -> str:

@@ -35,8 +35,8 @@ class HeadWithBody:
         self._transport.close()
 
     def _send_head(self) -> None:
-        if self._head:
-            head, self._head = self._head, b""
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():  # the client may have gone within the turn
             self._transport.write(head)
 
     def __getattr__(self, name: str) -> Any:

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from toolkit.errors import ToolkitError, Unsupported
 from toolkit.serving.answers import openai_error
-from toolkit.serving.dispatch import PRODUCT, VERSION, key_of, note
+from toolkit.serving.dispatch import VERSION, key_of, note, product_of
 from toolkit.serving.models import Models, ServedModel, named
 from toolkit.serving.openai_bodies import Asked, ChatRequest, CompletionRequest
 from toolkit.serving.refusals import NotServed
@@ -129,8 +129,8 @@ def openai_routes(models: Models) -> APIRouter:
 
 
 def _asked_for(models: Models, name: str, request: Request) -> tuple[ServedModel, Conversation]:
-    product, version = request.headers.get(PRODUCT), request.headers.get(VERSION)
-    model, conversation = _found(models, name, product, version, key_of(request))
+    version = request.headers.get(VERSION)
+    model, conversation = _found(models, name, product_of(request.scope), version, key_of(request))
     note(request, model)
     return model, conversation
 

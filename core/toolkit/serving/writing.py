@@ -100,10 +100,7 @@ class _Turn:
         return [replace(one.request, id=name) for name, one in taken.items()]
 
     def failed(self, identity: str, error: ToolkitError) -> None:
-        one = self._begun.pop(identity)
-        if one.held is not None:
-            self._hand(one.pieces.put_nowait, one.held)
-        self._hand(one.pieces.put_nowait, error)
+        self._fail(self._begun.pop(identity), error)
 
     def said(self, piece: TextDelta) -> None:
         """Tell who waits for it: the first piece and the last at once, those between not too often."""
@@ -123,9 +120,13 @@ class _Turn:
     def ended(self, error: BaseException | None) -> None:
         """The model says no more: whoever has not heard the end of its text hears why."""
         for one in self._begun.values():
-            if one.held is not None:
-                one.pieces.put_nowait(one.held)
-            one.pieces.put_nowait(error or ModelFault("the model ended without saying so", hint="Ask again."))
+            self._fail(one, error or ModelFault("the model ended without saying so", hint="Ask again."))
+
+    def _fail(self, one: _Waiting, error: BaseException) -> None:
+        """The end of a text, after what was written of it."""
+        if one.held is not None:
+            self._hand(one.pieces.put_nowait, one.held)
+        self._hand(one.pieces.put_nowait, error)
 
 
 class Writer:
