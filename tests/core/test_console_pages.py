@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -225,6 +226,27 @@ def test_a_learner_gets_a_problem_a_hint_and_the_next_one(chromium: Any, teachin
         page.wait_for_selector("#mastery:not([hidden])")
         page.click(".feedback .next")
         page.wait_for_function("before => document.querySelector('#question').innerText !== before", arg=first)
+
+
+def test_what_is_pressed_before_a_panel_is_open_waits_for_it(chromium: Any, teaching: Running) -> None:
+    with opened(chromium, teaching, "infer") as watched:
+        page = watched.page
+        page.route("**/v1/skills", lambda route: (sleep(0.7), route.continue_()))
+        page.goto(teaching.url + "/console/workbench")
+        assert page.locator("#ask").is_disabled()
+        page.click("#ask")
+        assert page.locator("#question").inner_text()
+        assert "?" not in page.url  # the form was not sent by the browser itself
+
+
+def test_a_panel_that_cannot_open_says_so(chromium: Any, teaching: Running) -> None:
+    with opened(chromium, teaching, "infer") as watched:
+        page = watched.page
+        page.route("**/v1/skills", lambda route: route.abort())
+        page.goto(teaching.url + "/console/workbench")
+        assert own_catalogues()["en"]("js.panel_failed") in page.locator("#panel > .empty").inner_text()
+        assert own_catalogues()["en"]("error.unreachable") in page.locator("#panel > .empty").inner_text()
+        watched.faults.clear()
 
 
 NOTE_DRAFTS = """

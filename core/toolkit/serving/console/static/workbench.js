@@ -51,6 +51,7 @@ function judgement(request, labels = []) {
 try {
   const { default: open } = await import(panel.dataset.script);
   await open(panel, own);
+  panel.disabled = false; // what is pressed before its listener is there would be lost, or a form sent without it
 } catch (error) {
   panel.replaceChildren(desk.empty(desk.text("js.panel_failed"), error.message));
   throw error;

@@ -6,18 +6,12 @@ export default async function open(panel, desk) {
   const mine = desk.language.startsWith("zh") ? "zh" : "en";
   byId("language").value = mine;
 
-  let skills;
-  try {
-    const [found, themes] = await Promise.all([ask("/v1/skills"), ask("/v1/themes")]);
-    skills = new Map(found.map((skill) => [skill.id, skill]));
-    byId("skill").append(...found.map((skill) => make("option", { value: skill.id }, skill.names[mine] ?? skill.id)));
-    byId("theme-of").append(...Object.entries(themes).map(([id, words]) => make("option", { value: id }, words[mine]?.name ?? id)));
-    byId("skill").value = found[0]?.id ?? "";
-    levels();
-  } catch (error) {
-    refusal.replaceChildren(desk.problem(error));
-    return;
-  }
+  const [found, themes] = await Promise.all([ask("/v1/skills"), ask("/v1/themes")]);
+  const skills = new Map(found.map((skill) => [skill.id, skill]));
+  byId("skill").append(...found.map((skill) => make("option", { value: skill.id }, skill.names[mine] ?? skill.id)));
+  byId("theme-of").append(...Object.entries(themes).map(([id, words]) => make("option", { value: id }, words[mine]?.name ?? id)));
+  byId("skill").value = found[0]?.id ?? "";
+  levels();
 
   function levels() {
     const skill = skills.get(byId("skill").value);
