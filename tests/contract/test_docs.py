@@ -120,6 +120,10 @@ def test_configurations_in_the_docs_are_valid(page: Path) -> None:
 
 
 def test_the_reference_is_up_to_date() -> None:
+    """It has the keys of every plugin, so all must be installed."""
+    missing = [path.parent.name for path in (REPOSITORY / "plugins").glob("*/pyproject.toml") if not is_installed(path)]
+    if missing:
+        pytest.skip(f"not installed, so its keys are not known: {', '.join(missing)}")
     made = (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8")
     assert made == generator().reference(), "run python docs/generate.py"
 
