@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "np.ndarray"]
 """Named arrays; the first axis is the batch."""
 
-Make = Callable[[], Tensors]
-"""What makes the inputs of one row; it is called in a thread."""
-
 Report = Callable[[str, int, int], None]
 """`report(what, done, total)`: told as work goes on; what listens draws a bar or prints a line."""
 
@@ -61,6 +58,15 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+class Make(Protocol):
+    """What makes the inputs of one row when it is called, maybe in a thread; `brief`: within a millisecond or so."""
+
+    @property
+    def brief(self) -> bool: ...
+
+    def __call__(self) -> Tensors: ...
 
 
 class TensorPredictor(Protocol):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -25,10 +26,12 @@ class Doubler:
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []
         self.seconds_a_row = 0.0
+        self.ran_by: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        self.ran_by.append(threading.current_thread().name.partition("_")[0])
         self.gate.wait(5)
         self.batches.append(inputs["x"].shape)
         time.sleep(self.seconds_a_row * len(inputs["x"]))
@@ -203,6 +206,72 @@ def test_rows_that_take_their_time_are_not_kept_waiting_for_each_other_and_quick
             quick = await together()
         assert quick == 8
         await batcher.stop()
+
+    asyncio.run(scene())
+
+
+@dataclass(frozen=True)
+class Made:
+    """What makes a row."""
+
+    value: int
+    brief: bool
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        return row(self.value)
+
+
+def test_what_is_brief_runs_in_the_loop_with_what_arrives_in_the_same_turn() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, in_loop=0.5)
+
+        async def ran(*inputs: object) -> tuple[list[str], list[int]]:
+            """By which threads, and how many rows at once."""
+            model.ran_by.clear()
+            model.batches.clear()
+            answers = await asyncio.gather(*map(batcher.predict, inputs))
+            assert [int(answer["y"][0, 0]) for answer in answers] == [2 * value for value in range(len(inputs))]
+            return model.ran_by, [shape[0] for shape in model.batches]
+
+        values = range(4)
+        assert (await ran(row(0)))[0] == ["model"]  # how long it takes is not known yet
+        assert await ran(*map(row, values)) == (["MainThread"], [4])
+        assert await ran(*(Made(value, brief=True) for value in values)) == (["MainThread"], [4])
+        assert (await ran(*(Made(value, brief=False) for value in values)))[0][-1] == "model"
+        assert await ran(row(0), Made(1, brief=False), row(2)) == (["MainThread", "model"], [1, 2])
+        assert (await ran(row(0, width=2**21)))[0] == ["model"]
+        model.seconds_a_row = 0.55
+        await ran(row(0))
+        assert (await ran(row(0)))[0] == ["model"]
+        model.seconds_a_row = 0.0
+        for _ in range(3):
+            await ran(row(0))
+        assert (await ran(row(0)))[0] == ["MainThread"]
+        model.seconds_a_row = 0.2
+        await ran(row(0))
+        assert max((await ran(*map(row, values)))[1]) <= 2  # as many as are within its seconds
+        await batcher.stop()
+
+    asyncio.run(scene())
+
+
+def test_what_fails_in_the_loop_fails_alone_and_stop_answers_what_waits_there() -> None:
+    async def scene() -> None:
+        model = Doubler()
+        batcher = Batcher(model, in_loop=0.5)
+        await batcher.predict(row(1))
+        tasks = [asyncio.ensure_future(batcher.predict(inputs)) for inputs in (row(255), row(3, width=4), row(4))]
+        gone = asyncio.ensure_future(batcher.predict(row(5)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await batcher.stop()
+        bad, other, beside = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(bad, ValueError)
+        assert isinstance(beside, ValueError)
+        assert int(other["y"][0, 0]) == 6
+        assert gone.cancelled()
+        assert model.ran_by[1:] == ["MainThread"] * 2
 
     asyncio.run(scene())
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -31,6 +32,12 @@ PREPARERS = 4
 BRIEF_SECONDS = 0.01
 """A batch may take so long, or as long as two requests one after the other."""
 
+IN_LOOP_SECONDS = 0.004
+"""What a batch may take in the loop itself, where nobody else is heard meanwhile. To hand one to a thread and back
+takes a tenth of a millisecond of both, and twice that where the two wait for the interpreter."""
+
+_IN_LOOP_BYTES = 2**20
+
 _Kind = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
@@ -39,6 +46,7 @@ class _Request:
     inputs: Tensors | Make
     rows: int
     size: int
+    brief: bool
     arrived: float
     answer: asyncio.Future[Mapping[str, np.ndarray]] = field(repr=False)
     steps: list[Step] | None = field(default_factory=STEPS.get, repr=False)
@@ -53,7 +61,8 @@ _Outcome = Mapping[str, np.ndarray] | Exception
 
 
 class Batcher:
-    """A `ServedPredictor`. Lives in one event loop; the model runs in a thread of its own, one batch at a time.
+    """A `ServedPredictor`. Lives in one event loop; the model runs in a thread of its own, one batch at a time. What
+    has been seen to take less time than a thread is worth runs in the loop.
 
     Args:
         predictor: the model.
@@ -65,6 +74,8 @@ class Batcher:
         queue_bytes: bytes that may wait, for the same reason.
         preparers: threads that make inputs beside the model. With 0 its own thread does: where every core has a
             model's thread already, more of them only stand in each other's way.
+        in_loop: seconds that a batch may take in the loop itself. With 0 none does, as where the processor only waits
+            for an accelerator.
         observer: told the rows and the seconds each time that the model has run.
     """
 
@@ -77,11 +88,13 @@ class Batcher:
         queue_limit: int = 256,
         queue_bytes: int = 512 * 2**20,
         preparers: int = 0,
+        in_loop: float = 0.0,
         observer: Observer | None = None,
     ) -> None:
         self._predictor: TensorPredictor | None = predictor
         self.facts: PredictorFacts = predictor.facts
         self._together = _Together(max_batch)
+        self._in_loop = in_loop
         self._max_delay = max_delay_ms / 1000
         self._queue_limit = queue_limit
         self._queue_bytes = queue_bytes
@@ -142,11 +155,15 @@ class Batcher:
             raise Overloaded("the server is stopping", hint="Ask again once it is back.", retry_after=5)
 
     def _admit(self, inputs: Tensors | Make) -> _Request:
-        rows, size = (1, 0) if callable(inputs) else (_rows_of(inputs), _size_of(inputs))
+        if callable(inputs):
+            rows, size, brief = 1, 0, bool(self._in_loop) and inputs.brief
+        else:
+            rows, size = _rows_of(inputs), _size_of(inputs)
+            brief = size <= _IN_LOOP_BYTES
         self._check_open()
         if self._queue and (self._rows + rows > self._queue_limit or self._bytes + size > self._queue_bytes):
             raise Overloaded(f"the queue is full: {self._rows} wait")
-        return _Request(inputs, rows, size, time.monotonic(), asyncio.get_running_loop().create_future())
+        return _Request(inputs, rows, size, brief, time.monotonic(), asyncio.get_running_loop().create_future())
 
     def _enqueue(self, request: _Request) -> None:
         self._queue.append(request)
@@ -170,22 +187,37 @@ class Batcher:
         if patient and remaining > 0 and self._rows < self._together.rows:
             self._timer = loop.call_later(remaining, lambda: self._advance(patient=False))
             return
+        if self._queue[0].brief and self._queue[0].rows <= self._together.within(self._in_loop):
+            self._running = loop.create_future()
+            loop.call_soon(self._run_in_loop, self._running)  # with what else arrives in this turn
+            return
         batch = self._next_batch()
         self._running = loop.run_in_executor(self._thread, self._run, batch)
-        self._running.add_done_callback(lambda done: self._finished(batch, done))
+        self._running.add_done_callback(lambda done: self._finished(batch, done, patient=not self._closed))
 
-    def _next_batch(self) -> list[_Request]:
+    def _run_in_loop(self, running: asyncio.Future[list[_Outcome]]) -> None:
+        batch = self._next_batch(in_loop=True)
+        try:
+            running.set_result(self._run(batch))
+        except Exception as error:  # noqa: BLE001 - as a thread's would
+            running.set_exception(error)
+        self._finished(batch, running, patient=False)  # who came meanwhile was not even heard, and waits for nobody
+
+    def _next_batch(self, *, in_loop: bool = False) -> list[_Request]:
         """The oldest requests, as many as may run together."""
+        most = self._together.within(self._in_loop) if in_loop else self._together.rows
         batch: list[_Request] = []
         rows = 0
-        while self._queue and (not batch or rows + self._queue[0].rows <= self._together.rows):
+        while self._queue and (not batch or rows + self._queue[0].rows <= most):
+            if in_loop and not self._queue[0].brief:
+                break
             batch.append(request := self._queue.popleft())
             self._forget(request)
             rows += request.rows
         return batch
 
     def _run(self, batch: Sequence[_Request]) -> list[_Outcome]:
-        """In the model's thread: what each request ends in. What has the same shapes runs together."""
+        """What each request ends in. What has the same shapes runs together."""
         began, outcomes = time.monotonic(), dict[_Request, _Outcome]()
         alike: dict[_Kind, list[tuple[_Request, Tensors]]] = {}
         held = 0
@@ -202,7 +234,9 @@ class Batcher:
                 self._run_alike(alike, outcomes)
                 held = 0
         self._run_alike(alike, outcomes)
-        self._together.took(sum(request.rows for request in batch), time.monotonic() - began)
+        self._together.took(
+            sum(request.rows for request in batch), time.monotonic() - began, brief=all(one.brief for one in batch)
+        )
         return [outcomes[request] for request in batch]
 
     def _run_alike(
@@ -230,14 +264,14 @@ class Batcher:
         outputs = self._predictor.predict(joined)
         if self._observer is not None:
             self._observer(sum(counts), time.perf_counter() - began)
-        ends = np.cumsum(counts)
+        ends = accumulate(counts)
         spans = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
         return [{name: array[span] for name, array in outputs.items()} for span in spans]
 
-    def _finished(self, batch: Sequence[_Request], done: asyncio.Future[list[_Outcome]]) -> None:
+    def _finished(self, batch: Sequence[_Request], done: asyncio.Future[list[_Outcome]], *, patient: bool) -> None:
         """Go on with what has gathered, and hand out what each request ended in."""
         self._running = None
-        self._advance(patient=not self._closed)
+        self._advance(patient=patient)
         for request, outcome in zip(batch, done.result(), strict=True):
             if request.answer.done():
                 continue
@@ -253,15 +287,23 @@ class _Together:
     def __init__(self, most: int) -> None:
         self.rows = self._most = most
         self._alone = 0.0
+        self._row = 0.0
 
-    def took(self, rows: int, seconds: float) -> None:
-        """Told of each batch."""
+    def within(self, seconds: float) -> int:
+        """How many rows of brief requests take no longer than that, by the longest that one took lately; 0 where that
+        is not known yet."""
+        return min(self.rows, int(seconds / self._row)) if self._row else 0
+
+    def took(self, rows: int, seconds: float, *, brief: bool) -> None:
+        """Told of each batch, and whether all its requests were brief."""
+        if brief and rows:
+            self._row = max(seconds / rows, 0.9 * self._row)
         if rows == 1:
             self._alone = seconds
-        brief = max(BRIEF_SECONDS, 2 * self._alone)
-        if rows > 1 and seconds > brief:
+        most = max(BRIEF_SECONDS, 2 * self._alone)
+        if rows > 1 and seconds > most:
             self.rows = max(1, self.rows // 2)
-        elif rows >= self.rows and seconds < 0.75 * brief:
+        elif rows >= self.rows and seconds < 0.75 * most:
             self.rows = min(self._most, 2 * self.rows)
 
 

@@ -73,33 +73,60 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.array(Image.fromarray(pixels).convert("L"))[:, :, None]
 
 
+class StoredImage:
+    """A picture whose header is read, and whose pixels are decoded once they are asked for.
+
+    Raises:
+        UnreadableImage: what of that can be known by the header.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        if not data:
+            raise UnreadableImage("empty-file", "the file is empty", hint="Copy it again from its source.")
+        self._data = data
+        with _telling(data):
+            self._image = Image.open(io.BytesIO(data), formats=FORMATS)
+            _check_size(self._image.width, self._image.height)
+
+    @property
+    def pixels(self) -> int:
+        """How many there are, as the header states."""
+        return self._image.width * self._image.height
+
+    def planes(self, channels: int) -> np.ndarray:
+        """`decode_planes`; only once. Raises UnreadableImage."""
+        with self.upright() as image:
+            if channels == 1 and image.mode == "L":
+                return np.asarray(image)[:, :, None]
+            if image.mode == "RGB" and "transparency" not in image.info:
+                return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[:, :, None]
+            return to_channels(_rgb(image), channels)
+
+    @contextlib.contextmanager
+    def upright(self) -> Iterator[Image.Image]:
+        """The picture, decoded; what goes wrong in here is told as an UnreadableImage."""
+        with _telling(self._data), self._image as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            yield image
+
+
 def decode_planes(data: bytes, channels: int) -> np.ndarray:
     """The picture as a model takes it, uint8 `[height, width, channels]`, maybe read-only: what `to_channels` makes of
     `decode_image`, without the copies between. Raises UnreadableImage."""
-    with _opened(data) as image:
-        if channels == 1 and image.mode == "L":
-            return np.asarray(image)[:, :, None]
-        if image.mode == "RGB" and "transparency" not in image.info:
-            return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[:, :, None]
-        return to_channels(_rgb(image), channels)
+    return StoredImage(data).planes(channels)
 
 
 def decode(data: bytes) -> Decoded:
     """`decode_image`, with the mode in which the file stores its pixels. Raises UnreadableImage."""
-    with _opened(data) as image:
+    with StoredImage(data).upright() as image:
         return Decoded(np.ascontiguousarray(_rgb(image)), image.mode)
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    """The picture, decoded and upright; what goes wrong in here is told as an UnreadableImage."""
-    if not data:
-        raise UnreadableImage("empty-file", "the file is empty", hint="Copy it again from its source.")
+def _telling(data: bytes) -> Iterator[None]:
+    """What Pillow raises of these bytes is told as an UnreadableImage."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_size(image.width, image.height)
-            ImageOps.exif_transpose(image, in_place=True)
-            yield image
+        yield
     except UnreadableImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

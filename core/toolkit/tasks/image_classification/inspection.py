@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -22,7 +23,7 @@ from toolkit.protocols import ServedPredictor, Tensors
 from toolkit.services import Seen, Watch
 from toolkit.serving.forms import read_uploads
 from toolkit.tasks.image_classification.appearance import appearance
-from toolkit.tasks.image_classification.images import decode_planes
+from toolkit.tasks.image_classification.images import StoredImage
 from toolkit.tasks.image_classification.service import Decision
 
 MOST_PICTURES = 256
@@ -32,6 +33,9 @@ PICTURE_TYPES = ("image/jpeg", "image/png", "image/bmp", "image/tiff", "image/we
 _UNTYPED = ("", "application/x-www-form-urlencoded")
 # Pictures of one request decoded or waiting at once: enough to fill a batch, and not the queue.
 _ABREAST = 4
+
+_BRIEF_BYTES, _BRIEF_PIXELS = 2**16, 2**18
+"""A picture up to both is decoded within a millisecond or two."""
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {
@@ -162,8 +166,16 @@ class _Look:
     def __init__(self, picture: bytes, channels: int) -> None:
         self._picture, self._channels = picture, channels
 
+    @cached_property
+    def _stored(self) -> StoredImage:
+        return StoredImage(self._picture)
+
+    @property
+    def brief(self) -> bool:
+        return len(self._picture) <= _BRIEF_BYTES and self._stored.pixels <= _BRIEF_PIXELS
+
     def __call__(self) -> Tensors:
-        pixels = decode_planes(self._picture, self._channels)
+        pixels = self._stored.planes(self._channels)
         self.size, self.measures = pixels.shape[:2], appearance(pixels)
         return {"image": pixels[np.newaxis]}
 

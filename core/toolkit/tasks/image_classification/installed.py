@@ -11,7 +11,7 @@ import numpy as np
 from toolkit.artifacts import BundleFile, CompiledModel
 from toolkit.errors import EnvironmentUnfit
 from toolkit.protocols import PredictorFacts, TensorPredictor
-from toolkit.serving.batching import PREPARERS, Batcher, Observer
+from toolkit.serving.batching import IN_LOOP_SECONDS, PREPARERS, Batcher, Observer
 from toolkit.serving.runtime import SealedFiles, misfit
 from toolkit.serving.sessions import CPU, OnnxPredictor
 from toolkit.workspace import mapped
@@ -68,8 +68,11 @@ def prove(predictor: TensorPredictor, golden: bytes) -> None:
 def queue(
     predictor: TensorPredictor, *, together: int, delay_ms: float, limit: int, preparers: int, observer: Observer
 ) -> Batcher:
-    """What stands between requests and the model. An accelerator leaves the cores to those who prepare its inputs."""
+    """What stands between requests and the model. An accelerator leaves the cores to those who prepare its inputs.
+    Where every core has a worker, its loop and its model's thread only take turns, so the loop may run the model."""
+    on_cpu = predictor.facts.provider == CPU
     return Batcher(
         predictor, max_batch=together, max_delay_ms=delay_ms, queue_limit=limit, observer=observer,
-        preparers=preparers if predictor.facts.provider == CPU else max(preparers, PREPARERS),
+        preparers=preparers if on_cpu else max(preparers, PREPARERS),
+        in_loop=IN_LOOP_SECONDS if on_cpu and not preparers else 0.0,
     )  # fmt: skip

@@ -6,6 +6,7 @@ module anywhere.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -54,17 +55,15 @@ class Decision:
         Raises:
             ModelFault: not one finite number a class.
         """
-        if probabilities.shape != (len(self.classes),) or not np.isfinite(probabilities).all():
+        values = probabilities.tolist()  # a few floats: numpy would take longer for each step
+        if probabilities.shape != (len(self.classes),) or not all(map(math.isfinite, values)):
             raise ModelFault("the model gave no usable probabilities", hint="Run `toolkit verify` on this site.")
-        shown = dict(zip(self.classes, np.round(probabilities.astype(np.float64), 6).tolist(), strict=True))
+        shown = {name: round(value, 6) for name, value in zip(self.classes, values, strict=True)}
         if self.good_class is None:
-            values = probabilities.tolist()  # argmax would hand the interpreter to the model's thread, and wait for it
             return Verdict(self.classes[values.index(max(values))], None, shown)
         good = self.classes.index(self.good_class)
-        defects = probabilities.copy()
-        defects[good] = -np.inf
-        worst = int(defects.argmax())
-        passed = bool(probabilities[good] > probabilities[worst] and probabilities[good] >= self.threshold)
+        worst = max((place for place in range(len(values)) if place != good), key=values.__getitem__, default=good)
+        passed = values[good] > values[worst] and bool(probabilities[good] >= self.threshold)
         return Verdict(self.good_class if passed else self.classes[worst], passed, shown)
 
 
