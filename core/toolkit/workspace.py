@@ -67,9 +67,9 @@ def write_file(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> No
 
 def write_into(path: Path, write: Callable[[BinaryIO], object], *, mode: int = 0o644) -> None:
     """`write_file` for what is too large to be held as bytes: `write` is given the stream to write to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as stream:
             write(stream)
@@ -79,7 +79,8 @@ def write_into(path: Path, write: Callable[[BinaryIO], object], *, mode: int = 0
     except OSError as error:
         raise EnvironmentUnfit(f"cannot write {path}: {error.strerror}", hint="Check free space and rights.") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was wrong is told already
+            aside.unlink(missing_ok=True)
     flush_folder(path.parent)
 
 

@@ -28,6 +28,7 @@ from toolkit.seal.validity import Validity
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import InstalledVersion, install
 from toolkit.site.layout import Site, init_site
+from toolkit.site.state import ALL
 
 DOMAINS = {"industry": InstalledDomain("0.1.0")}
 LICENCE_TEXT = b"Apache License, Version 2.0\n"
@@ -79,9 +80,9 @@ def make_home(path: Path) -> Home:
     return Home(path, ensure_development_keys(path / "keys"))
 
 
-def put(bundle: Path, site: Site) -> InstalledVersion:
+def put(bundle: Path, site: Site, *, permille: int = ALL) -> InstalledVersion:
     """Install where the domain is present and no plugin has anything against it."""
-    return install(bundle, site, check=lambda manifest: (), domains=DOMAINS)
+    return install(bundle, site, check=lambda manifest: (), domains=DOMAINS, permille=permille)
 
 
 def forge(body: bytes, kind: str, key: SigningKey, **changes: Any) -> bytes:

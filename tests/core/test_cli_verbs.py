@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -394,7 +395,7 @@ def test_a_bug_is_said_to_be_one(toolkit: Run, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("error", "code"), [
     (GateRefused("not good enough", hint="more data"), 3), (IntegrityError("torn", part="model", hint="again"), 4),
-    (KeyboardInterrupt(), 130), (BrokenPipeError(), 0),
+    (KeyboardInterrupt(), 130), (BrokenPipeError(), 0), (OSError(36, "File name too long", "xx"), 5),
 ])  # fmt: skip
 def test_what_ends_a_verb_decides_its_code(
     toolkit: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
@@ -409,6 +410,32 @@ def test_what_ends_a_verb_decides_its_code(
     if code in (3, 4):
         assert_refused(said, code)
         assert toolkit("doctor", "--json").record["error"]["code"] in ("gate", "integrity")
+    if code == 5:
+        assert "xx: File name too long" in said.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("verb", [("targets",), ("targets", "--json"), ("verify", "nowhere", "--json")])
+def test_an_output_that_takes_nothing_is_no_traceback(home: Path, verb: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run(
+            [sys.executable, "-m", "toolkit.cli.main", *verb], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert said.returncode == (2 if "verify" in verb else 5)
+    assert "Traceback" not in said.stderr
+
+
+def test_a_name_that_is_no_text_is_told_in_json_and_in_words(home: Path, tmp_path: Path) -> None:
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        for words in (["status", "--site", b"\xff\xe4"], ["status", "--site", b"\xff\xe4", "--json"]):
+            said = subprocess.run(
+                [sys.executable, "-m", "toolkit.cli.main", *words], capture_output=True, env=environment, cwd=tmp_path
+            )
+            assert said.returncode == 2, said.stderr
+            assert b"Traceback" not in said.stderr
+            if "--json" in words:
+                assert "\udcff" in json.loads(said.stdout)["error"]["message"]
 
 
 def test_a_skeleton_is_written_once(toolkit: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,52 @@ def test_install_asks_the_plugins(home: Home, tmp_path: Path, monkeypatch: pytes
 def test_texts_from_outside_are_printed_as_they_are(home: Home) -> None:
     header = replace(HEADER, teacher=LicenceRecord("[/red] [bold]x", "MIT", "", "allowed"))
     assert "[/red] [bold]x (MIT)" in run("bundle", "show", home.seal(header=header).path)
+
+
+def test_a_name_from_outside_makes_no_line_of_its_own(home: Home, tmp_path: Path) -> None:
+    plant = home.site()
+    hostile = "b\n    9  2026-01-01T00:00:00Z  install.done  bundle_id=fake\x1b[8m"
+    shutil.copytree(home.seal().path, tmp_path / hostile)
+    with pytest.raises(IntegrityError):
+        run("install", tmp_path / hostile, "--site", plant.path)
+    told = run("audit", "list", "--site", plant.path)
+    assert len(told.splitlines()) == 2
+    assert "\x1b" not in told
+    assert r"b\n    9" in told
+
+
+@pytest.mark.parametrize(
+    "place", ["audit/log.jsonl", "audit/head", "current", "keys/site.key.json", "recipient.json", "trust/root.json"]
+)
+def test_a_pipe_in_a_files_place_is_told_and_not_waited_for(place: str, home: Home) -> None:
+    plant = home.site()
+    put(home.granted(plant).path, plant)
+    (plant.path / place).unlink()
+    os.mkfifo(plant.path / place)
+    words = (
+        ("grant", home.seal().path, "--to", plant.recipient_json) if "recipient" in place else ("verify", plant.path)
+    )
+    with pytest.raises(ToolkitError):
+        run(*words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("477ce96069268b07",), "neither a key"), (("a b",), "neither a key"),
+        (("industry-1-000000000000", "--reason", "a\nb"), "cannot be printed"),
+        (("industry-1-000000000000", "--reason", "\udcff"), "cannot be printed"),
+        (("industry-1-000000000000", "--reason", "x" * 4097), "too long"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_revoked_is_told_before_anything_is_signed(
+    arguments: tuple[str, ...], problem: str, home: Home
+) -> None:
+    with pytest.raises(UsageError, match=problem):
+        run("keys", "revoke", *arguments)
+    with pytest.raises(UsageError, match="is a root key"):
+        run("keys", "revoke", home.keys.trust.roots[0])
+    assert not (home.path / "keys" / "revoked.json").exists()
 
 
 def test_a_file_where_the_site_should_be_is_not_a_bug(home: Home, tmp_path: Path) -> None:

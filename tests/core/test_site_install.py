@@ -34,12 +34,13 @@ from toolkit.seal.manifest import DomainRef, Manifest
 from toolkit.seal.recipient import load_recipient
 from toolkit.seal.tree import open_tree
 from toolkit.seal.verify import read_envelope, verify_bundle
+from toolkit.site.audit import AuditLog
 from toolkit.site.current import open_current
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.install import KEEP, install
 from toolkit.site.layout import Site, init_site, is_site, open_site
-from toolkit.site.rollback import rollback
-from toolkit.site.state import read_state
+from toolkit.site.rollback import promote, rollback
+from toolkit.site.state import ALL, read_state
 from toolkit.site.verify import verify_site
 
 
@@ -117,6 +118,88 @@ def test_only_the_grant_for_this_site_is_kept(home: Home, site: Site) -> None:
     home.grant(sealed.path, home.site("another"))
     done = put(sealed.path, site)
     assert [path.name for path in (done.path / "grants").iterdir()] == [mine.name]
+
+
+@pytest.mark.parametrize("trial", [False, True])
+def test_a_kept_version_that_is_not_the_newest_is_renewed_and_mended(trial: bool, home: Home, site: Site) -> None:
+    old, new = home.granted(site, b"old"), home.granted(site, b"new")
+    done = put(old.path, site)
+    put(new.path, site, permille=100 if trial else ALL)
+    if not trial:
+        rollback(site)
+    before = read_state(site.current, site.key_id)
+    overwrite(blob_of(done.path, done.manifest, "model"), b"damaged")
+    home.grant(old.path, site, renew=True)
+    renewed = put(old.path, site)
+    assert (renewed.changed, renewed.renewed) == (True, True)
+    assert not put(old.path, site).changed
+    after = read_state(site.current, site.key_id)
+    assert after.served == before.served
+    assert after.marks == before.marks
+    assert {one.bundle_id for one in after.kept} == {one.bundle_id for one in before.kept}
+    assert after.find(done.bundle_id).serial > before.find(done.bundle_id).serial
+    assert serving(site) == b"old"
+    verify_site(site.path)
+    with pytest.raises(Refused, match="older than what was installed"):
+        put(old.path, site, permille=100)
+
+
+def test_a_state_that_is_written_is_not_undone_by_a_trail_that_is_not(
+    home: Home, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home.granted(site, b"first").path, site)
+    append = AuditLog.append
+
+    def full(log: AuditLog, event: str, details: dict[str, object]) -> object:
+        if event == "install.done":
+            raise EnvironmentUnfit("cannot write the trail: No space left on device")
+        return append(log, event, details)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "append", full)
+        done = put(home.granted(site, b"second").path, site)
+    assert done.changed
+    assert done.path.is_dir()
+    assert serving(site) == b"second"
+    put(home.granted(site, b"third").path, site)
+    assert events(site)[-4:] == ["install.begin", "install.done", "install.begin", "install.done"]
+    verify_site(site.path)
+
+
+def test_what_cannot_be_removed_stops_nothing(home: Home, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = [put(home.granted(site, b"%d" % number).path, site) for number in range(KEEP)]
+    remove = shutil.rmtree
+
+    def refuse(path: Path, **how: bool) -> None:
+        if path == done[0].path:
+            raise PermissionError(13, "Permission denied", str(path))
+        remove(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("toolkit.site.staging.shutil.rmtree", refuse)
+        assert put(home.granted(site, b"last").path, site).changed
+        assert serving(site) == b"last"
+        rollback(site)
+        assert done[0].path.exists()
+    rollback(site)
+    assert not done[0].path.exists()
+    verify_site(site.path)
+
+
+def test_another_bundle_in_a_kept_versions_folder_is_not_gone_back_to(home: Home, site: Site) -> None:
+    first, second, third = (home.granted(site, b"%d" % number) for number in range(3))
+    for one in (first, second, third):
+        put(one.path, site)
+    place = site.versions / second.manifest.bundle_id
+    shutil.rmtree(place)
+    shutil.copytree(site.versions / first.manifest.bundle_id, place)
+    for change in (rollback, lambda site: promote(site, second.manifest.bundle_id)):
+        with pytest.raises(IntegrityError, match="not what was installed"):
+            change(site)
+    assert serving(site) == b"2"
+    assert put(second.path, site).renewed
+    assert rollback(site).bundle_id == second.manifest.bundle_id
+    verify_site(site.path)
 
 
 def test_case_18_a_lower_counter_is_refused(home: Home, site: Site) -> None:

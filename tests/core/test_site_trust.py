@@ -7,20 +7,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from seal_parts import Home, canonical, copy_of, flipped, make_home, overwrite, put, snapshot
 
+import toolkit.site.trust as site_trust
 from toolkit.errors import IntegrityError, Refused, UsageError
 from toolkit.seal.envelope import add_signatures
-from toolkit.seal.keyfile import create_signing_key, load_signing_key
+from toolkit.seal.keyfile import create_signing_key, key_facts, load_signing_key
 from toolkit.seal.keys import KeyRing, home_trust, init_keys, key_path, load_keys
+from toolkit.seal.recipient import load_recipient
 from toolkit.seal.revocation import Revocation, parse_list, sign_list
-from toolkit.seal.rotation import DRAFT, revoke, rotate, sign_draft
+from toolkit.seal.rotation import DRAFT, changes, revoke, rotate, sign_draft
 from toolkit.seal.suites import DUAL_SUITE, SUITE, suite_of
-from toolkit.seal.trust import load_trust, parse_trust, root_payload, sign_root
+from toolkit.seal.trust import MAX_SIGNERS, load_trust, parse_trust, root_payload, sign_root
 from toolkit.seal.validity import DAY
 from toolkit.seal.verify import verify_bundle
+from toolkit.site.audit import AuditLog
 from toolkit.site.current import open_current, open_served
 from toolkit.site.layout import Site, init_site, open_site
 from toolkit.site.rollback import rollback
@@ -221,23 +225,73 @@ def test_case_32_recipient_rotation_leaves_payload_bytes_alone(home: Home, site:
     assert serving(site) == b"weights"
 
 
-@pytest.mark.parametrize("step", range(4))
-def test_a_recipient_rotation_killed_in_between_is_taken_up(step: int, home: Home, site: Site) -> None:
-    put(home.granted(site, b"weights").path, site)
-    keys = site.path / "keys"
-    if step >= 1:
-        from toolkit.seal.keyfile import create_recipient_key
+class Killed(BaseException):
+    """Where a process ended."""
 
-        create_recipient_key(keys / "recipient-new.key.json", "recipient", None)
-    if step >= 2:
-        (keys / "recipient.key.json").rename(keys / "recipient-old.key.json")
-    if step >= 3:
-        (keys / "recipient-new.key.json").rename(keys / "recipient.key.json")
-    rotate_recipient(site)
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(7))
+def test_a_recipient_rotation_killed_in_between_is_taken_up(
+    step: int, after: bool, home: Home, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before or after each of its steps: made, begun, moved away, moved in, flushed, told, ended."""
+    put(home.granted(site, b"weights").path, site)
+    taken = 0
+
+    def killing(do: Callable[..., Any]) -> Callable[..., Any]:
+        def step_of(*given: Any, **named: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken == step + 1 and not after:
+                raise Killed
+            made = do(*given, **named)
+            if taken == step + 1:
+                raise Killed
+            return made
+
+        return step_of
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site_trust, "create_recipient_key", killing(site_trust.create_recipient_key))
+        patch.setattr(AuditLog, "append", killing(AuditLog.append))
+        patch.setattr(Path, "replace", killing(Path.replace))
+        patch.setattr(site_trust, "flush_folder", killing(site_trust.flush_folder))
+        patch.setattr(site_trust, "write_file", killing(site_trust.write_file))
+        with pytest.raises(Killed):
+            rotate_recipient(site)
+    assert taken == step + 1
+    made = rotate_recipient(again(site))
     verify_site(site.path)
-    assert not (keys / "recipient-new.key.json").exists()
-    if step < 3:
+    assert load_recipient(site.recipient_json) == made
+    assert again(site).recipient_key().fingerprint == made.fingerprint
+    assert not (site.path / "keys" / "recipient-new.key.json").exists()
+    if (step, after) != (6, True):  # that rotation had ended, so there were two
         assert serving(site) == b"weights"
+        told = [one.event for one in site.audit.entries() if one.event.startswith("recipient.")]
+        assert told == ["recipient.begin", "recipient.done"]
+
+
+def test_a_site_whose_keys_do_not_open_keeps_its_key_to_receive_with(home: Home, tmp_path: Path) -> None:
+    locked = init_site(tmp_path / "locked", home.keys.trust, passphrase=PASSPHRASE)
+    put(home.granted(locked, b"weights").path, locked)
+    before = snapshot(locked.path)
+    for passphrase in (None, "another one"):
+        with pytest.raises((UsageError, IntegrityError)):
+            rotate_recipient(open_site(locked.path, passphrase))
+        assert snapshot(locked.path) == before
+    rotate_recipient(open_site(locked.path, PASSPHRASE))
+    for name in ("recipient", "recipient-old"):
+        assert key_facts(locked.path / "keys" / f"{name}.key.json")[1] == "passphrase"
+    with open_current(locked.path, PASSPHRASE) as opened:
+        assert opened.read("model") == b"weights"
+
+
+def test_a_key_that_a_rotation_began_with_and_that_is_gone_is_told(home: Home, site: Site) -> None:
+    site.audit.append("recipient.begin", {"recipient": "0" * 64})
+    before = snapshot(site.path / "keys")
+    with pytest.raises(IntegrityError, match="cannot be finished"):
+        rotate_recipient(site)
+    assert snapshot(site.path / "keys") == before
 
 
 def test_a_root_put_into_the_site_by_hand_is_found(home: Home, site: Site) -> None:
@@ -372,6 +426,20 @@ def test_case_19_a_list_by_another_role_is_refused(home: Home, site: Site) -> No
     assert [entry.event for entry in site.audit.entries()].count("revoked.refused") == 3
 
 
+@pytest.mark.parametrize("verb", ["install", "rollback"])
+def test_what_is_revoked_while_a_change_waits_for_the_site_is_refused(verb: str, home: Home, site: Site) -> None:
+    first, second = home.granted(site, b"first"), home.granted(site, b"second")
+    put(first.path, site)
+    if verb == "rollback":
+        put(second.path, site)
+    waited = site  # as it was opened before the list came
+    gone = first if verb == "rollback" else second
+    accept_list(again(site), listed(home, gone.manifest.bundle_id))
+    with pytest.raises(IntegrityError, match="was revoked"):
+        rollback(waited) if verb == "rollback" else put(second.path, waited)
+    assert last_event(site) == f"{verb}.refused"
+
+
 def test_a_root_that_a_killed_call_left_is_no_link_of_the_chain(home: Home, site: Site) -> None:
     copy_of(keys_folder(home), home.path / "twin")
     left = rotate(home.path / "twin", "root", None)
@@ -389,6 +457,76 @@ def test_a_list_outlives_the_key_that_signed_it(home: Home, site: Site) -> None:
     assert again(site).trust.revoked_ids == {"a-bundle-1-000000000000"}
     assert accept_list(again(site), listed(home)).version == 2
     verify_site(site.path)
+
+
+def test_a_stolen_revocation_key_ends_with_its_rotation(home: Home, site: Site) -> None:
+    accept_list(site, listed(home, "a-bundle-1-000000000000"))
+    stolen = load_signing_key(key_path(keys_folder(home), "revocation"), "revocation", None)
+
+    def emptied(version: int) -> bytes:
+        return sign_list(stolen, version=version, issued=1, expires=2**34, entries=())
+
+    accept_list(again(site), emptied(2**53 - 1))  # until the site hears of the rotation nobody can tell
+    made = rotate(keys_folder(home), "revocation", None)
+    assert stolen.key_id not in made.trust.revokers
+    accept_root(again(site), made.trust.data)
+    accept_list(again(site), listed(home, stolen.key_id))
+    assert again(site).trust.revoked_ids == {"a-bundle-1-000000000000", stolen.key_id}
+    with pytest.raises(IntegrityError, match="whom the trust root does not name"):
+        accept_list(again(site), emptied(2**53 - 1))
+    with pytest.raises(Refused, match="older than version"):
+        accept_list(again(site), reloaded_list(home, version=1))
+    verify_site(site.path)
+
+
+def reloaded_list(home: Home, version: int) -> bytes:
+    key = load_signing_key(key_path(keys_folder(home), "revocation"), "revocation", None)
+    return sign_list(key, version=version, issued=1, expires=2**34, entries=())
+
+
+def test_a_revoked_revoker_signs_no_list(home: Home, site: Site) -> None:
+    revoker = load_signing_key(key_path(keys_folder(home), "revocation"), "revocation", None)
+    accept_list(site, listed(home, revoker.key_id))
+    with pytest.raises(IntegrityError, match="was revoked"):
+        accept_list(again(site), reloaded_list(home, version=9))
+
+
+def test_which_root_key_goes_is_named_and_what_is_signed_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    before = init_keys(folder, PASSPHRASE, root_keys=2).trust
+    with pytest.raises(UsageError, match="which root key") as asked:
+        rotate(folder, "root", PASSPHRASE)
+    with pytest.raises(UsageError, match="no root key here begins"):
+        rotate(folder, "root", PASSPHRASE, key="zz")
+    for old in before.roots:
+        assert old[:16] in asked.value.hint
+        made = rotate(folder, "root", PASSPHRASE, key=old[:16])
+        assert old not in made.trust.roots
+    assert made.trust.version == 3
+    told = changes(before, made.trust)
+    assert sorted(told) == sorted(
+        [f"root: {one} goes" for one in before.roots] + [f"root: {one} comes" for one in made.trust.roots]
+    )
+    draft = tmp_path / "old.json"
+    draft.write_bytes(before.data)
+    with pytest.raises(Refused, match="older than version 3"):
+        sign_draft(folder, draft, PASSPHRASE)
+    assert draft.read_bytes() == before.data
+
+
+def test_a_role_with_as_many_keys_as_a_root_may_name_goes_on_without_the_revoked(home: Home) -> None:
+    folder = keys_folder(home)
+    first = home.keys.issuer.key_id
+    for _ in range(MAX_SIGNERS - 1):
+        made = rotate(folder, "issuer", None)
+    assert len(made.trust.issuers) == MAX_SIGNERS
+    with pytest.raises(UsageError, match="that is the most"):
+        rotate(folder, "issuer", None)
+    assert made.trust.digest == home_trust(folder).digest
+    listed(home, first)
+    made = rotate(folder, "issuer", None)
+    assert len(made.trust.issuers) == MAX_SIGNERS
+    assert first not in made.trust.issuers
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from toolkit.seal.canonical import Fields, decode
 TIMEOUT = httpx.Timeout(60.0, connect=15.0)
 REDIRECTS = 3
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds to wait each time that a file breaks off, before it goes on."""
+"""Seconds to wait each time that a file breaks off, before it goes on. After PROGRESS more bytes they begin anew."""
+PROGRESS = 2**20
 MAX_TOKEN = 64 * 1024
 FOLLOWED = (301, 302, 303, 307, 308)
 PRINTABLE = r"[\x21-\x7e]{1,16384}"
@@ -99,12 +100,15 @@ class Registry:
     def _pieces(self, part: Part) -> Generator[bytes, None, None]:
         arrived, pauses = 0, iter(PAUSES)
         while True:
+            before = arrived
             try:
                 for piece in self._from(part, arrived):
                     arrived += len(piece)
                     yield piece
                 return
             except EnvironmentUnfit:
+                if arrived - before >= PROGRESS:
+                    pauses = iter(PAUSES)
                 if not arrived or (pause := next(pauses, None)) is None:
                     raise
             time.sleep(pause)
@@ -189,7 +193,7 @@ class Registry:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise EnvironmentUnfit(
                 f"{url.host} does not answer as it should: {type(error).__name__} {error}".rstrip(),
-                hint="Try again: what has arrived is not sent twice.",
+                hint=_try_again(method),
             ) from error
 
     def _is_home(self, url: httpx.URL) -> bool:
@@ -249,13 +253,18 @@ _HTTPS = "Ask the registry's keeper for https."
 _HOW_TO_LOG_IN = "Give them in TOOLKIT_REGISTRY_USER and TOOLKIT_REGISTRY_PASSWORD, or in a file by --credentials."
 
 
+def _try_again(method: str) -> str:
+    """A push finds the blobs that have arrived; a pull begins anew."""
+    return "Try again." if method == "GET" else "Try again: what has arrived is not sent twice."
+
+
 def _expect(response: httpx.Response, status: int) -> None:
     if response.status_code in (401, 403):
         raise UsageError(f"{response.url.host} does not let this user do that", hint=_HOW_TO_LOG_IN)
     if response.status_code != status:
         raise EnvironmentUnfit(
             f"{response.url.host} answers {response.status_code} where {status} was expected",
-            hint="Look into the registry's log, and try again: what has arrived is not sent twice.",
+            hint=f"Look into the registry's log. {_try_again(response.request.method)}",
         )
 
 

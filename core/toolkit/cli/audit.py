@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from toolkit.cli.output import JsonFlag, emit
+from toolkit.cli.output import JsonFlag, emit, plain
 from toolkit.cli.places import SiteOption, say, site_folder, unlock
 from toolkit.errors import UsageError
 
@@ -70,7 +70,7 @@ def entries(site: SiteOption = None, as_json: JsonFlag = False) -> None:
 
     def text(console: Console) -> None:
         for entry in found:
-            details = "  ".join(f"{name}={value}" for name, value in sorted(entry.details.items()))
+            details = "  ".join(f"{name}={plain(str(value))}" for name, value in sorted(entry.details.items()))
             say(console, f"{entry.sequence:>5}  {entry.time}  {entry.event:<18} {details}")
 
     emit(record, as_json=as_json, text=text)

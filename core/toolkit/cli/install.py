@@ -41,13 +41,15 @@ def install(
     done = put(bundle_folder(bundle), opened, check=check, permille=permille_of(1.0 if canary is None else canary))
     record: dict[str, Any] = {
         "bundle_id": done.bundle_id, "site": str(folder), "path": str(done.path), "changed": done.changed,
+        "renewed": done.renewed,
         "custody": opened.custody, "development_keys": done.manifest.development_keys, "canary": canary,
     }  # fmt: skip
     standing = standing_of(opened, done.bundle_id)
     record["grant"] = standing
 
     def text(console: Console) -> None:
-        say(console, f"{done.bundle_id} {'installed' if done.changed else 'was installed already'} on {folder}")
+        did = "renewed; what is served stays" if done.renewed else "installed"
+        say(console, f"{done.bundle_id} {did if done.changed else 'was installed already'} on {folder}")
         if canary is not None:
             say(console, f"It is on trial. All requests: toolkit promote {done.bundle_id}; none: toolkit rollback")
         if standing["message"]:

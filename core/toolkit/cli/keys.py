@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,9 @@ from toolkit.plan import toolkit_home
 if TYPE_CHECKING:
     from toolkit.seal.revocation import Revocation
     from toolkit.seal.rotation import NewRoot
+
+MOST_LETTERS = 4096
+"""Of a reason, as the list's format has it."""
 
 app = typer.Typer(help="Root, publisher, issuer and revocation keys.", no_args_is_help=True)
 
@@ -54,6 +58,7 @@ def listing(as_json: JsonFlag = False) -> None:
 def rotate(
     role: Annotated[str, typer.Argument(help="root, publisher, issuer, revocation, escrow or model (of model.sig).")],
     suite: SuiteOption = None,
+    key: Annotated[str, typer.Option("--key", metavar="ID", help="Which root key goes, where several lie here.")] = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Put a new key in the place of a role's, and write the next root.json. What the old key signed stays valid. A new
@@ -64,6 +69,8 @@ def rotate(
 
     if role not in (*ROTATED, ROLE):
         raise unknown_name("role", role, (*ROTATED, ROLE))
+    if key and role != "root":
+        raise UsageError(f"there is one key for {role}", hint="Leave out --key.")
     if role == ROLE:
         if suite is not None:
             raise UsageError("the escrow pair signs nothing, so it has no suite", hint="Leave out --suite.")
@@ -71,7 +78,7 @@ def rotate(
         said = f"A new escrow pair; {made.grants} grants were wrapped anew. Renew the copies of keys/ and escrow/."
         emit(asdict(made), as_json=as_json, text=lambda console: say(console, said))
         return
-    _tell(turn(_existing(), role, unlock(), suite=suite), as_json)
+    _tell(turn(_existing(), role, unlock(), suite=suite, key=key), as_json)
 
 
 @app.command("sign")
@@ -79,10 +86,14 @@ def sign(
     root: Annotated[Path, typer.Argument(metavar="ROOT.json", help="A new root that waits for signatures.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Add the signatures of this home's root keys to a new root.json."""
-    from toolkit.seal.rotation import sign_draft
+    """Add the signatures of this home's root keys to a new root.json, and tell what it changes of the home's."""
+    from toolkit.seal.keys import ROOT
+    from toolkit.seal.rotation import changes, sign_draft
+    from toolkit.seal.trust import load_trust
 
-    _tell(sign_draft(_folder(), root, unlock()), as_json)
+    before = load_trust(_folder() / ROOT) if (_folder() / ROOT).exists() else None
+    new = sign_draft(_folder(), root, unlock())
+    _tell(new, as_json, changes(before, new.trust) if before else ())
 
 
 @app.command("revoke")
@@ -137,14 +148,21 @@ def export(
 
 
 def _revocation(what: str, reason: str) -> Revocation:
+    from toolkit.seal.keys import home_trust
     from toolkit.seal.recipient import load_recipient
     from toolkit.seal.revocation import REVOKED_ID, Revocation
+    from toolkit.seal.suites import name_of
 
     identity = load_recipient(Path(what)).fingerprint if what.endswith(".json") else what
-    if re.fullmatch(REVOKED_ID, identity) is None:
+    if re.fullmatch(REVOKED_ID, identity) is None or re.fullmatch("[0-9a-f]{8,63}", identity):
         raise UsageError(
-            f"{what[:60]!r} is neither a key, nor a recipient, nor a bundle", hint="`toolkit keys list` shows the keys."
+            f"{what[:80]!r} is neither a key, nor a recipient, nor a bundle",
+            hint="A key is named by all its digits: `toolkit keys list` shows them.",
         )
+    if not reason.isprintable() or len(reason) > MOST_LETTERS:
+        raise UsageError("the reason is too long, or holds what cannot be printed", hint="Give another --reason.")
+    if identity in map(name_of, home_trust(_existing()).roots):
+        raise UsageError(f"{identity[:16]}… is a root key, and a list ends none", hint="toolkit keys rotate root")
     return Revocation(identity, reason)
 
 
@@ -160,14 +178,16 @@ def _existing() -> Path:
     return _folder()
 
 
-def _tell(new: NewRoot, as_json: bool) -> None:
+def _tell(new: NewRoot, as_json: bool, changed: Sequence[str] = ()) -> None:
     record = {
         "root": str(new.path), "version": new.trust.version, "missing_signatures": new.missing,
-        "fingerprint": new.trust.fingerprint,
+        "fingerprint": new.trust.fingerprint, "changes": list(changed),
     }  # fmt: skip
 
     def text(console: Console) -> None:
         say(console, f"{new.path}: version {new.trust.version}")
+        for one in changed:
+            say(console, f"  {one}")
         if new.missing:
             say(console, f"{new.missing} more root keys must sign it: toolkit keys sign {new.path}")
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import sys
 import traceback
@@ -40,6 +40,7 @@ from toolkit.cli import (
     verify,
 )
 from toolkit.cli.offered import offered_verbs, words_of
+from toolkit.cli.output import plain, write_json
 from toolkit.errors import EnvironmentUnfit, ToolkitError, UsageError
 
 INTERRUPTED = 130
@@ -138,6 +139,7 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
         command = _command_for(arguments)
         # Typer hands back the code of typer.Exit, and turns Ctrl-C into one
         code = int(command.main(args=list(arguments), prog_name="toolkit", standalone_mode=False) or 0)
+        sys.stdout.flush()
     except ToolkitError as error:
         return show(error)
     except typer.TyperException as error:
@@ -146,6 +148,8 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
         code = INTERRUPTED
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        return show(_unusable(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug is said to be one
         lacking = _lacking(error)
         if lacking is not None:
@@ -163,12 +167,21 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
 def _show(error: ToolkitError, *, as_json: bool, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
-    if as_json:
-        _print_json(error.as_record())
-        return
-    sys.stderr.write(f"error: {error.message}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+    with contextlib.suppress(OSError):  # where nobody can be told, the code is what is left
+        if as_json:
+            write_json({"error": error.as_record()})
+            sys.stdout.flush()
+            return
+        sys.stderr.write(f"error: {plain(error.message)}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {plain(error.hint)}\n")
+
+
+def _unusable(error: OSError) -> EnvironmentUnfit:
+    """What the system says of a file, where nobody nearer to it had more to say."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    unfit = EnvironmentUnfit(f"{where}{error.strerror or error}", hint="Check free space, names and rights.")
+    return unfit.with_traceback(error.__traceback__)
 
 
 def _lacking(error: Exception) -> EnvironmentUnfit | None:
@@ -185,10 +198,6 @@ def _sentence(error: typer.TyperException) -> str:
     """What Typer found wrong with what was typed, in one line."""
     says = getattr(error, "format_message", None)
     return " ".join(str(says() if says else error).split())
-
-
-def _print_json(record: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps({"error": record}, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from toolkit.cli.output import plain
 from toolkit.errors import Refused, UsageError
 from toolkit.plan import database_url, passphrase_from_environment, toolkit_home
 from toolkit.workspace import write_file
@@ -101,5 +102,5 @@ def check_data_licence(manifest: Manifest, override: str) -> None:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line as it is: paths and texts from outside may hold what would be markup."""
-    console.print(text, markup=False)
+    """Print lines as they are: paths and texts from outside may hold what would be markup, or move the cursor."""
+    console.print("\n".join(map(plain, text.split("\n"))), markup=False)

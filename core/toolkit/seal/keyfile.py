@@ -28,6 +28,7 @@ from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.protocols import SigningProvider
 from toolkit.seal.canonical import HEX_DIGEST, Fields, decode, encode
 from toolkit.seal.custody import Access, Unlock, access
+from toolkit.seal.files import open_regular
 from toolkit.seal.suites import MODEL_SIGNER, SIGNER, SUITE, is_dual
 from toolkit.workspace import write_file
 
@@ -227,7 +228,7 @@ def _write(path: Path, role: str, public_id: str, secret: bytes, by: Access, hel
 
 def _fields(path: Path) -> Fields:
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             mode = os.fstat(stream.fileno()).st_mode
             data = stream.read(MAX_KEY_FILE + 1)
     except FileNotFoundError as error:

@@ -37,12 +37,13 @@ class Revocation:
 @dataclass(frozen=True)
 class RevokedList:
     """A list whose signature held. `issued` and `expires` are seconds since 1970; after `expires` it says nothing of
-    what happened since."""
+    what happened since. `keys` are the ids of the keys that signed it."""
 
     version: int
     issued: int
     expires: int
     entries: tuple[Revocation, ...]
+    keys: frozenset[str] = field(repr=False)
     data: bytes = field(repr=False)
 
     @property
@@ -75,13 +76,15 @@ def parse_list(data: bytes, signers: Collection[str] | None) -> RevokedList:
     Raises:
         IntegrityError: not signed by the revocation role, or not as the format says.
     """
-    fields = open_document(data, kind=KIND, signers=signers, part=LIST, limit=MAX_LIST).fields
+    document = open_document(data, kind=KIND, signers=signers, part=LIST, limit=MAX_LIST)
+    fields = document.fields
     fields.header(FORMAT)
     found = RevokedList(
         version=fields.integer("version", low=1),
         issued=read_time(fields, "issued"),
         expires=read_time(fields, "expires"),
         entries=fields.records("revoked", _entry, most=8192),
+        keys=document.keys,
         data=data,
     )
     if found.expires <= found.issued or len(found.ids) != len(found.entries):

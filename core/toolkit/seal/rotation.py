@@ -1,7 +1,8 @@
 """New keys in the place of old ones, and what the home revokes.
 
 A rotated publisher's or issuer's old key stays in the root, for what it has signed; only a revocation ends it. A
-root key goes, and the new root is signed by a threshold of the old keys and of the new. Where root keys lie elsewhere,
+root key and the key of the revocation list go: nothing that they signed is asked for again. The new root is signed by a
+threshold of the old root keys and of the new. Where root keys lie elsewhere,
 the new root waits as root.next.json until enough have signed. The payload of no bundle is touched.
 """
 
@@ -27,6 +28,7 @@ from toolkit.seal.revocation import LIST, Revocation, RevokedList, parse_list, s
 from toolkit.seal.suites import check_suite_name, cipher_of, name_of, suite_of
 from toolkit.seal.trust import (
     MAX_ROOT,
+    MAX_SIGNERS,
     TrustRoot,
     add_root_signature,
     load_trust,
@@ -52,15 +54,17 @@ class NewRoot:
     missing: int
 
 
-def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = None) -> NewRoot:
+def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = None, key: str = "") -> NewRoot:
     """A new key for a role, and a root.json of the next version that names it.
 
     Args:
         role: one of ROTATED; `model` is the key of model.sig.
         suite: of the new key, and its cipher is allowed from then on; that of the old one where not given.
+        key: which root key goes, by the beginning of its id; needed where several lie here.
 
     Raises:
-        UsageError: no such role or suite, a rotation is under way, or no root key lies here.
+        UsageError: no such role, suite or key, a rotation is under way, no root key lies here, or the role has as many
+            keys as a root may name.
     """
     if role not in ROTATED:
         raise unknown_name("role", role, ROTATED)
@@ -74,7 +78,8 @@ def rotate(folder: Path, role: str, passphrase: Unlock, *, suite: str | None = N
         if (folder / DRAFT).exists():
             raise UsageError(f"{folder / DRAFT} still waits for signatures", hint=f"toolkit keys sign {folder / DRAFT}")
         _finish(folder, trust)
-        old_path = root_paths(folder)[0] if role == "root" and root_paths(folder) else key_path(folder, role)
+        _check_room(trust, role)
+        old_path = _root_path(folder, key) if role == "root" else key_path(folder, role)
         new_path = folder / "next" / old_path.name
         new_path.unlink(missing_ok=True)  # of a rotation that never came to its root.json
         # A home whose keys are older than model.sig has none for it; the new one is guarded as the publisher's.
@@ -95,12 +100,14 @@ def sign_draft(folder: Path, draft: Path, passphrase: Unlock) -> NewRoot:
 
     Raises:
         UsageError: no root key lies here.
-        IntegrityError: the draft is damaged, or no successor of the home's root.
+        IntegrityError, Refused: the draft is damaged, or no successor of the home's root.
     """
     with folder_lock(folder, purpose="sign a root", wait=LOCK_WAIT):
         data = read_small(draft, MAX_ROOT, what="new root")
         new = parse_trust(data, complete=False)
         trust = load_trust(folder / ROOT) if (folder / ROOT).exists() else None
+        if trust is not None and new.digest != trust.digest:
+            trust.check_newer(new)
         keys = [key for key in _root_keys(folder, passphrase) if key.key_id in (*new.roots, *(trust or new).roots)]
         for key in keys:
             data = add_root_signature(data, key)
@@ -111,6 +118,24 @@ def sign_draft(folder: Path, draft: Path, passphrase: Unlock) -> NewRoot:
             return _settle(folder, trust, data)
         new = parse_trust(data, complete=False)
         return NewRoot(draft, new, missing_signatures(new, trust or new))
+
+
+def changes(old: TrustRoot, new: TrustRoot) -> list[str]:
+    """What a new root says otherwise than the one before, a line each, for whoever signs it."""
+    roles = {
+        "root": "roots",
+        "publisher": "publishers",
+        "issuer": "issuers",
+        "revocation": "revokers",
+        "model": "models",
+    }
+    found = [] if old.threshold == new.threshold else [f"threshold: {old.threshold} becomes {new.threshold}"]
+    for role, name in roles.items():
+        before, after = set(getattr(old, name)), set(getattr(new, name))
+        found += [f"{role}: {name_of(one)} comes" for one in sorted(after - before)]
+        found += [f"{role}: {name_of(one)} goes" for one in sorted(before - after)]
+    found += [f"suite: {one} comes" for one in sorted(set(new.suites) - set(old.suites))]
+    return found
 
 
 def revoke(
@@ -142,15 +167,47 @@ def _new_key(path: Path, role: str, by: Access, suite: str) -> SigningKey | Mode
     return create_model_key(path, by) if role == "model" else create_signing_key(path, role, by, suite)
 
 
+def _root_path(folder: Path, key: str) -> Path:
+    """The file of the root key that is meant."""
+    ids = {path: name_of(key_facts(path)[2]) for path in root_paths(folder)}
+    found = [path for path, key_id in ids.items() if key_id.startswith(key)]
+    if len(found) == 1:
+        return found[0]
+    if not ids:
+        raise UsageError(f"no root key lies in {folder}", hint="Bring one back for the rotation.")
+    raise UsageError(
+        "which root key is to go?" if len(found) > 1 else f"no root key here begins with {key[:64]}",
+        hint=f"Name it by --key: {', '.join(one[:16] for one in ids.values())}.",
+    )
+
+
+def _check_room(trust: TrustRoot, role: str) -> None:
+    """Refuse one key more than a root may name of a role whose old keys stay."""
+    kept = {"publisher": trust.publishers, "issuer": trust.issuers, "model": trust.models}.get(role, ())
+    if len(_unrevoked(trust, kept)) >= MAX_SIGNERS:
+        raise UsageError(
+            f"the root names {MAX_SIGNERS} keys for {role}, and that is the most",
+            hint="Revoke those that nothing installed needs: toolkit keys revoke KEY. The next rotation drops them.",
+        )
+
+
+def _unrevoked(trust: TrustRoot, signers: Sequence[str]) -> list[str]:
+    return [one for one in signers if name_of(one) not in trust.revoked_ids]
+
+
 def _payload(trust: TrustRoot, role: str, old: str, new: str, ciphers: Sequence[str]) -> dict[str, object]:
     def with_new(mine: str, signers: tuple[str, ...]) -> list[str]:
-        return [new, *signers] if mine == role else list(signers)
+        if mine != role:
+            return list(signers)
+        # A revoked one stays while there is room: a grant by it is passed over, and one by a stranger refused.
+        return [new, *(signers if len(signers) < MAX_SIGNERS else _unrevoked(trust, signers))]
 
     roots = [new if one == old else one for one in trust.roots] if role == "root" else list(trust.roots)
+    revokers = [new if one == old else one for one in trust.revokers] if role == "revocation" else list(trust.revokers)
     return root_payload(
         version=trust.version + 1, roots=roots, threshold=trust.threshold,
         publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
-        revokers=with_new("revocation", trust.revokers), models=with_new("model", trust.models),
+        revokers=revokers, models=with_new("model", trust.models),
         development=trust.development, ciphers={*trust.ciphers, *ciphers},
     )  # fmt: skip
 

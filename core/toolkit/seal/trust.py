@@ -101,6 +101,16 @@ class TrustRoot:
             Refused: its version is lower.
             IntegrityError: the same version with another content, or too few of this root's keys signed it.
         """
+        self.check_newer(new)
+        count = signed_by(self.roots, new.keys)
+        if count < self.threshold:
+            raise IntegrityError(
+                f"{PART} is signed by {count} of the old root's keys, and {self.threshold} are needed", part=PART,
+                hint="Have it signed with `toolkit keys sign` where the old root keys are; take the roots one by one.",
+            )  # fmt: skip
+
+    def check_newer(self, new: TrustRoot) -> None:
+        """Refuse a root that is older, or another one of the same version; errors as in `check_successor`."""
         if new.version < self.version:
             raise Refused(
                 f"{PART} is version {new.version}, older than version {self.version} that is trusted here",
@@ -110,12 +120,6 @@ class TrustRoot:
             raise IntegrityError(
                 f"{PART} has version {new.version} as the one trusted here, and other content", part=PART,
                 hint="Two roots must not share a version: ask the publisher which one is real.",
-            )  # fmt: skip
-        count = _signed_by(self.roots, new.keys)
-        if count < self.threshold:
-            raise IntegrityError(
-                f"{PART} is signed by {count} of the old root's keys, and {self.threshold} are needed", part=PART,
-                hint="Have it signed with `toolkit keys sign` where the old root keys are; take the roots one by one.",
             )  # fmt: skip
 
 
@@ -168,7 +172,7 @@ def parse_trust(data: bytes, *, complete: bool = True) -> TrustRoot:
         data=data,
     )
     _check_signers(root)
-    if complete and _signed_by(root.roots, document.keys) < root.threshold:
+    if complete and signed_by(root.roots, document.keys) < root.threshold:
         raise _unfit(f"is not signed by {root.threshold} of the root keys that it names")
     return root
 
@@ -181,7 +185,7 @@ def load_trust(path: Path) -> TrustRoot:
 
 def missing_signatures(new: TrustRoot, old: TrustRoot) -> int:
     """How many root keys must still sign `new` before it may follow `old`."""
-    lacking = (root.threshold - _signed_by(root.roots, new.keys) for root in (old, new))
+    lacking = (root.threshold - signed_by(root.roots, new.keys) for root in (old, new))
     return max(0, *lacking)
 
 
@@ -213,7 +217,7 @@ def _check_signers(root: TrustRoot) -> None:
         raise _unfit("allows other suites than its signers have")
 
 
-def _signed_by(signers: Sequence[str], keys: frozenset[str]) -> int:
+def signed_by(signers: Sequence[str], keys: frozenset[str]) -> int:
     """How many of `signers` signed with all of their keys. A key counts once: it is in one signer only."""
     return sum(keys_of(signer) <= keys for signer in signers)
 

@@ -19,7 +19,7 @@ from typing import Any
 from toolkit.errors import EnvironmentUnfit, IntegrityError, ToolkitError, UsageError
 from toolkit.seal.canonical import HEX_DIGEST, TIME, Fields, utc_now
 from toolkit.seal.envelope import Signer, open_document, sign_document
-from toolkit.seal.files import read_small
+from toolkit.seal.files import open_regular, read_small
 from toolkit.workspace import folder_lock, write_file
 
 FORMAT = "distil-audit/1"
@@ -141,7 +141,7 @@ class AuditLog:
     def _lines(self) -> Iterator[bytes]:
         """Whole lines. What stands behind the last line break was never acknowledged: a writer was killed there."""
         try:
-            with self.path.open("rb") as stream:
+            with open_regular(self.path) as stream:
                 while line := stream.readline(MAX_ENTRY + 2):
                     if line.endswith(b"\n"):
                         yield line[:-1]
@@ -156,12 +156,14 @@ class AuditLog:
         """The last whole entry and where it ends, without reading all that went before."""
         head = self.head()
         try:
-            with self.path.open("rb") as stream:
+            with open_regular(self.path) as stream:
                 start = max(0, stream.seek(0, os.SEEK_END) - 3 * MAX_ENTRY)
                 stream.seek(start)
                 data = stream.read()
         except FileNotFoundError as error:
             raise self._broken("it is missing") from error
+        except OSError as error:
+            raise EnvironmentUnfit(f"cannot read {self.path}: {error.strerror}") from error
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1]
         if not lines:
@@ -230,7 +232,7 @@ class AuditLog:
 def parse_head(text: str) -> AuditHead:
     """A head as it was exported: `SEQUENCE:DIGEST`."""
     sequence, _, digest = text.partition(":")
-    if not sequence.isascii() or not sequence.isdecimal() or re.fullmatch(HEX_DIGEST, digest) is None:
+    if re.fullmatch("[0-9]{1,15}", sequence) is None or re.fullmatch(HEX_DIGEST, digest) is None:
         raise UsageError(f"{text[:100]!r} is not a head of an audit trail", hint="Give it as `toolkit audit head` did.")
     return AuditHead(int(sequence), digest)
 

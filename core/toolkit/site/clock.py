@@ -95,6 +95,6 @@ def stale(revoked: RevokedList | None, now: int) -> str:
 
 def note_time(site: Site, now: int) -> None:
     """Write down in the site's state that it is `now`, so that a clock set back later is seen."""
-    with site.lock("note the time"):
+    with site.held("note the time") as site:
         state = read_state(site.current, site.key_id)
         write_state(site.current, replace(state, seen=max(state.seen, now)), site.signer())

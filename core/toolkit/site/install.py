@@ -24,7 +24,7 @@ from toolkit.site.clock import check_list, check_time, read_clock
 from toolkit.site.fit import InstalledDomain, environment_violations, installed_domains
 from toolkit.site.layout import Site
 from toolkit.site.staging import Staging, clear_leftovers, put_version
-from toolkit.site.state import ALL, Served, State, Version, read_state
+from toolkit.site.state import ALL, Served, State, Version
 from toolkit.site.switch import settle, switch
 
 KEEP = 3
@@ -36,13 +36,15 @@ Check = Callable[[Manifest], Iterable[Violation]]
 
 @dataclass(frozen=True)
 class InstalledVersion:
-    """A version as it stands on the site. `changed` is False where the very same was installed already."""
+    """A version as it stands on the site. `changed` is False where the very same was installed already; `renewed` says
+    that it is an older one, which has a new grant or whole files now and serves as it did."""
 
     bundle_id: str
     path: Path
     manifest: Manifest
     grant_id: str
     changed: bool
+    renewed: bool = False
 
 
 def install(
@@ -55,7 +57,7 @@ def install(
     by: str = "",
 ) -> InstalledVersion:
     """Install the bundle in `bundle`, a folder or an archive, and make it its product's current version, or put it on
-    trial beside that one.
+    trial beside that one. An older version that is kept gets its new grant and whole files, and serves as it did.
 
     Args:
         check: what plugins have against it, asked once everything else held (hook `check_install`).
@@ -72,20 +74,21 @@ def install(
     """
     check_share(permille, low=1)
     who = {"by": by} if by else {}
-    with site.lock("install a bundle"):
+    with site.held("install a bundle") as site:
         state = settle(site)
         try:
             folder = _unpacked(bundle, site)
-            checked = _check(folder, site, state, check, installed_domains() if domains is None else domains)
+            fits = installed_domains() if domains is None else domains
+            checked = _check(folder, site, state, permille, check, fits)
             return _put(site, state, checked, permille, who)
         except UsageError:
             raise
         except ToolkitError as error:
-            clear_leftovers(site, state)  # first, for on a full disk they leave no room for the trail
+            clear_leftovers(site)  # first, for on a full disk they leave no room for the trail
             site.audit.refused("install", error, source=bundle.name, **who)
             raise
         finally:
-            clear_leftovers(site, read_state(site.current, site.key_id))
+            clear_leftovers(site)
 
 
 def permille_of(share: float) -> int:
@@ -120,12 +123,14 @@ def _unpacked(bundle: Path, site: Site) -> Path:
     return folder
 
 
-def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mapping[str, InstalledDomain]) -> _Checked:
+def _check(
+    bundle: Path, site: Site, state: State, permille: int, check: Check, domains: Mapping[str, InstalledDomain]
+) -> _Checked:
     keys = site.recipient_keys()
     with open_tree(bundle) as root:
         manifest, envelope = read_envelope(root, site.trust)
         check_teacher(manifest.teacher, manifest.overrides)
-        _check_rank(manifest, state)
+        _check_rank(manifest, state, permille)
         grant = choose_grant(check_listing(root, manifest, site.trust), *keys)
         _check_serial(grant, state)
         site.trust.check_revoked(grant.recipient, part=grant.label)
@@ -158,8 +163,11 @@ def _check(bundle: Path, site: Site, state: State, check: Check, domains: Mappin
 def _put(site: Site, state: State, checked: _Checked, permille: int, who: Mapping[str, str]) -> InstalledVersion:
     manifest, grant = checked.manifest, checked.grant
     version = Version.of(manifest, grant.serial)
-    served = _served(state, version, permille)
-    done = InstalledVersion(version.bundle_id, _folder(site, manifest), manifest, grant.grant_id, True)
+    renewed = _is_older(manifest, state)
+    served = (state.of(version.product) if renewed else None) or _served(state, version, permille)
+    done = InstalledVersion(
+        version.bundle_id, _folder(site, manifest), manifest, grant.grant_id, changed=True, renewed=renewed
+    )
     if _stands(site, state, version, served, grant):
         return replace(done, changed=False)
     facts = {
@@ -187,7 +195,8 @@ def _served(state: State, version: Version, permille: int) -> Served:
 
 def _with_version(state: State, version: Version, served: Served) -> State:
     marks = [one for one in state.marks if one.product != version.product]
-    left = replace(state, kept=_kept(state, version, served), marks=(*marks, version)).serving(served)
+    mark = max((version, state.mark(version.product) or version), key=lambda one: one.rank)
+    left = replace(state, kept=_kept(state, version, served), marks=(*marks, mark)).serving(served)
     ids = {one.bundle_id for one in left.kept}
     return replace(left, failed=tuple(one for one in left.failed if one.bundle_id in ids))
 
@@ -214,11 +223,13 @@ def _stands(site: Site, state: State, version: Version, served: Served, grant: G
     return [one.grant_id for one in found.grants] == [grant.grant_id]
 
 
-def _check_rank(manifest: Manifest, state: State) -> None:
+def _check_rank(manifest: Manifest, state: State, permille: int) -> None:
     mark = state.mark(manifest.product)
     if mark is None:
         return
-    rank = (manifest.epoch, manifest.counter)
+    rank, kept = (manifest.epoch, manifest.counter), state.find(manifest.bundle_id)
+    if permille == ALL and kept is not None and kept.manifest_sha256 == manifest.digest:
+        return
     if rank < mark.rank:
         raise Refused(
             f"{manifest.bundle_id} (epoch {rank[0]}, counter {rank[1]}) is older than what was installed here "
@@ -230,6 +241,12 @@ def _check_rank(manifest: Manifest, state: State) -> None:
             f"{manifest.bundle_id} has the counter of {mark.bundle_id} and another content", part=ENVELOPE,
             hint="Two bundles must not share a counter: ask the publisher which one is real.",
         )  # fmt: skip
+
+
+def _is_older(manifest: Manifest, state: State) -> bool:
+    """Whether a later version of its product was installed before."""
+    mark = state.mark(manifest.product)
+    return mark is not None and (manifest.epoch, manifest.counter) < mark.rank
 
 
 def _check_serial(grant: Grant, state: State) -> None:

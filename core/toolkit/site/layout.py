@@ -87,10 +87,11 @@ class Site:
         return (self.recipient_key(), *older)
 
     @contextmanager
-    def lock(self, purpose: str) -> Iterator[None]:
-        """Hold the site against another install, rollback or init."""
+    def held(self, purpose: str) -> Iterator[Site]:
+        """Hold the site against another install, rollback or init. What is yielded is the site as it stands then: who
+        waited for the lock may have opened it before its trust was changed."""
         with folder_lock(self.path, purpose=purpose, wait=LOCK_WAIT):
-            yield
+            yield open_site(self.path, self.passphrase)
 
 
 def init_site(path: Path, trust: TrustRoot, *, passphrase: Unlock = None, name: str = "") -> Site:

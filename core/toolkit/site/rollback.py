@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from toolkit.errors import Refused, ToolkitError, UsageError
+from toolkit.errors import IntegrityError, Refused, ToolkitError, UsageError
 from toolkit.seal.open import open_bundle
 from toolkit.seal.verify import verify_bundle
 from toolkit.site.clock import check_time, read_clock
@@ -36,9 +36,9 @@ def rollback(site: Site, to: str | None = None, *, product: str | None = None, b
         Refused: the site does not keep that version, or its grant ended.
         IntegrityError: the version on disk is not what was installed.
     """
-    with _changing(site, "rollback", "roll back", to=to or "", **_who(by)) as state:
+    with _changing(site, "rollback", "roll back", to=to or "", **_who(by)) as (held, state):
         served = _back(state, to, product)
-        return _change(site, state, "rollback", served, served.bundle_id, _who(by))
+        return _change(held, state, "rollback", served, served.bundle_id, _who(by))
 
 
 def promote(site: Site, bundle_id: str | None = None, *, permille: int = ALL, by: str = "") -> InstalledVersion:
@@ -53,23 +53,23 @@ def promote(site: Site, bundle_id: str | None = None, *, permille: int = ALL, by
     Raises: as `rollback`.
     """
     check_share(permille)
-    with _changing(site, "promote", "promote a version", bundle_id=bundle_id or "", **_who(by)) as state:
+    with _changing(site, "promote", "promote a version", bundle_id=bundle_id or "", **_who(by)) as (held, state):
         version = _kept(state, bundle_id if bundle_id is not None else _only_canary(state))
         served = _shared(state, version, permille)
-        return _change(site, state, "promote", served, version.bundle_id, _who(by))
+        return _change(held, state, "promote", served, version.bundle_id, _who(by))
 
 
 @contextmanager
-def _changing(site: Site, verb: str, purpose: str, **facts: str) -> Iterator[State]:
-    """The settled state of a site that is held as long as the block runs. What is refused in it is in the trail."""
-    with site.lock(purpose):
-        state = settle(site)
+def _changing(site: Site, verb: str, purpose: str, **facts: str) -> Iterator[tuple[Site, State]]:
+    """A site that is held as long as the block runs, and its settled state. What is refused in it is in the trail."""
+    with site.held(purpose) as held:
+        state = settle(held)
         try:
-            yield state
+            yield held, state
         except UsageError:
             raise
         except ToolkitError as error:
-            site.audit.refused(verb, error, **facts)
+            held.audit.refused(verb, error, **facts)
             raise
 
 
@@ -82,16 +82,16 @@ def withdraw(site: Site, bundle_id: str, why: str) -> bool:
     """
     if not _withdrawn(read_state(site.current, site.key_id), bundle_id, why):
         return False
-    with site.lock("take a version back"):
-        state = settle(site)
+    with site.held("take a version back") as held:
+        state = settle(held)
         found = _withdrawn(state, bundle_id, why)
         if found is None:
             return False
         left, served = found
         try:
-            _change(site, left, "rollback", served, served.bundle_id, {"by": "server", "from": bundle_id, "why": why})
+            _change(held, left, "rollback", served, served.bundle_id, {"by": "server", "from": bundle_id, "why": why})
         except ToolkitError as error:
-            site.audit.refused("rollback", error, by="server", why=why)
+            held.audit.refused("rollback", error, by="server", why=why)
             raise
     return True
 
@@ -116,6 +116,12 @@ def _change(
     """`served` answers from now on, once the version that it is about was found as it was installed."""
     path = site.versions / subject
     manifest = verify_bundle(path, site.trust)
+    kept = state.find(subject)
+    if kept is None or manifest.digest != kept.manifest_sha256:
+        raise IntegrityError(
+            f"versions/{subject} is not what was installed", part=f"versions/{subject}",
+            hint="Install that version's bundle again.",
+        )  # fmt: skip
     with open_bundle(path, site.trust, *site.recipient_keys(), unlock=site.passphrase) as opened:
         for role in opened.roles:
             opened.view(role)

@@ -4,6 +4,7 @@ file system, flushed, then renamed. Knows paths of the bundle format, not what t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from types import TracebackType
 
 from toolkit.errors import EnvironmentUnfit
 from toolkit.site.layout import Site
-from toolkit.site.state import State
+from toolkit.site.state import read_state
 from toolkit.workspace import flush_folder
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -93,12 +94,14 @@ def put_version(staging: Staging, target: Path) -> None:
         ) from error
 
 
-def clear_leftovers(site: Site, state: State) -> None:
-    """Remove staging folders, and versions that the state does not keep. The caller holds the site's lock."""
-    kept = {version.bundle_id for version in state.kept}
+def clear_leftovers(site: Site) -> None:
+    """Remove staging folders, and versions that the state on the disk does not keep. The caller holds the site's lock.
+    What cannot be removed stays until it can."""
+    kept = {version.bundle_id for version in read_state(site.current, site.key_id).kept}
     stale = [*_children(site.staging), *(path for path in _children(site.versions) if path.name not in kept)]
     for path in stale:
-        _remove(path)
+        with contextlib.suppress(OSError):
+            _remove(path)
 
 
 def _replace_files(staging: Staging, target: Path) -> None:

@@ -4,9 +4,11 @@ anywhere, `settle` finds out which it was.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from toolkit.errors import EnvironmentUnfit
 from toolkit.site.audit import AuditEntry
 from toolkit.site.layout import Site
 from toolkit.site.staging import clear_leftovers
@@ -32,7 +34,8 @@ def switch(
     site.audit.append(f"{verb}.begin", told)
     prepare()
     write_state(site.current, state, site.signer())
-    site.audit.append(f"{verb}.done", told)
+    with contextlib.suppress(EnvironmentUnfit):  # it is done all the same; `settle` will say so
+        site.audit.append(f"{verb}.done", told)
 
 
 def settle(site: Site) -> State:
@@ -52,7 +55,7 @@ def settle(site: Site) -> State:
         step_now = "done" if state.of(served.product) == served else "abandoned"
         verb = entry.event.partition(".")[0]
         site.audit.append(f"{verb}.{step_now}", {**entry.details, "after": "an interruption"})
-    clear_leftovers(site, state)
+    clear_leftovers(site)
     return state
 
 

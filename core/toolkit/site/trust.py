@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from toolkit.errors import IntegrityError, Refused, ToolkitError
-from toolkit.seal.custody import alike
-from toolkit.seal.keyfile import create_recipient_key
+from toolkit.seal.custody import access
+from toolkit.seal.keyfile import create_recipient_key, load_recipient_key
 from toolkit.seal.recipient import Recipient, load_recipient
 from toolkit.seal.revocation import LIST, RevokedList, parse_list
-from toolkit.seal.trust import TrustRoot, parse_trust
+from toolkit.seal.trust import TrustRoot, parse_trust, signed_by
 from toolkit.seal.validity import wall_clock
 from toolkit.site.clock import Clock, check_list
-from toolkit.site.layout import Site, open_site, recipient_path
+from toolkit.site.layout import Site, recipient_path
 from toolkit.site.state import Pin, read_state, write_state
 from toolkit.workspace import flush_folder, write_file
 
@@ -52,7 +52,7 @@ def accept_list(site: Site, data: bytes) -> Accepted:
     """Trust a newer revocation list from now on. What it revokes opens no more, and stops being served.
 
     Raises:
-        IntegrityError: not signed by the revocation role of the root trusted now.
+        IntegrityError: not signed by the revocation role of the root trusted now, or by a key that was revoked.
         Refused: its version is lower than that of the list known already, or its end has passed.
     """
 
@@ -61,7 +61,9 @@ def accept_list(site: Site, data: bytes) -> Accepted:
         if known is not None and known.data == data:
             return Pin(known.version, known.digest)
         new = parse_list(data, now.trust.revokers)
-        _check_newer(new, known)
+        now.trust.check_revoked(*new.keys, part=LIST)
+        if known is not None and signed_by(now.trust.revokers, known.keys):
+            _check_newer(new, known)  # else a newer root has ended the key that signed it, whatever it says
         check_list(new, Clock(wall_clock(), max(read_state(now.current, now.key_id).seen, new.issued)))
         return Pin(new.version, new.digest)
 
@@ -71,23 +73,44 @@ def accept_list(site: Site, data: bytes) -> Accepted:
 def rotate_recipient(site: Site) -> Recipient:
     """A new key pair to receive with. The one before stays, to open what is installed, until the next rotation.
 
-    A rotation that was cut short is taken up by the next call.
+    A rotation that was cut short is taken up by the next call: what the trail has begun and not ended it finishes with
+    the same key, and makes no other.
+
+    Raises:
+        UsageError, IntegrityError: the site's keys do not open; nothing was changed.
     """
-    with site.lock("rotate the recipient key"):
-        old, new = recipient_path(site.path), recipient_path(site.path, "new")
-        if not new.exists() and (old.exists() or not recipient_path(site.path, "old").exists()):
-            create_recipient_key(new, "recipient", alike(site.passphrase, site.custody))
+    with site.held("rotate the recipient key") as site:
+        own, old, new = (recipient_path(site.path, which) for which in ("", "old", "new"))
+        site.signer()
+        begun = _begun_rotation(site)
+        if not begun:
+            for path in (own, old):
+                if path.exists():
+                    load_recipient_key(path, "recipient", site.passphrase)
+            new.unlink(missing_ok=True)  # of a call that was killed before it began
+            by = replace(access(site.passphrase), custody=site.custody)
+            begun = create_recipient_key(new, "recipient", by).fingerprint
+            site.audit.append("recipient.begin", {"recipient": begun})
         if new.exists():
-            if old.exists():
-                old.replace(recipient_path(site.path, "old"))
-            new.replace(old)
-            flush_folder(old.parent)
-        name = load_recipient(site.recipient_json).name
-        made = Recipient.of(site.recipient_keys()[0], name)
-        site.audit.append("recipient.begin", {"recipient": made.fingerprint})
+            if own.exists():
+                own.replace(old)
+            new.replace(own)
+            flush_folder(own.parent)
+        made = Recipient.of(site.recipient_key(), load_recipient(site.recipient_json).name)
+        if made.fingerprint != begun:
+            raise IntegrityError(
+                f"the rotation that began with the key {begun[:16]} cannot be finished: it is not there",
+                part=own.name, hint="Restore the site's folder keys/ from its backup.",
+            )  # fmt: skip
         write_file(site.recipient_json, made.as_bytes())
         site.audit.append("recipient.done", {"recipient": made.fingerprint})
     return made
+
+
+def _begun_rotation(site: Site) -> str:
+    """The fingerprint of the key with which a rotation has begun that has not ended; '' where all have."""
+    told = [one for one in site.audit.entries() if one.event.startswith("recipient.")]
+    return str(told[-1].details["recipient"]) if told and told[-1].event == "recipient.begin" else ""
 
 
 def check_chain(site: Site, first_sha256: str) -> None:
@@ -110,13 +133,13 @@ def check_chain(site: Site, first_sha256: str) -> None:
         raise IntegrityError("the site trusts a root that does not follow from its first", part="trust/root.json")
 
 
-def _check_newer(new: RevokedList, known: RevokedList | None) -> None:
-    if known is not None and new.version < known.version:
+def _check_newer(new: RevokedList, known: RevokedList) -> None:
+    if new.version < known.version:
         raise Refused(
             f"{LIST} is version {new.version}, older than version {known.version} that is known here",
             hint="Ask the publisher for the newest one.",
         )
-    if known is not None and new.version == known.version:
+    if new.version == known.version:
         raise IntegrityError(
             f"{LIST} has version {new.version} as the one known here, and other content", part=LIST,
             hint="Two lists must not share a version: ask the publisher which one is real.",
@@ -124,10 +147,10 @@ def _check_newer(new: RevokedList, known: RevokedList | None) -> None:
 
 
 def _accept(site: Site, what: str, data: bytes, read: Callable[[Site], Pin]) -> Accepted:
-    with site.lock(f"trust another {what}"):
-        now, state = open_site(site.path, site.passphrase), read_state(site.current, site.key_id)
+    with site.held(f"trust another {what}") as site:
+        state = read_state(site.current, site.key_id)
         try:
-            pin = read(now)
+            pin = read(site)
         except ToolkitError as error:
             site.audit.append(f"{what}.refused", {"code": error.code, "message": str(error)[:500]})
             raise
