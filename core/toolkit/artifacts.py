@@ -18,6 +18,8 @@ Facts = Mapping[str, Any]
 """JSON-serialisable description of an artifact: what a report, the registry or a later stage wants to know."""
 
 SPLITS = ("train", "validation", "calibration", "test", "unlabelled")
+SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+"""How folders and files are named, in lower case, whose owner has split the data himself."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.artifacts import Artifact, Evaluation, Filling, TeacherLabels
-from toolkit.distil.recipes import carriers, objectives_of
+from toolkit.distil.recipes import OF_TEXTS, carriers, objectives_of
 from toolkit.errors import EnvironmentUnfit, PlanError, unknown_name
 from toolkit.plan import Plan
 from toolkit.plugins import Plugins
@@ -83,6 +83,11 @@ def check_plan(plan: Plan, plugins: Plugins) -> None:
     teacher, recipe = plugins.teachers()[plan.teacher.name], plugins.recipes()[plan.recipe.name]
     if plan.task not in teacher.tasks:
         raise PlanError(f"the teacher {teacher.name} does not teach {plan.task}", hint="See `toolkit teachers`.")
+    if recipe.name in OF_TEXTS and plan.task != "text_generation":
+        raise PlanError(
+            f"the recipe {recipe.name} learns from texts, and {plan.task} has none",
+            hint="Leave out recipe.name: the task has its own; or see `toolkit plugins`.",
+        )
     objectives = objectives_of(plan, recipe)
     task_of(plan).check(plan, teacher, objectives)
     if missing := carriers(objectives) - teacher.gives:

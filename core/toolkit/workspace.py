@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +41,16 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def file_digests(folder: Path, paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files below `folder`, by their paths from there."""
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in paths}
+
+
+def is_whole(folder: Path, files: Mapping[str, str]) -> bool:
+    """Whether files are still what `file_digests` saw."""
+    return all((folder / name).is_file() and file_digest(folder / name) == digest for name, digest in files.items())
 
 
 def flush_folder(folder: Path) -> None:

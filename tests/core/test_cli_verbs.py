@@ -129,6 +129,39 @@ def test_data_are_checked_as_deploy_would(toolkit: Run, tmp_path: Path) -> None:
     assert "torn.png" in toolkit("data", "check", lot).out
 
 
+def test_texts_are_checked_too(toolkit: Run, tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"What is {n}+1?", "completion": str(n + 1)}) for n in range(40)]
+    put(tmp_path / "rows" / "train.jsonl", "\n".join(rows).encode())
+    words = ("data", "check", tmp_path / "rows", "--domain", "content")
+    said = toolkit(*words, "--json")
+    assert said.code == 0, said.err
+    train, test = said.record["counts"]["train"]["en"], said.record["counts"]["test"]["en"]
+    shown = toolkit(*words).out
+    assert re.search(rf"^en +{train} .*{test} *$", shown, re.MULTILINE)
+    assert shown.startswith("task")
+
+
+def test_a_plan_whose_parts_do_not_fit_is_refused_before_anything_runs(toolkit: Run, tmp_path: Path) -> None:
+    for name in ("sequence", "on-policy", "self", "grpo"):
+        assert_refused(toolkit("plan", "--domain", "industry", "--set", f"recipe.name={name}"), 2, "learns from texts")
+    assert_refused(toolkit("plan", "--domain", "industry", "--set", "domain=education"), 2, "for the domain education")
+    no = ("plan", "--domain", "industry", "--set")
+    assert_refused(toolkit(*no, "student.checkpoint=nowhere"), 2, "begins from nothing")
+    alone = ("--set", "recipe.batch_size=1")
+    assert_refused(toolkit(*no, 'recipe.objective=[{name="relation-distance"}]', *alone), 2, "recipe.batch_size is 1")
+    unscored = ("--set", "task=text_generation", "--set", "recipe.teacher_weight=0", "--set", "teacher.checkpoint=x")
+    assert_refused(toolkit(*no, "recipe.name=on-policy", "--teacher", "transformers", *unscored), 2, "score")
+
+
+def test_images_of_a_class_that_are_all_alike_cannot_be_split(toolkit: Run, tmp_path: Path) -> None:
+    lot = small_lot(tmp_path / "lot", 12)
+    for folder in (path for path in lot.iterdir() if path.is_dir()):
+        first = (folder / "000.png").read_bytes()
+        for path in folder.iterdir():
+            path.write_bytes(first)
+    assert_refused(toolkit("data", "check", lot), 2, "too much alike")
+
+
 def lot_without(kind: str, folder: Path) -> Path:
     """A data path that cannot be used."""
     if kind == "file":

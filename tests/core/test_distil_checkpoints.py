@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from toolkit.distil.checkpoints import Checkpoints
-from toolkit.errors import EnvironmentUnfit
+from toolkit.errors import EnvironmentUnfit, IntegrityError
 
 MODULE = "toolkit.distil.checkpoints"
 
@@ -22,6 +22,19 @@ def test_a_state_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert found is not None
     assert torch.equal(found["weights"]["a"], state["weights"]["a"])
     assert found["position"] == [3, 4]
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "altered"])
+def test_a_damaged_state_is_told_and_not_taken_up(damage: str, tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save({"weights": torch.arange(1000.0)})
+    path = tmp_path / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.arange(1000.0).numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes({"empty": b"", "short": path.read_bytes()[:1000], "altered": bytes(data)}[damage])
+    for mapped in (False, True):
+        with pytest.raises(IntegrityError, match="is damaged") as told:
+            Checkpoints(tmp_path).load(mapped=mapped)
+        assert "Remove that file" in told.value.hint
 
 
 def test_a_disk_that_is_full_leaves_the_state_before(tmp_path: Path) -> None:

@@ -128,11 +128,11 @@ def test_training_learns(tmp_path: Path) -> None:
 def simple_fit(
     folder: Path, schedule: Schedule, *, steps: int = STEPS, module: nn.Module | None = None,
     validate: Callable[[nn.Module], Score] = parts.validate, before: Callable[[int], None] = lambda _: None,
-    report: Callable[[int, int], None] = lambda *_: None, scale: float = 1.0,
+    report: Callable[[int, int], None] = lambda *_: None, scale: float = 1.0, lesson: type[BatchLesson] = BatchLesson,
 ) -> Fitted:  # fmt: skip
     module = module or tiny_module()
     return fit(
-        Learner(module), BatchLesson(TinyBatches(steps, before), parts.OBJECTIVES), schedule,
+        Learner(module), lesson(TinyBatches(steps, before), parts.OBJECTIVES), schedule,
         groups=[{"params": list(module.parameters()), "scale": scale}],
         validate=validate, folder=folder, report=report,
     )  # fmt: skip
@@ -291,6 +291,28 @@ def test_what_was_picked_so_far_survives_an_interruption(tmp_path: Path) -> None
         simple_fit(tmp_path / "broken", Schedule(6, 0.05, 0.0), validate=scripted, before=reached.append), whole
     )
     assert whole.epoch == 3
+
+
+def test_a_figure_that_only_some_steps_tell_is_their_mean(tmp_path: Path) -> None:
+    class Told(BatchLesson):
+        def teach(self, learner: Learner, part: Batch, progress: float, precision: Precision) -> Taught:
+            taught = super().teach(learner, part, progress, precision)
+            now = round(progress * 2 * STEPS)
+            return replace(taught, told={**taught.told, **({"given": float(now)} if now % 2 else {})})
+
+    history = simple_fit(tmp_path, Schedule(2, 0.01, 0.0), lesson=Told).history
+    odd = [[step for step in range(epoch * STEPS, (epoch + 1) * STEPS) if step % 2] for epoch in (0, 1)]
+    assert [one["given"] for one in history] == pytest.approx([np.mean(steps) for steps in odd])
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    class Lost(BatchLesson):
+        def teach(self, learner: Learner, part: Batch, progress: float, precision: Precision) -> Taught:
+            taught = super().teach(learner, part, progress, precision)
+            return replace(taught, loss=taught.loss.detach() * math.nan + 0.0 * taught.loss.nan_to_num())
+
+    with pytest.raises(PlanError, match="diverged at step 1"):
+        simple_fit(tmp_path, Schedule(1, 0.01, 0.0), lesson=Lost)
 
 
 def test_progress_counts_every_step_up_to_the_last(tmp_path: Path) -> None:

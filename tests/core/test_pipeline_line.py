@@ -320,6 +320,25 @@ def test_a_damaged_manifest_stops_the_line_and_says_what_to_remove(line: Line, t
     assert attempt(tiny_context(home, line.data), "prepare") == ({"prepare": False}, None)
 
 
+@pytest.mark.parametrize(
+    ("stage", "damaged"), [("label", "teacher.onnx"), ("label", "network.onnx"), ("distil", "student.pt")]
+)
+def test_a_network_that_was_damaged_is_made_again(line: Line, tmp_path: Path, stage: str, damaged: str) -> None:
+    home = shutil.copytree(line.home, tmp_path / "home")
+
+    def ran() -> dict[str, StageResult]:
+        results: list[StageResult] = []
+        run_line(tiny_context(home, line.data), until="distil", listen=results.append)
+        return {one.stage: one for one in results}
+
+    path = ran()[stage].artifact.path / damaged
+    whole = path.read_bytes()
+    for data in (whole[:1000], whole[:-9] + bytes(9), b""):
+        path.write_bytes(data)
+        assert {name for name, one in ran().items() if not one.kept} == {stage}
+        assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("damaged", ["logits-00001.npy", "features-00000.npy"])
 def test_a_damaged_shard_is_named_and_labelled_again_alone(line: Line, tmp_path: Path, damaged: str) -> None:
     home = shutil.copytree(line.home, tmp_path / "home")

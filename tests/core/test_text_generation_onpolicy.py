@@ -14,10 +14,12 @@ from scipy.special import log_softmax
 from test_text_generation_teacher import WORDS, save_teacher
 from transformers import LlamaConfig, PreTrainedModel
 
+from toolkit.distil.chunks import Mix
 from toolkit.distil.learner import Learner
 from toolkit.distil.loop import Fitted, Schedule, Score, fit
 from toolkit.distil.precision import Precision, Wanted
 from toolkit.errors import PlanError
+from toolkit.protocols import Objective
 from toolkit.tasks.text_generation.dealing import Dealt
 from toolkit.tasks.text_generation.onpolicy import Course, Exposure, InMemory, OnPolicyLesson, Part
 from toolkit.tasks.text_generation.rows import Row
@@ -25,7 +27,7 @@ from toolkit.tasks.text_generation.sampling import Drawing, write
 from toolkit.tasks.text_generation.students import from_config
 from toolkit.tasks.text_generation.teacher import LanguageTeacher, label, read_teacher
 from toolkit.tasks.text_generation.tokens import Tokenised, tokenise
-from toolkit.tasks.text_generation.training import Knowledge
+from toolkit.tasks.text_generation.training import Knowledge, Mixture
 from toolkit.text import Message
 
 STOPS = {0}
@@ -109,7 +111,7 @@ def by_hand(
 def test_the_loss_on_its_own_text_is_the_one_by_hand(
     beta: float, temperature: float, teacher: LanguageTeacher, samples: tuple[Tokenised, ...]
 ) -> None:
-    exposure = Exposure(OWN, Course(beta, beta), hard_label=0.5, response=0.7, temperature=temperature)
+    exposure = Exposure(OWN, Course(beta, beta), Mix(0.5, 0.7, temperature=temperature))
     lesson, student = lesson_of(samples, teacher, exposure), new_student()
     parts = lesson.parts(0, 1)
     assert len(parts) == 2
@@ -123,10 +125,17 @@ def test_the_loss_on_its_own_text_is_the_one_by_hand(
     assert "hard-label" not in told
 
 
+def test_a_recipes_schedules_hold_on_its_own_text_too() -> None:
+    terms = (Objective("hard-label", 0.4, schedule="fall"), Objective("response", 0.6, 2.0, schedule="rise", beta=0.9))
+    exposure = Exposure(OWN, Course(0.0, 1.0), Mixture(terms))
+    assert exposure.mix(0.25, own=False) == Mix(pytest.approx(0.3), pytest.approx(0.15), 0.25, 2.0)
+    assert exposure.mix(1.0, own=True) == Mix(0.0, 0.6, 1.0, 2.0)
+
+
 def test_the_loss_on_given_text_is_the_one_by_hand(
     teacher: LanguageTeacher, samples: tuple[Tokenised, ...], tmp_path: Path
 ) -> None:
-    exposure = Exposure(GIVEN, Course(0.0, 1.0), hard_label=0.3, response=0.7)
+    exposure = Exposure(GIVEN, Course(0.0, 1.0), Mix(0.3, 0.7))
     student = new_student()
     cached = Knowledge(label(teacher, samples, tmp_path, codec="hidden"), teacher.head)
     for given, near in ((None, 1e-4), (cached, 1e-2)):  # the cache is in half precision
@@ -208,7 +217,7 @@ def test_a_training_that_is_broken_off_ends_with_the_same_weights(
     precision: Wanted, teacher: LanguageTeacher, samples: tuple[Tokenised, ...], tmp_path: Path
 ) -> None:
     def lesson() -> OnPolicyLesson:
-        return lesson_of(samples, teacher, Exposure(hard_label=0.5, response=0.5))
+        return lesson_of(samples, teacher, Exposure(given=Mix(0.5, 0.5)))
 
     with one_thread():
         whole = train(new_student(), lesson(), tmp_path / "whole", precision=precision)

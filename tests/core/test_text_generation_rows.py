@@ -247,3 +247,15 @@ def test_gsm8k_and_svamp_are_read_as_they_are() -> None:
     assert problems[0].messages[0].content.endswith("on each pack. How much do you have to pay to buy each pack?")
     assert problems[0].answer == "51"
     assert not problems[0].labelled
+
+
+def test_a_files_name_says_its_split_however_it_is_written(tmp_path: Path) -> None:
+    line = '{{"prompt": "What is {0}+{0}?", "completion": "{0}"}}'
+    for number, name in enumerate(("Train.JSONL", "Valid.jsonl", "TEST.json", "UNLABELLED.jsonl", "notes.jsonl")):
+        (tmp_path / name).write_text(line.format(number))
+    found = read_rows(tmp_path)
+    assert [row.given for row in found.rows] == ["train", "validation", "test", "unlabelled"]
+    assert [(one.kind, "notes.jsonl" in one.message) for one in found.findings] == [("ignored-file", True)]
+    (tmp_path / "val.jsonl").write_text(line.format(7))
+    with pytest.raises(DataError, match=r"has a split twice: .*val\.jsonl"):
+        read_rows(tmp_path)

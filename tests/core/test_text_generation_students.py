@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
     GPT2Config,
@@ -189,5 +190,21 @@ def test_a_folder_that_holds_no_checkpoint_is_refused(tmp_path: Path) -> None:
     assert shape_of(from_config(tmp_path, seed=0).model.config) == Shape(4, 36, 48, 6, 3)
     (tmp_path / "config.json").write_text("{")
     (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(PlanError, match="cannot be loaded"):
+        from_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_checkpoint_that_lacks_weights_is_refused_and_tied_ones_lack_none(tied: bool, tmp_path: Path) -> None:
+    model_of(LlamaConfig(**SIZES, tie_word_embeddings=tied)).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    from_checkpoint(tmp_path)
+    weights = load_file(file)
+    assert ("lm_head.weight" in weights) is not tied
+    weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(PlanError, match=r"lacks 1 of its weights, such as model.layers.1.mlp.up_proj.weight"):
+        from_checkpoint(tmp_path)
+    file.write_bytes(file.read_bytes()[:-500])
     with pytest.raises(PlanError, match="cannot be loaded"):
         from_checkpoint(tmp_path)

@@ -128,9 +128,10 @@ def import_(
 def _show_check(console: Console, facts: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     splits = list(facts["counts"])
-    for column in ("class", *splits):
+    for column in ("class" if "classes" in facts else "task", *splits):
         table.add_column(column)
-    for name in facts["classes"]:
+    rows = facts.get("classes") or list(dict.fromkeys(name for found in facts["counts"].values() for name in found))
+    for name in rows:
         table.add_row(name, *(str(facts["counts"][split].get(name, 0)) for split in splits))
     console.print(table)
     if facts.get("unlabelled"):

@@ -144,7 +144,9 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
         return show(error)
     except typer.TyperException as error:
         return show(UsageError(_sentence(error), hint="See `toolkit --help`."))
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__ or error.__context__, EOFError):  # which Typer takes for the end of what is typed
+            return show(_bug(error))
         code = INTERRUPTED
     except BrokenPipeError:
         return 0
@@ -154,11 +156,7 @@ def _run(arguments: Sequence[str], say: Callable[[Callable[[], None]], None], *,
         lacking = _lacking(error)
         if lacking is not None:
             return show(lacking)
-        bug = ToolkitError(
-            f"this is a bug: {type(error).__name__}: {error}",
-            hint="Run it again with --debug and report what it prints.",
-        )
-        return show(bug.with_traceback(error.__traceback__))
+        return show(_bug(error))
     if code == INTERRUPTED:
         say(lambda: print("\nStopped. The same command takes up where it was.", file=sys.stderr, flush=True))
     return code
@@ -175,6 +173,13 @@ def _show(error: ToolkitError, *, as_json: bool, debug: bool) -> None:
         sys.stderr.write(f"error: {plain(error.message)}\n")
         if error.hint:
             sys.stderr.write(f"hint: {plain(error.hint)}\n")
+
+
+def _bug(error: BaseException) -> ToolkitError:
+    bug = ToolkitError(
+        f"this is a bug: {type(error).__name__}: {error}", hint="Run it again with --debug and report what it prints."
+    )
+    return bug.with_traceback(error.__traceback__)
 
 
 def _unusable(error: OSError) -> EnvironmentUnfit:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from toolkit.errors import PlanError
 from toolkit.plan import Options, Plan
 from toolkit.plugins import Plugins, load_plugins
 from toolkit.resolve import Layer, ResolvedPlan, draft_layer, parse_assignments, read_config, resolve
@@ -62,6 +63,12 @@ def make_plan(options: Options, assignments: Sequence[str], config: Path | None,
         if found := _own_checkpoint(resolved.plan, plugins):
             resolved = resolve([*layers, found], plugins.settings())
         check_plan(resolved.plan, plugins)
+    if options.domain is not None and resolved.plan.domain != options.domain:
+        raise PlanError(
+            f"the plan is for the domain {resolved.plan.domain} (from {resolved.origins['domain']}), and "
+            f"{options.domain} was loaded",
+            hint=f"Say --domain {resolved.plan.domain}.",
+        )
     return Planned(resolved, plugins)
 
 

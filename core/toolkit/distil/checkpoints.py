@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from toolkit.errors import IntegrityError
 from toolkit.workspace import write_into
 
 EVERY_SECONDS = 8.0
@@ -46,11 +49,28 @@ class Checkpoints:
 
         Args:
             mapped: read of the file what is looked at, when it is: for whoever keeps a part of it.
+
+        Raises:
+            IntegrityError: the file is not what was written.
         """
         if not self._path.exists():
             return None
+        self._check()
         state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True, mmap=mapped)
         return state
+
+    def _check(self) -> None:
+        """torch writes a zip archive, with a checksum of every part, and looks at none when it reads."""
+        try:
+            with zipfile.ZipFile(self._path) as parts:
+                damaged = parts.testzip()
+        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            damaged = str(error)
+        if damaged is not None:
+            raise IntegrityError(
+                f"the state of a training that was broken off is damaged: {self._path}", part=self._path.name,
+                hint="Remove that file: the training then begins anew.",
+            )  # fmt: skip
 
     @property
     def due(self) -> bool:

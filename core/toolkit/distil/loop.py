@@ -196,6 +196,7 @@ class _State:
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
 
     @property
     def kept(self) -> Kept:
@@ -215,15 +216,16 @@ class _State:
         self.holding.sum_gradients(self.learner)
         told = self.processes.summed(told)
         norm = self.holding.clip(self.learner, 5.0)
-        if not math.isfinite(norm):
+        if not math.isfinite(norm + told["loss"]):
             raise PlanError(
-                f"the training diverged at step {done + 1} of {total}: its gradient is not a number",
+                f"the training diverged at step {done + 1} of {total}: its loss or gradient is not a number",
                 hint="Lower the learning rate: recipe.learning_rate, or teacher.learning_rate for the teacher.",
             )
         self.optimizer.step()
         self._average(schedule.decay(done))
         told |= {"gradient_norm": norm, "learning_rate": rate}
         _add(self.sums, told)
+        _add(self.counts, dict.fromkeys(told, 1))
         self.step += 1
         return told
 
@@ -249,14 +251,15 @@ class _State:
                 mean.copy_(value)
 
     def close_epoch(self, score: Score) -> None:
-        means = {name: value / self.step for name, value in self.sums.items()} | dict(self.lesson.close_epoch())
+        means = {name: value / self.counts[name] for name, value in self.sums.items()}
+        means |= dict(self.lesson.close_epoch())
         self.history.append(means | {"validation_accuracy": score.accuracy, "validation_loss": score.loss})
         if self.highest is None or score.accuracy > self.highest.accuracy:
             self.highest = score
         if score.holds(self.highest):
             self.best, self.best_epoch = score, self.epoch
             self.best_weights = self.holding.weights(self.average.student)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        self.epoch, self.step, self.sums, self.counts = self.epoch + 1, 0, {}, {}
 
     def keep(self, checkpoints: Checkpoints) -> None:
         if self.holding.due(checkpoints):
@@ -273,6 +276,7 @@ class _State:
             "best_weights": self.best_weights,
             "history": self.history,
             "sums": self.sums,
+            "counts": self.counts,
             "lesson": self.lesson.state(),
             "precision": self.precision.facts(),
         }
@@ -284,7 +288,8 @@ class _State:
         self.epoch, self.step = saved["position"]
         self.highest, self.best = _score(saved["highest"]), _score(saved["best"])
         self.best_epoch = saved["best_epoch"]
-        self.best_weights, self.history, self.sums = saved["best_weights"], saved["history"], saved["sums"]
+        self.best_weights, self.history = saved["best_weights"], saved["history"]
+        self.sums, self.counts = saved["sums"], saved["counts"]
         self.lesson.restore(saved["lesson"])
 
 

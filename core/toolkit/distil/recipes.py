@@ -22,6 +22,9 @@ CARRIERS: Mapping[str, str] = {
 }
 """Every objective there is, and the carrier of knowledge that it takes from the teacher."""
 
+OF_TEXTS = ("sequence", "on-policy", "self", "grpo")
+"""Recipes that learn from what somebody writes, be it the teacher or the student itself."""
+
 LABELS_ALONE: tuple[Objective, ...] = (Objective("hard-label", 1.0),)
 """What the baseline student is trained on, and a teacher is adapted with."""
 

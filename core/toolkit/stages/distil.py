@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.artifacts import Dataset, Facts, Student, TeacherLabels
+from toolkit.artifacts import Artifact, Dataset, Facts, Student, TeacherLabels
 from toolkit.distil.recipes import objectives_of
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.tasks.base import task_of
-from toolkit.workspace import Stored, file_digest
+from toolkit.workspace import CURVES, Stored, file_digest, file_digests, is_whole
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
     """Train, or take up training that was interrupted, at its exact position."""
     plan, dataset = context.plan, take(upstream, "prepare", Dataset)
-    return task_of(plan).train(
+    facts = task_of(plan).train(
         plan,
         dataset,
         take(upstream, "label", TeacherLabels),
@@ -26,6 +26,20 @@ def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
         context.report,
         context.processes,
     )
+    if not context.processes.first:
+        return facts
+    made = [path for path in sorted(folder.rglob("*")) if path.is_file() and folder / CURVES not in path.parents]
+    return {**facts, "files": file_digests(folder, made)}
+
+
+def stands(context: Context, artifact: Artifact) -> bool:
+    """Whether its files are what was written. Where one is not, all go, so that the student is trained anew."""
+    files = artifact.facts["files"]
+    if is_whole(artifact.path, files):
+        return True
+    for name in files:
+        (artifact.path / name).unlink(missing_ok=True)
+    return False
 
 
 def inputs(context: Context) -> Mapping[str, Any]:
@@ -59,5 +73,6 @@ STAGE = Stage(
     run=run,
     load=load,
     inputs=inputs,
+    stands=stands,
     together=True,
 )

@@ -13,7 +13,7 @@ from toolkit.errors import Refused
 from toolkit.plan import Plan
 from toolkit.stages.context import Context, Stage, Upstream, take
 from toolkit.text_teachers import AnyTeacher, TextTeacher
-from toolkit.workspace import Stored, file_digest
+from toolkit.workspace import Stored, is_whole
 
 
 def run(context: Context, upstream: Upstream, folder: Path) -> Facts:
@@ -69,10 +69,7 @@ def inputs(context: Context) -> Mapping[str, Any]:
 def stands(context: Context, artifact: Artifact) -> bool:
     """Whether all that a student learns from is what was written; a shard that is not is labelled again, and text is
     taken out of the journal again."""
-    if shelf.damaged(artifact.path):
-        return False
-    files = {artifact.path / name: digest for name, digest in artifact.facts.get("files", {}).items()}
-    return all(path.is_file() and file_digest(path) == digest for path, digest in files.items())
+    return not shelf.damaged(artifact.path) and is_whole(artifact.path, artifact.facts.get("files", {}))
 
 
 def load(context: Context, stored: Stored) -> TeacherLabels:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import (
     LlamaConfig,
@@ -64,6 +65,27 @@ def test_only_the_last_layer_is_new(make, tmp_path: Path) -> None:
     shapes = sorted(tuple(parameter.shape) for parameter in head.parameters())
     assert shapes[0] == (3,)
     assert shapes[1][0] == 3
+
+
+@pytest.mark.parametrize("make", [resnet, vit])
+def test_a_checkpoint_that_lacks_weights_of_its_own_is_refused_and_one_without_a_last_layer_is_not(
+    make, tmp_path: Path
+) -> None:
+    folder = make(tmp_path / "checkpoint")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    body = {name: value for name, value in weights.items() if not name.startswith("classifier")}
+    save_file(body, file, metadata={"format": "pt"})
+    spec = TransformersTeacher().load(plan_of(folder), ["good", "pit"])
+    spec.build()
+    first = min(body)
+    for spoilt in ({first: weights[first].flatten()[:3].contiguous()}, {}):
+        save_file({**{name: body[name] for name in body if name != first}, **spoilt}, file, metadata={"format": "pt"})
+        with pytest.raises(PlanError, match=r"lacks 1 weights of its own network"):
+            spec.build()
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(PlanError, match="cannot be loaded"):
+        spec.build()
 
 
 def test_the_licence_is_what_the_model_card_states(tmp_path: Path) -> None:

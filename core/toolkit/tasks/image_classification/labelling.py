@@ -7,7 +7,6 @@ and however many, the same rows stand together in a batch.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import warnings
@@ -37,7 +36,7 @@ from toolkit.tasks.image_classification.training import (
     teacher_head,
     teacher_network,
 )
-from toolkit.workspace import write_file
+from toolkit.workspace import file_digests, is_whole, write_file
 
 TEACHER = "teacher"
 MODEL, NETWORK, WEIGHTS, FACTS = "teacher.onnx", "network.onnx", "teacher.pt", "teacher.json"
@@ -56,7 +55,7 @@ def label(
     device = prepare_torch(plan.compute)
     spec = teacher.load(plan, dataset.classes)
     data = load_training_data(plan, dataset)
-    if not (workspace / FACTS).exists():
+    if not _is_adapted(workspace):
         _adapt(plan, dataset, data, spec, device, workspace, report)
     carriers = (store.LOGITS, store.FEATURES) if "features" in teacher.gives else (store.LOGITS,)
 
@@ -89,6 +88,11 @@ def label(
     return TeacherLabels(workspace, "", facts=facts)
 
 
+def _is_adapted(folder: Path) -> bool:
+    """Whether the adapted teacher lies there, as it was written."""
+    return (folder / FACTS).exists() and is_whole(folder, json.loads((folder / FACTS).read_bytes())["files"])
+
+
 def _adapt(
     plan: Plan,
     dataset: Dataset,
@@ -112,7 +116,7 @@ def _adapt(
     write_file(folder / MODEL, model)
     facts = {
         "model": MODEL,
-        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "files": file_digests(folder, [folder / name for name in (NETWORK, WEIGHTS, MODEL)]),
         "parameters": sum(p.numel() for p in module.parameters()),
         "validation_accuracy": fitted.score.accuracy,
         "picked_epoch": fitted.epoch,

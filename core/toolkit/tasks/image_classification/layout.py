@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolkit.artifacts import SPLIT_NAMES
 from toolkit.errors import DataError
 from toolkit.tasks.findings import Finding, listed
 from toolkit.tasks.licence import NAMES
 from toolkit.workspace import digest_of, file_digest
 
-_SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 UNLABELLED = "unlabelled"
 _UNLABELLED_FOLDERS = (UNLABELLED, "unlabeled")
 _SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
@@ -122,7 +122,7 @@ def scan_any(source: Path, *, unlabelled: bool) -> Layout:
     top = _listing(source)
     if not top:
         raise DataError(f"{source} is empty", hint=_HINT)
-    splits = {e.name: _SPLITS[e.name.lower()] for e in top if e.name.lower() in _SPLITS and _holds_folders(e)}
+    splits = {e.name: SPLIT_NAMES[e.name.lower()] for e in top if e.name.lower() in SPLIT_NAMES and _holds_folders(e)}
     if not {"train", "test"} & set(splits.values()):
         splits = {}
     beside = []

@@ -128,6 +128,11 @@ def _train_rows(
         validation_share=settings.validation_share,
         calibration_rows=settings.calibration_rows,
     )
+    if empty := [split for split in ("validation", "test") if split not in splits.of.values()]:
+        raise DataError(
+            f"no image is left for {empty[0]}: within each class the images are too much alike to be parted",
+            hint="Add images of other parts, or lay out train/, validation/ and test/ yourself.",
+        )
     unlabelled = [file for file in usable if not file.entry.label]
     joined = join_unlabelled(files, unlabelled, pairs=pairs, split_of=splits.of)
     findings = [

@@ -75,6 +75,17 @@ def open_dataset(folder: Path, digest: str, facts: Facts) -> Dataset:
 
 def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> None:
     """Whatever teaches pictures can be adapted, and every objective computed but those that compare places."""
+    if plan.student.checkpoint is not None:
+        raise PlanError(
+            "a student of pictures begins from nothing, and student.checkpoint names one to begin from",
+            hint="Leave out student.checkpoint; student.size says which network it is.",
+        )
+    together = sorted({one.name for one in objectives} & {"relation-distance", "relation-angle", "similarity"})
+    if together and plan.recipe.batch_size < 2:
+        raise PlanError(
+            f"{together[0]} compares the rows of a step with one another, and recipe.batch_size is 1",
+            hint="Use --set recipe.batch_size=64.",
+        )
     if "maps" in carriers(objectives):
         raise PlanError(
             "feature-map compares places, and image_classification has classes alone",

@@ -37,7 +37,7 @@ from toolkit.tasks.text_generation.teacher import label as label_tokens
 from toolkit.tasks.text_generation.tokens import tokenise
 from toolkit.tasks.text_generation.training import Knowledge
 from toolkit.text_teachers import LocalTeacher, TextTeacher
-from toolkit.workspace import file_digest
+from toolkit.workspace import file_digests
 
 TOKENS, TOKENIZER, HEAD = "cache", "tokenizer", "head.safetensors"
 
@@ -185,8 +185,7 @@ def _mended(workspace: Path) -> Sequence[str]:
 
 def _digests(workspace: Path, names: Sequence[str]) -> Mapping[str, str]:
     """Of files that a student learns from, by which `stages.label` sees that they are still what was written."""
-    files = [file for name in names for file in _files(workspace / name)]
-    return {str(file.relative_to(workspace)): file_digest(file) for file in files}
+    return file_digests(workspace, [file for name in names for file in _files(workspace / name)])
 
 
 def _files(path: Path) -> Sequence[Path]:

@@ -28,7 +28,7 @@ from toolkit.tasks.text_generation.sampling import Drawing, seed_of, write
 from toolkit.tasks.text_generation.students import head_of
 from toolkit.tasks.text_generation.teacher import BATCH_TOKENS, LanguageTeacher, batches_of
 from toolkit.tasks.text_generation.tokens import Tokenised
-from toolkit.tasks.text_generation.training import completion_states
+from toolkit.tasks.text_generation.training import Mixture, completion_states
 
 
 class Says(Protocol):
@@ -69,23 +69,26 @@ class Course:
         return self.first + (self.last - self.first) * progress
 
 
+RESPONSE_ALONE = Mix(0.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Exposure:
     """How a step learns: with probability `own` from what the student writes; from either by `response` times the
-    divergence at `beta` (0 is forward KL, 1 reverse KL), and from what is given by `hard_label` times its label too.
+    divergence at `beta` (0 is forward KL, 1 reverse KL), and from what is given by `hard_label` times its label too, as
+    `given` has them; its own beta is not looked at.
 
     GKD's own settings are `own` 0 or 0.5 or 1 throughout and one beta.
     """
 
     own: Course = Course(0.0, 1.0)
     beta: Course = Course(0.0, 1.0)
-    hard_label: float = 0.0
-    response: float = 1.0
-    temperature: float = 1.0
+    given: Mixture | Mix = RESPONSE_ALONE
 
     def mix(self, progress: float, *, own: bool) -> Mix:
         """What a token's loss is made of there."""
-        return Mix(0.0 if own else self.hard_label, self.response, self.beta.at(progress), self.temperature)
+        mix = self.given.at(progress) if isinstance(self.given, Mixture) else self.given
+        return replace(mix, hard_label=0.0 if own else mix.hard_label, beta=self.beta.at(progress))
 
 
 @dataclass(frozen=True)

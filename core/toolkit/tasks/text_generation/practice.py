@@ -48,15 +48,12 @@ def on_policy(
     practice, recipe = plan.practice, plan.recipe
     assert plan.teacher.checkpoint is not None
     teacher = read_teacher(plan.teacher.checkpoint, vocabulary=plan.text.vocabulary)
-    mix = Mixture(objectives).at(0.0)
     return OnPolicyLesson(
         Dealt(samples, recipe.batch_size, seed=plan.compute.seed),
         Exposure(
             Course(practice.own_first, practice.own_last),
             Course(practice.beta_first, practice.beta_last),
-            mix.hard_label,
-            mix.response,
-            mix.temperature,
+            Mixture(objectives),
         ),
         InMemory(teacher),
         _drawing(plan),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from toolkit.artifacts import SPLIT_NAMES
 from toolkit.benchmarks.reading import problem_of
 from toolkit.errors import DataError
 from toolkit.tasks.findings import Finding, listed
@@ -120,20 +121,26 @@ _FORM = '{"prompt": "...", "completion": "..."}.'
 def data_files(source: Path) -> tuple[list[tuple[Path, str]], list[Finding]]:
     """The files to read, each with the split its name says, and a note of those that are not read."""
     if source.is_file():
-        return [(source, source.stem if source.stem in SPLITS else "")], []
+        return [(source, _split_of(source))], []
     if not source.is_dir():
         raise DataError(f"{source} does not exist", hint="Name a .jsonl file, or a folder with train.jsonl.")
     found = sorted(path for path in source.iterdir() if path.suffix.lower() in (".jsonl", ".json") and path.is_file())
-    named = [path for path in found if path.stem in SPLITS]
-    if len({path.stem for path in named}) < len(named):
-        raise DataError(f"{source} has a split twice, as .jsonl and as .json", hint="Remove one of the two.")
+    named = [path for path in found if _split_of(path)]
+    if len(set(map(_split_of, named))) < len(named):
+        raise DataError(f"{source} has a split twice: {listed(path.name for path in named)}", hint="Keep one.")
     if not found:
         raise DataError(f"{source} has no .jsonl file", hint=f"Put rows into train.jsonl: {_FORM}")
-    chosen = sorted(named, key=lambda path: SPLITS.index(path.stem)) or found
+    chosen = sorted(named, key=lambda path: SPLITS.index(_split_of(path))) or found
     notes = []
     if left := [path.name for path in found if path not in chosen]:
         notes.append(Finding("ignored-file", "note", f"not named after a split and not read: {listed(left)}"))
-    return [(path, path.stem if named else "") for path in chosen], notes
+    return [(path, _split_of(path)) for path in chosen], notes
+
+
+def _split_of(path: Path) -> str:
+    """The split that a file's name says, as a picture folder's may: Train.JSONL, valid.json; '' where it says none."""
+    name = path.stem.lower()
+    return SPLIT_NAMES.get(name, name if name in SPLITS else "")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes | Mapping[str, Any]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -41,17 +42,38 @@ def from_checkpoint(folder: Path) -> Student:
         PlanError: there is none, or it is damaged.
     """
     check_checkpoint(folder)
+    model = whole_model(folder, folder, dtype=torch.float32, attn_implementation="sdpa")
+    return Student(attends_alone(model), {"from": "checkpoint", "folder": folder.name})
+
+
+def whole_model(source: Path, folder: Path, **how: Any) -> PreTrainedModel:
+    """The language model that lies in `folder`, with each of its weights as it was saved. transformers would draw by
+    lot what is missing, and another one at every reading.
+
+    Args:
+        source: what the user named.
+        how: further arguments of `from_pretrained`.
+
+    Raises:
+        PlanError: it is damaged, or weights are missing.
+    """
     try:
         with without_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, dtype=torch.float32, attn_implementation="sdpa"
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, **how
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PlanError(
-            f"{folder} cannot be loaded as a language model: {str(error).splitlines()[0]}",
-            hint="Save it again with save_pretrained.",
+            f"{source} cannot be loaded as a language model: {str(error).splitlines()[0]}",
+            hint="Fetch it again, or save it again with save_pretrained, its tokenizer beside it.",
         ) from error
-    return Student(attends_alone(model), {"from": "checkpoint", "folder": folder.name})
+    model: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise PlanError(
+            f"{source} lacks {len(missing)} of its weights, such as {missing[0]}",
+            hint="Fetch it again, or save it again with save_pretrained.",
+        )
+    return model
 
 
 def from_config(config: PretrainedConfig | Path, *, seed: int) -> Student:

@@ -73,6 +73,11 @@ def check(plan: Plan, teacher: AnyTeacher, objectives: Sequence[Objective]) -> N
             f"the recipe {plan.recipe.name} needs response, what the teacher says of every token, and {why}",
             hint="Learn from its text alone: --set recipe.teacher_weight=0; or name a local teacher.",
         )
+    if plan.recipe.name == "on-policy" and "response" not in carriers(objectives):
+        raise PlanError(
+            "on-policy has the teacher score what the student writes, and nothing here learns from that",
+            hint="Give recipe.teacher_weight above 0, or use --set recipe.name=sequence.",
+        )
     if plan.student.frozen_bits != 32 and not plan.student.lora_rank:
         raise PlanError(
             "student.frozen_bits is of weights that are frozen, and this plan trains them",

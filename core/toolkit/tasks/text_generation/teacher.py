@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from toolkit.distil.cache.codecs import Codec, HiddenCodec, TopKCodec, bytes_per_token
 from toolkit.distil.cache.mass import ENOUGH, LowMass
@@ -30,7 +30,7 @@ from toolkit.errors import EnvironmentUnfit, PlanError
 from toolkit.executors import LocalWorkers
 from toolkit.protocols import Report, Workers
 from toolkit.tasks.text_generation.preflight import Side, check_disk
-from toolkit.tasks.text_generation.students import check_checkpoint, head_of, without_bars
+from toolkit.tasks.text_generation.students import check_checkpoint, head_of, whole_model
 from toolkit.tasks.text_generation.tokens import Tokenised, Tokenizer, template_digest, tokenizer_digest
 from toolkit.workspace import file_digest
 
@@ -103,14 +103,13 @@ def read_teacher(source: Path, *, name: str = "", vocabulary: int | None = None)
         folder, extra = source, {}
         weights = sorted(source.glob("*.safetensors")) or sorted(source.glob("pytorch_model*.bin"))
         files = [source / "config.json", *weights]
+    model = whole_model(source, folder, dtype="auto", **extra)
     try:
-        with without_bars():
-            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto", **extra)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **extra)
     except (OSError, ValueError, RuntimeError) as error:
         raise PlanError(
-            f"{source} cannot be loaded as a language model: {str(error).splitlines()[0]}",
-            hint="Save it again with save_pretrained, its tokenizer beside it.",
+            f"the tokenizer of {source} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="Save it again with save_pretrained, beside the weights.",
         ) from error
     model.train(False)
     model.requires_grad_(False)
