@@ -94,7 +94,9 @@ def resolve(layers: Sequence[Layer], sections: Mapping[str, type[Section]]) -> R
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        source = origins.get(key, "toolkit.toml")
+        # Of a list's entry it is the list that somebody set; of keys that must fit together, the one that came last.
+        told = {source for at, source in origins.items() if f"{key}.".startswith(f"{at}.") or at.startswith(f"{key}.")}
+        source = next((layer.source for layer in layers if layer.source in told), "default")
         raise PlanError(
             f"{key} (from {source}): {first['msg'].removeprefix('Value error, ')}", hint="See `toolkit plan`."
         ) from error

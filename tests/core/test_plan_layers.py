@@ -290,3 +290,15 @@ def test_home_is_the_environments_or_the_platforms(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     assert toolkit_home() == tmp_path / "data" / "toolkit"
+
+
+def test_what_does_not_fit_is_said_to_come_from_where_it_was_set() -> None:
+    given = [parse_assignments(['recipe.objective=[{name="response",wieght=2}]']), Layer("domain", {"domain": "x"})]
+    with pytest.raises(PlanError, match=r"^recipe\.objective\.wieght \(from --set\)"):
+        resolve(given, {})
+    layers = [
+        Layer("toolkit.toml", {"recipe": {"mixup": 0.5}}),
+        Layer("domain", {"domain": "x", "recipe": {"epochs": 3}}),
+    ]
+    with pytest.raises(PlanError, match=r"^recipe \(from toolkit\.toml\): mixup needs"):
+        resolve(layers, {})

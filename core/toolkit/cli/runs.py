@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def runs(
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20, as_json: JsonFlag = False
+    limit: Annotated[int, typer.Option(min=1, max=10**9, help="How many, the newest first.")] = 20,
+    as_json: JsonFlag = False,
 ) -> None:
     """List the runs that the registry knows."""
     record = {"runs": [_record(run) for run in open_registry().runs(limit)]}

@@ -93,7 +93,7 @@ def verify(
 @cache.command("gc")
 def gc(
     older_than: Annotated[
-        int, typer.Option("--older-than", min=0, metavar="DAYS", help="Days since a run last used it.")
+        int, typer.Option("--older-than", min=0, max=36_500, metavar="DAYS", help="Days since a run last used it.")
     ] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only said what would go.")] = False,
     as_json: JsonFlag = False,

@@ -261,7 +261,8 @@ def check_vocabularies(student: int, teacher: int) -> None:
     if student != teacher:
         raise PlanError(
             f"the student's vocabulary has {student:,} tokens, the teacher's {teacher:,}",
-            hint="Cut both heads to the tokenizer's size where it is the same, else distil across tokenizers.",
+            hint="Where the tokenizer is the same, cut both heads to its size: --set text.vocabulary=SIZE; else learn "
+            "by the teacher's text alone: --set recipe.teacher_weight=0",
         )
 
 
@@ -275,7 +276,7 @@ def check_indices(indices: Tensor, vocabulary: int, by: str) -> None:
     if strange.numel():
         raise PlanError(
             f"{by} the token {int(strange[0])}, and the student's vocabulary has {vocabulary:,}",
-            hint="Label with the student's own tokenizer, or distil across tokenizers.",
+            hint="Give the student the teacher's tokenizer, or learn by its text alone: --set recipe.teacher_weight=0",
         )
 
 

@@ -125,7 +125,7 @@ def check_ids(teacher: Side, student: Side, rows: Sequence[Row]) -> None:
             raise PlanError(
                 f"teacher and student have different tokens for the row {row.id}: at token {at + 1} "
                 f"{theirs[at : at + 1] or 'the end'} and {mine[at : at + 1] or 'the end'}",
-                hint="Give the student the teacher's tokenizer, or distil across tokenizers or by text alone.",
+                hint="Give the student the teacher's tokenizer, or learn by text alone: --set recipe.teacher_weight=0",
             )
 
 
