@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serving_parts import Running, expected, inspection, picture, running
@@ -423,6 +424,67 @@ def test_a_body_in_chunks_of_one_byte_is_a_body(server: Running) -> None:
     with server.client() as client:
         answer = client.post("/v1/inspect", content=dripping(), headers={"content-type": "image/jpeg"})
     assert answer.status_code == 200, answer.text
+
+
+def test_who_has_no_key_takes_no_place_from_who_has(tmp_path: Path) -> None:
+    opening = b"POST /console/sign-in HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    with running(tmp_path, tuning=Tuning(limits=Limits(requests=20))) as server, contextlib.ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        crowd = [stack.enter_context(socket.create_connection((host, int(port)), timeout=10)) for _ in range(40)]
+        for connection in crowd:
+            connection.sendall(opening)
+        with server.client() as client:
+            for _ in range(10):
+                answer = client.post("/v1/inspect", content=picture(RED), headers={"Content-Type": "image/png"})
+                assert answer.status_code == 200
+            refused = client.post("/console/sign-in", data={"key": "x" * 10_000}, headers={"X-API-Key": ""})
+            assert refused.status_code in (413, 503)
+        assert {connection.recv(12) for connection in crowd} == {b"HTTP/1.1 503", b"HTTP/1.1 408"}
+
+
+@pytest.mark.parametrize("path", ["/console/static/x", "/console/language/en", "/healthz", "/v2/health/live"])
+def test_what_is_public_may_be_looked_at_alone(server: Running, path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        assert httpx.request(method, server.url + path, content=b"x").status_code == 401
+        with server.client() as client:
+            assert client.request(method, path).status_code in (404, 405)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("length", ["0" * 5000 + "5", "9" * 5000])
+def test_a_length_of_thousands_of_digits_is_refused(server: Running, length: str) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    for path in ("/v1/inspect", "/console/sign-in"):
+        with socket.create_connection((host, int(port)), timeout=10) as line:
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {server.keys['infer']}\r\nContent-Length: {length}"
+            line.sendall(head.encode() + b"\r\n\r\nabcde")
+            assert line.recv(12) in (b"HTTP/1.1 413", b"HTTP/1.1 400")
+    with server.client() as client:
+        body = {"content": b"{}", "headers": {"Inference-Header-Content-Length": length}}
+        assert client.post("/v2/models/b/infer", **body).status_code == 400
+
+
+@pytest.mark.parametrize("ending", [b"", b"Connection: close\r\n"])
+def test_a_client_that_reads_nothing_is_let_go(tmp_path: Path, ending: bytes) -> None:
+    with running(tmp_path, tuning=Tuning(limits=Limits(arrival_seconds=0.5, requests=1))) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        page = b"GET /docs HTTP/1.1\r\nHost: x\r\nX-API-Key: " + server.keys["infer"].encode() + b"\r\n"
+        with socket.socket() as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.settimeout(10)
+            line.connect((host, int(port)))
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                line.sendall((page + b"\r\n") * 400 + page + ending + b"\r\n")
+            deadline = time.monotonic() + 10
+            while psutil_connections(server, line.getsockname()[1]):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+
+def psutil_connections(server: Running, port: int) -> int:
+    """How many of the server's connections lead to a port of a client's."""
+    own = psutil.Process().net_connections("tcp")
+    return sum(bool(one.raddr) and one.raddr.port == port and one.status == "ESTABLISHED" for one in own)
 
 
 def test_connections_are_bounded(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 import time
@@ -17,7 +18,7 @@ from test_serving_cli import install_domain, make_site, run_here, serving
 from toolkit.errors import UsageError
 from toolkit.serving.access import WRONG, add_key
 from toolkit.serving.ledger import open_ledger
-from toolkit.serving.rates import Buckets, Rate
+from toolkit.serving.rates import FILE, Buckets, Rate
 from toolkit.site.layout import Site
 
 SEND = {"content": picture((230, 20, 20)), "headers": {"Content-Type": "image/png"}}
@@ -47,6 +48,14 @@ def test_a_bucket_fills_with_time_and_is_shared_by_processes(tmp_path: Path, mon
     assert other.take("a", rate) > 0
     now -= 5000  # a clock that was set back must not shut anybody out for as long
     assert one.take("a", rate) == 0.0
+
+
+def test_the_disk_has_room_for_all_buckets_before_one_is_used(tmp_path: Path) -> None:
+    """On a full disk a hole that is written through a map ends the process."""
+    (tmp_path / FILE).touch()
+    Buckets(tmp_path)
+    status = (tmp_path / FILE).stat()
+    assert status.st_blocks * 512 >= status.st_size > 0
 
 
 def test_buckets_are_bounded_and_the_unused_give_way(tmp_path: Path) -> None:
@@ -80,6 +89,22 @@ def test_wrong_keys_are_slowed_down_and_right_ones_are_not(tmp_path: Path) -> No
         assert seen[-1] == 429
         with server.client() as client:
             assert client.get("/readyz").status_code == 200
+
+
+def test_a_session_asks_no_oftener_than_its_key(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        key = add_key(tmp_path, "slow", "infer", "5/m")
+        own = {"origin": server.url}
+        with httpx.Client(base_url=server.url, timeout=20) as browser:
+            entered = browser.post("/console/sign-in", data={"key": key, "next": ""}, headers=own)
+            assert entered.status_code == 303
+            page = browser.get("/console").text
+            token = re.search(r'data-csrf="([^"]+)"', page)
+            assert token
+            own |= {"X-CSRF-Token": token[1], "Content-Type": "image/png"}
+            statuses = [browser.post("/v1/inspect", content=SEND["content"], headers=own).status_code for _ in range(8)]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) <= 5
 
 
 def test_administrators_make_and_take_back_keys_and_the_trail_says_so(site: Site) -> None:

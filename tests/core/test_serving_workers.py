@@ -238,6 +238,16 @@ def test_clients_that_came_before_the_other_worker_are_shared_with_it(home: Home
             client.close()
 
 
+def test_a_first_worker_whose_app_does_not_begin_is_the_end_too(home: Home, packages: Path) -> None:
+    put(home, seal(home))
+    site = home.site().path
+    add_key(site, "line", "infer")
+    (site / "inferences").write_bytes(b"a file where a folder is to be")
+    code, out, err = finished("serve", "--site", str(site), "--port", "0", packages=packages)
+    assert (code, out) == (5, "")
+    assert "inferences" in err
+
+
 ENDED_AT_ONCE = """
 import os, signal, socket, time
 from toolkit.serving.supervisor import Supervisor
@@ -247,7 +257,7 @@ def work(duty):
     time.sleep(60)
 
 def first(said):
-    os.kill(os.getpid(), signal.SIGTERM)  # the others are told to end as soon as they are forked
+    os.kill(os.getpid(), signal.SIGNAL)  # the others are told to end as soon as they are forked
     os.register_at_fork(after_in_child=lambda: time.sleep(0.5))  # as on a machine that is busy
     return 2
 
@@ -255,9 +265,10 @@ Supervisor(work, drain_seconds=20).run(socket.socket(), first)
 """
 
 
-def test_workers_that_are_told_to_end_while_they_are_started_end() -> None:
-    began = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", ENDED_AT_ONCE], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_workers_that_are_told_to_end_while_they_are_started_end(name: str) -> None:
+    began, script = time.monotonic(), ENDED_AT_ONCE.replace("SIGNAL", name)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert time.monotonic() - began < 20
 

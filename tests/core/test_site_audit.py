@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from seal_parts import Home, copy_of, flipped, forge, make_home
 
-from toolkit.errors import IntegrityError, UsageError
+from toolkit.errors import EnvironmentUnfit, IntegrityError, UsageError
 from toolkit.seal.keyfile import create_signing_key
 from toolkit.site.audit import START, AuditHead, AuditLog, parse_head
 from toolkit.site.layout import Site, open_site
@@ -157,6 +157,35 @@ def test_an_append_that_was_killed_before_its_head_is_kept(site: Site) -> None:
     site.audit.append("test.event", {})
     assert [entry.details.get("number") for entry in site.audit.entries()][-2:] == [99, None]
     assert site.audit.verify().sequence == 8
+
+
+def test_entries_that_no_head_tells_of_are_kept_however_many(site: Site) -> None:
+    head = site.path / "audit" / "head"
+    before = head.read_bytes()
+    for number in range(40):  # more than are read from the end
+        site.audit.append("test.event", {"number": number, "text": "x" * 8000})
+    head.write_bytes(before)
+    site.audit.append("test.event", {"number": 99})
+    assert site.audit.verify().sequence == 47
+    write(site, [*lines(site)[:-2], lines(site)[-1]])
+    head.write_bytes(before)
+    with pytest.raises(IntegrityError, match="does not follow"):
+        site.audit.append("test.event", {})
+
+
+def test_an_entry_whose_head_cannot_be_written_is_not_in_the_trail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise EnvironmentUnfit("cannot write head: No space left on device")
+
+    before = lines(site)
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "_write_head", full)
+        for _ in range(3):
+            with pytest.raises(EnvironmentUnfit):
+                site.audit.append("test.event", {})
+            assert lines(site) == before
+    site.audit.append("test.event", {})
+    assert site.audit.verify().sequence == 7
 
 
 def test_case_34_two_writers_at_once(site: Site) -> None:

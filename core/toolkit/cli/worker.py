@@ -82,6 +82,8 @@ class Worker:
         async def beside() -> AsyncIterator[None]:
             noting = going_on(versions.go_on_noting()) if first else contextlib.nullcontext()
             async with crew.telling(), going_on(follower.follow()), noting:
+                duty.ready(_facts(follower.fleet.lines()[0].current))
+                self.shared.spread.claim(duty.place)
                 yield
 
         app = build_app(
@@ -91,8 +93,6 @@ class Worker:
             shadow=Shadow(follower.fleet, follower.in_hand, follower.trials.compared), servers=servers_of(tuning),
             shared=self.shared, tracing=tuning.tracing,
         )  # fmt: skip
-        duty.ready(_facts(follower.fleet.lines()[0].current))
-        self.shared.spread.claim(duty.place)
         run(app, self.listener, tuning.limits, self.tls, self.shared.spread)
 
     def _versions(self, crew: Crew) -> Versions:

@@ -101,7 +101,7 @@ def build_app(
     if tracing is not None:
         others.insert(0, tracing.running())  # the last to end
     app = FastAPI(
-        title="toolkit", lifespan=lambda _app: _serving(models, ledger, others),
+        title="toolkit", lifespan=lambda app: _serving(app, models, ledger, others),
         docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY,
     )  # fmt: skip
     _add_operations(app, models, metrics, page, crew)
@@ -137,14 +137,19 @@ def build_app(
 
 @asynccontextmanager
 async def _serving(
-    models: Models, ledger: Ledger | None, others: Iterable[AbstractAsyncContextManager[Any]]
+    app: FastAPI, models: Models, ledger: Ledger | None, others: Iterable[AbstractAsyncContextManager[Any]]
 ) -> AsyncIterator[None]:
-    """What runs as long as the app serves; in the end its models answer what they have taken."""
-    if ledger is not None:
-        await asyncio.to_thread(ledger.start)
+    """What runs as long as the app serves; in the end its models answer what they have taken. What keeps it from
+    serving is left in `app.state.failed`, since uvicorn only logs it."""
     async with AsyncExitStack() as stack:
-        for one in others:
-            await stack.enter_async_context(one)
+        try:
+            if ledger is not None:
+                await asyncio.to_thread(ledger.start)
+            for one in others:
+                await stack.enter_async_context(one)
+        except ToolkitError as error:
+            app.state.failed = error
+            raise
         yield
     for model in models.all():
         await model.queue.stop()

@@ -6,10 +6,12 @@ client's going). Knows no route's meaning.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -41,6 +43,10 @@ KSERVE_SERVER = "/inference.GRPCInferenceService/Server"
 SITE = "/site/"
 """Where the routes of the site itself are: what they do is no inference."""
 
+STRANGERS, STRANGERS_BYTES, STRANGERS_SECONDS = 16, 8192, 5.0
+"""Requests at once of those who have no key, and what one may bring, and by when: it is a form with a key in it."""
+
+_LENGTH_DIGITS = 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE = 499  # nginx's number for a client that left before its answer; seen in metrics and log only
 
@@ -109,6 +115,11 @@ def is_observing(scope: Scope) -> bool:
     return scope["path"] in OPERATIONS or looking
 
 
+def _is_alive(scope: Scope) -> bool:
+    """Whether it is only asked whether the server lives."""
+    return scope["path"] in LIVENESS and scope["method"] in (*SAFE, "OPTIONS")
+
+
 def _is_entering(scope: Scope, secret: str | None) -> bool:
     """Whether a browser opens the console without a session: it is led to the page to sign in on."""
     return scope["path"].startswith(CONSOLE) and scope["method"] in SAFE and not secret
@@ -130,7 +141,7 @@ class Keys:
         self._sign_in = sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in LIVENESS or self._door.is_public(scope):
+        if scope["type"] != "http" or _is_alive(scope) or self._door.is_public(scope):
             await self._app(scope, receive, send)
             return
         secret = credential(scope["headers"])
@@ -167,22 +178,29 @@ class Intake:
     def __init__(self, app: ASGIApp, limits: Limits, in_hand: InHand) -> None:
         self._app = app
         self._limits = limits
-        self._now = in_hand
+        self._now, self._strangers = in_hand, InHand()
+        self._limits_of_strangers = replace(
+            limits, requests=STRANGERS, body_bytes=min(limits.body_bytes, STRANGERS_BYTES),
+            arrival_seconds=min(limits.arrival_seconds, STRANGERS_SECONDS),
+        )  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_observing(scope):
             await self._app(scope, receive, send)
             return
+        now, limits = self._now, self._limits
+        if "identity" not in scope["state"]:
+            now, limits = self._strangers, self._limits_of_strangers
         try:
-            with self._now.one_more(self._limits.requests):
-                await self._serve(scope, receive, send)
+            with now.one_more(limits.requests):
+                await self._serve(scope, receive, send, limits)
         except Overloaded as busy:
             await error_response(busy, scope["path"])(scope, receive, send)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
         try:
-            async with asyncio.timeout(self._limits.arrival_seconds):
-                body = await self._read(Headers(scope=scope), receive)
+            async with asyncio.timeout(limits.arrival_seconds):
+                body = await self._read(Headers(scope=scope), receive, limits.body_bytes)
         except TimeoutError:
             late = TooSlow("the request did not arrive in time", hint="Send it faster, or in smaller parts.")
             await error_response(late, scope["path"])(scope, receive, send)
@@ -198,10 +216,10 @@ class Intake:
         finally:
             self._now.held_bytes -= len(body)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+    async def _read(self, headers: Headers, receive: Receive, most: int) -> bytes | None:
         """The whole body, or None where the client left in the middle of it."""
-        if int(headers.get("content-length", 0)) > self._limits.body_bytes:
-            raise self._too_large()
+        if stated_length(headers.get("content-length", "")) > most:
+            raise _too_large(most)
         body, complete = bytearray(), False
         try:
             while not complete:
@@ -211,8 +229,8 @@ class Intake:
                 chunk = message.get("body", b"")
                 body += chunk
                 self._now.held_bytes += len(chunk)
-                if len(body) > self._limits.body_bytes:
-                    raise self._too_large()
+                if len(body) > most:
+                    raise _too_large(most)
                 if self._now.held_bytes > self._limits.held_bytes:
                     raise Overloaded("the server holds as much as it may of other requests")
                 complete = not message.get("more_body", False)
@@ -221,9 +239,14 @@ class Intake:
                 self._now.held_bytes -= len(body)
         return bytes(body)
 
-    def _too_large(self) -> TooLarge:
-        megabytes = self._limits.body_bytes / 1_000_000
-        return TooLarge(f"a request may hold {megabytes:g} MB", hint="Send a smaller picture, or fewer at a time.")
+
+def stated_length(text: str) -> float:
+    """What a header says of a length, which is digits, but maybe thousands of them: Python would not read those."""
+    return int(text or 0) if len(text) <= _LENGTH_DIGITS else math.inf
+
+
+def _too_large(most: int) -> TooLarge:
+    return TooLarge(f"a request may hold {most / 1_000_000:g} MB", hint="Send a smaller picture, or fewer at a time.")
 
 
 def route_of(scope: Scope, known: Callable[[str], bool] = lambda path: False) -> str:

@@ -7,6 +7,7 @@ that is woken twice. Knows how an answer of HTTP begins, nothing else of it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 _BEGINS, _GOES_ON = b"HTTP/1.1 ", b"HTTP/1.1 1"
@@ -14,13 +15,21 @@ _BEGINS, _GOES_ON = b"HTTP/1.1 ", b"HTTP/1.1 1"
 
 
 class HeadWithBody:
-    """`transport`, but a head waits for the next write of the same turn of the loop. All else is the transport's."""
+    """`transport`, but a head waits for the next write of the same turn of the loop. All else is the transport's.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    Args:
+        closing: told when it is closed, with what is still unread.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closing: Callable[[], None] = lambda: None
+    ) -> None:
+        self._transport, self._loop, self._closing = transport, loop, closing
         self._head = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._transport.is_closing():  # uvloop would raise where asyncio lets it go
+            return
         if self._head:
             head, self._head = self._head, b""
             self._transport.writelines((head, data))
@@ -33,6 +42,7 @@ class HeadWithBody:
     def close(self) -> None:
         self._send_head()
         self._transport.close()
+        self._closing()
 
     def _send_head(self) -> None:
         head, self._head = self._head, b""

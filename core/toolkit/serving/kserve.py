@@ -8,6 +8,7 @@ passes half of a request over looks right and is not.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -171,7 +172,7 @@ def _read(body: bytes, headers: Mapping[str, str]) -> _Asked:
     if headers.get("content-encoding", "identity") != "identity":
         raise Unsupported("a compressed request is not understood here", hint="Send it as it is.")
     stated = headers.get(HEADER)
-    if stated is not None and not (stated.isascii() and stated.isdigit() and int(stated[:20]) <= len(body)):
+    if (stated is not None and not re.fullmatch("[0-9]{1,18}", stated)) or int(stated or 0) > len(body):
         raise DataError(f"{HEADER} is not the length of the JSON in a body of {len(body):,} bytes")
     length = len(body) if stated is None else int(stated)
     try:

@@ -56,6 +56,8 @@ class Buckets:
             self._file = os.open(site / FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             if os.fstat(self._file).st_size != SLOTS * _SLOT.size:
                 os.ftruncate(self._file, SLOTS * _SLOT.size)
+            # A hole would be filled when it is written through the map; on a full disk that is a SIGBUS.
+            os.posix_fallocate(self._file, 0, SLOTS * _SLOT.size)
             self._memory = mmap.mmap(self._file, SLOTS * _SLOT.size)
         except OSError as error:
             raise EnvironmentUnfit(

@@ -21,6 +21,7 @@ from toolkit.serving.accepting import Door
 from toolkit.serving.gateway import Limits
 from toolkit.serving.head_with_body import HeadWithBody
 from toolkit.serving.spreading import Spread
+from toolkit.serving.unread import Unread
 
 _GRACE = 5.0  # seconds by which a dropped connection trails the 408 that tells its client why
 _MOST_AROUND = 64 * 1024  # bytes of a head
@@ -73,8 +74,13 @@ def run(
 
     Args:
         spread: the connections of all workers that share the listener, this one's among them.
+
+    Raises:
+        ToolkitError: what the app needs as long as it serves did not begin.
     """
     _Server(app, limits, tls, spread or Spread()).run(sockets=[listener])
+    if (failed := getattr(app.state, "failed", None)) is not None:
+        raise failed
 
 
 @contextlib.contextmanager
@@ -194,21 +200,29 @@ def _connection_class(limits: Limits, counted: Callable[[], object]) -> type[Htt
     """`counted` is told when a connection ends; of one that begins the door knows."""
 
     class Connection(HttpToolsProtocol):
-        """uvicorn's, with three limits that it lacks: how many connections there may be, how long one may take to bring
-        a request (headers or body drip by drip: "slow loris"), and how much of a request may be anything but its body
-        (the parser would gather heads, trailers and the extensions of chunks without end)."""
+        """uvicorn's, with four limits that it lacks: how many connections there may be, how long one may take to bring
+        a request (headers or body drip by drip: "slow loris") or leave an answer unread, and how much of a request may
+        be anything but its body (the parser would gather heads, trailers and the extensions of chunks without end)."""
 
         _deadline: asyncio.TimerHandle | None = None
         _arriving, _received, _allowed = True, 0, _MOST_AROUND
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(HeadWithBody(transport, self.loop))  # type: ignore[arg-type]
+            self._unread = Unread(transport, self.loop, limits.arrival_seconds)
+            out = HeadWithBody(transport, self.loop, self._unread.watch)
+            super().connection_made(out)  # type: ignore[arg-type]
             if len(self.connections) > limits.connections:
-                transport.close()
+                transport.abort()
             else:
                 self._watch()
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread.watch()
+
         def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
             if self.cycle is None or self.cycle.response_complete:
                 self._arriving = True  # empty lines too, with which a connection could be held for ever
             self._received += len(data)
@@ -231,6 +245,7 @@ def _connection_class(limits: Limits, counted: Callable[[], object]) -> type[Htt
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
+            self._unread.end()
             counted()
             self._arriving = False
             self._watch()

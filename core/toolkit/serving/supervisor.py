@@ -35,7 +35,7 @@ STEADY_SECONDS = 10.0
 """A worker that lived so long did not die of its start: the next one is started at once."""
 BACK_OFF = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before another start, after so many deaths that came too soon one after the other."""
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
@@ -214,7 +214,7 @@ class Supervisor:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """A socket that can be read once SIGTERM or SIGINT came."""
+    """A socket that can be read once a signal to end came."""
     here, there = socket.socketpair()
     there.setblocking(False)
     before = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
@@ -244,7 +244,8 @@ def _end_with(parent: int) -> None:
     """In a worker: its own signals, and an end with its parent's. A terminal's Ctrl-C is its parent's to hear."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

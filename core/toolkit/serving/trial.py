@@ -16,7 +16,8 @@ from toolkit.serving.models import ServedModel
 
 _EDGES = tuple(0.0005 * 1.25**step for step in range(54))
 """Upper edges of the spans in which times are counted, in seconds, to a minute: each a quarter above the one before."""
-_OVERLOADED = 503
+_OVERLOADED, _TOO_LATE = 503, 504
+"""What is no fault of a version: others asked too much, or the client allowed too little time."""
 MOST_VERDICTS = 64
 
 
@@ -120,7 +121,7 @@ class Trials:
         for verdict in verdicts:
             if verdict in tally.verdicts or len(tally.verdicts) < MOST_VERDICTS:
                 tally.verdicts[verdict] += 1
-        if status >= 500 and status != _OVERLOADED:
+        if status >= 500 and status not in (_OVERLOADED, _TOO_LATE):
             tally.faults += 1
             self._judge(model.facts.id, tally)
 

@@ -11,8 +11,9 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,14 +169,23 @@ class AuditLog:
         lines = data[:end].split(b"\n")[:-1]
         if not lines:
             raise self._broken("its last entry is missing")
-        last = at_head = self._read(lines[-1], head.sequence)
-        if last.sequence == head.sequence + 1 and len(lines) > 1:
-            at_head = self._read(lines[-2], head.sequence)
-        if (at_head.sequence, at_head.digest) != (head.sequence, head.digest):
+        found = self._from_head(head, lines[1:] if start else lines)
+        if (found[0].sequence, found[0].digest) != (head.sequence, head.digest):
             raise self._broken(f"it does not end with entry {head.sequence}, as it was left")
-        if last is not at_head and (last.sequence, last.previous) != (head.sequence + 1, head.digest):
-            raise self._broken(f"entry {last.sequence} does not follow the one before it")
-        return last, start + end
+        for before, after in pairwise(found):
+            if (after.sequence, after.previous) != (before.sequence + 1, before.digest):
+                raise self._broken(f"entry {after.sequence} does not follow the one before it")
+        return found[-1], start + end
+
+    def _from_head(self, head: AuditHead, lines: Sequence[bytes]) -> list[AuditEntry]:
+        """The entry that the head names, and those behind it: whoever was killed, or whose disk was full, between an
+        entry and its head has left one more."""
+        found: list[AuditEntry] = []
+        for line in reversed(lines):
+            found.insert(0, self._read(line, head.sequence))
+            if found[0].sequence <= head.sequence:
+                return found
+        return list(self.entries())[max(0, head.sequence - 1) :]
 
     def _read(self, line: bytes, sequence: int) -> AuditEntry:
         part = f"audit/log.jsonl (entry {sequence})"
@@ -201,7 +211,12 @@ class AuditLog:
         line = sign_document(payload, kind=KIND, signer=signer)
         entry = self._read(line, after.sequence + 1)
         self._write(line, end)
-        self._write_head(AuditHead(entry.sequence, entry.digest), signer)
+        try:
+            self._write_head(AuditHead(entry.sequence, entry.digest), signer)
+        except ToolkitError:
+            with contextlib.suppress(OSError):  # it is not in the trail, and whoever reads must not find it there
+                os.truncate(self.path, end)
+            raise
         return entry
 
     def _write(self, line: bytes, end: int) -> None:

@@ -41,6 +41,8 @@ class Door:
     def is_public(scope: Scope) -> bool:
         """What needs no key: the page to sign in on, the switch of its language, and the public package's own files."""
         path: str = scope["path"]
+        if scope["method"] not in SAFE:
+            return path == SIGN_IN and scope["method"] == "POST"
         return path == SIGN_IN or path.startswith((STATIC, LANGUAGE))
 
     def identify(self, scope: Scope) -> Identity | None:

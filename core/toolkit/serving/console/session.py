@@ -99,7 +99,7 @@ class Sessions:
             return None
         if now - session.begun > LONGEST_SECONDS or session.id in self._out:
             return None
-        return Identity(key.name, key.role), session
+        return Identity(key.name, key.role, key.rate), session
 
     def renewed(self, session: Session) -> str | None:
         """The token of a session that is in use; None where the one there is, is fresh enough."""
