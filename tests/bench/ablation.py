@@ -1,11 +1,13 @@
 """`make bench-ablation`: what each carrier of knowledge adds on real steel, and what unlabelled pictures do.
 
     python tests/bench/ablation.py [--seeds 0 1 2] [--data FOLDER] [--epochs N] [--part carriers few-labels]
+                                   [--variants NAME ...]
 
 `carriers`: one teacher and its label store; the same student, rows and steps with one objective more each time, a
 student a seed. `few-labels`: five labels a class, every other training picture in `unlabelled/`, a teacher a seed.
 Writes tests/bench/results/ablation.json = {machine, versions, rows, ratios} and prints tables. Students train on one
-thread each, so that the figures do not depend on the number of cores.
+thread each, so that the figures do not depend on the number of cores. With `--variants`, to ask some of them of more
+seeds, nothing is written.
 """
 
 from __future__ import annotations
@@ -72,30 +74,33 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--epochs", type=int, help="of each student; as the plan says, if not given")
     parser.add_argument("--part", nargs="+", choices=("carriers", "few-labels"), default=["carriers", "few-labels"])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     arguments = parser.parse_args()
     if not arguments.data.is_dir():
         sys.exit(f"no data in {arguments.data}: name the NEU-DET folder with --data")
     rows: list[dict[str, Any]] = []
     if "carriers" in arguments.part:
-        rows += carriers(arguments.data, arguments.seeds, arguments.epochs)
+        rows += carriers(arguments.data, arguments.seeds, arguments.epochs, arguments.variants)
         show(rows)
     if "few-labels" in arguments.part:
         few = [few_labels(arguments.data, seed) for seed in arguments.seeds]
         rows += few
         show_few(few)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record(rows), indent=1) + "\n")
+    if arguments.variants == list(VARIANTS):
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(record(rows), indent=1) + "\n")
 
 
-def carriers(data: Path, seeds: Sequence[int], epochs: int | None) -> list[dict[str, Any]]:
+def carriers(data: Path, seeds: Sequence[int], epochs: int | None, variants: Sequence[str]) -> list[dict[str, Any]]:
     """A row a variant: its students' figures, and the difference to what it is compared to, over all of them."""
+    trained = [name for name in VARIANTS if name in variants or name in {VARIANTS[one].beside for one in variants}]
     with tempfile.TemporaryDirectory() as home:
         toolkit(home, "deploy", "--domain", "industry", "--data", str(data), "--until", "label")
-        jobs = [Job(variant, seed, home, epochs) for variant in VARIANTS for seed in seeds]
+        jobs = [Job(variant, seed, home, epochs) for variant in trained for seed in seeds]
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             scored = dict(zip(jobs, pool.map(train_and_score, jobs), strict=True))
-    students = {name: [scores for job, scores in scored.items() if job.variant == name] for name in VARIANTS}
-    return [summary(name, students[name], students[VARIANTS[name].beside], seeds) for name in VARIANTS]
+    students = {name: [scores for job, scores in scored.items() if job.variant == name] for name in trained}
+    return [summary(name, students[name], students[VARIANTS[name].beside], seeds) for name in variants]
 
 
 def train_and_score(job: Job) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, time
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_row_that_is_no_product_is_told_and_the_others_are_read(tmp_path: Path
         {"id": "b"},
         {"id": "c", "size": {"x": 1}},
         {"id": "d", "text": "\u0007"},
-        {"id": "e", "text": "x" * 501},
+        {"id": "e", "size": "x" * 501},
         {"id": "f", "foldable": True, "price": 12.5},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines) + "not json\n[1]\n"
@@ -49,7 +50,7 @@ def test_a_row_that_is_no_product_is_told_and_the_others_are_read(tmp_path: Path
         ("odd.jsonl: 3", "it has no attribute"),
         ("odd.jsonl: 4", "size: it is neither a text nor a number"),
         ("odd.jsonl: 5", "text: it has characters that cannot be printed"),
-        ("odd.jsonl: 6", "text: it has more than 500 characters"),
+        ("odd.jsonl: 6", "size: it has more than 500 characters"),
         ("odd.jsonl: 8", "it is no product"),
         ("odd.jsonl: 9", "it is no product"),
     ]
@@ -94,3 +95,82 @@ def test_meaning_representations_are_read() -> None:
     assert isinstance(product_of({"mr": meaning}, "x"), Product)
     assert product_of({"attributes": {}}, "x") == "it has no attribute"
     assert "more than 64" in str(product_of({f"a{n}": n for n in range(65)}, "x"))
+
+
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        (12999.99, "12999.99"),
+        (1234567.0, "1234567"),
+        (1234567.8912, "1234567.8912"),
+        (1e-7, "0.0000001"),
+        (1e21, "1000000000000000000000"),
+        (12.50, "12.5"),
+        (100.0, "100"),
+        (0.1, "0.1"),
+        (-3.0, "-3"),
+        (12999999, "12999999"),
+    ],
+)
+def test_a_number_keeps_every_digit(price: float, said: str, tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl is not installed: the extra xlsx")
+    (tmp_path / "a.json").write_text(json.dumps([{"id": "p", "price": price}]))
+    book = openpyxl.Workbook()
+    book.active.append(["id", "price"])
+    book.active.append(["p", price])
+    book.save(tmp_path / "b.xlsx")
+    for name in ("a.json", "b.xlsx"):
+        assert read_products(tmp_path / name)[0][0].attributes == {"price": (said,)}, name
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_finite_number_is_told(price: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(f'[{{"id": "p", "price": {price}}}, {{"id": "q", "price": 1}}]')
+    products, problems = read_products(tmp_path / "a.json")
+    assert [product.id for product in products] == ["q"]
+    assert [one.because for one in problems] == ["price: it is no finite number"]
+
+
+def test_a_text_is_one_value_whatever_stands_in_it(tmp_path: Path) -> None:
+    text = "A kettle; a red one.\nIt boils;  fast. " + "x" * 2000
+    (tmp_path / "a.json").write_text(
+        json.dumps([{"id": "p", "brand": "A;B", "text": text}, {"id": "q", "text": {"x": 1}}])
+    )
+    (product,), (problem,) = read_products(tmp_path / "a.json")
+    assert product.attributes == {"brand": ("A", "B"), "text": (text.replace("  ", " ").strip(),)}
+    assert problem.because == "text: it is neither a text nor a number"
+    assert product_of({"ref": 4711}, "x") == Product("x", {"ref": ("4711",)})
+    assert product_of({"text": "x" * 4001}, "x") == "text: it has more than 4000 characters"
+
+
+def test_a_workbooks_dates_are_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl is not installed: the extra xlsx")
+    book = openpyxl.Workbook()
+    book.active.append(["id", "since", "at", "opens"])
+    book.active.append(["p", datetime(2026, 3, 1), datetime(2026, 3, 1, 9, 30), time(8, 15)])
+    book.save(tmp_path / "a.xlsx")
+    ((product,), problems) = read_products(tmp_path / "a.xlsx")
+    assert not problems
+    assert product.attributes == {"since": ("2026-03-01",), "at": ("2026-03-01T09:30:00",), "opens": ("08:15:00",)}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("head", "mark"), [("", ","), ("", ";"), ("", "\t"), ("", "|"), ("sep=;", ";"), ("sep=|", "|")]
+)
+def test_tables_of_every_make_are_the_same(head: str, mark: str, end: str, tmp_path: Path) -> None:
+    lines = [
+        *([head] if head else []),
+        mark.join(("id", "brand", "size")),
+        mark.join(("p", "A, B and C" if mark != "," else '"A, B and C"', "5")),
+    ]
+    (tmp_path / "a.csv").write_bytes("".join(line + end for line in lines).encode())
+    ((product,), problems) = read_products(tmp_path / "a.csv")
+    assert not problems
+    assert (product.id, product.attributes) == ("p", {"brand": ("A, B and C",), "size": ("5",)})
+
+
+def test_a_table_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,brand\np," + "x" * 200_000 + "\n")
+    with pytest.raises(DataError, match="no CSV"):
+        read_products(tmp_path / "a.csv")

@@ -90,6 +90,18 @@ def test_a_copy_is_checked_for_everything_at_once(text: str, brief: Brief, chann
     assert passes(found) is not kinds or not kinds
 
 
+PHONES = (
+    "(555) 123-4567", "555-123-4567", "555.123.4567", "Call 5551234567", "+1 (555) 123-4567", "+44 7911 123456",
+    "+49 30 901820", "+33 6 12 34 56 78", "06 12 34 56 78", "+8613812345678", "138 1234 5678", "138-1234-5678",
+    "138\u200b12345678", "１３８１２３４５６７８", "0532-88888888", "电话88888888", "400-800-1234",
+)  # fmt: skip
+NO_PHONES = (
+    "120-1500-2000 mm", "speeds of 100 300 1000 rpm", "steps 200 400 1000", "part no. 0445110311", "EAN 4006381333931",
+    "ISBN 9780306406157", "Model 100-200-3000", "0.138 1234 5678", "-10 to +40 C", "a phone stand, 12 cm",
+    "LEGO 10000 20000",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [
@@ -98,8 +110,20 @@ def test_a_copy_is_checked_for_everything_at_once(text: str, brief: Brief, chann
         ("身份证 11010519491231002X", ["identity number"]),
         ("card 4111 1111 1111 1111", ["card number"]),
         ("It holds 1.7 L and 2200 W, 1234567890123", []),
-        ("+49 30 1234567 rings", []),
+        ("+49 30 1234567 rings", ["telephone number"]),
         ("call 020 7946 0958", ["telephone number"]),
+        *((text, ["telephone number"]) for text in PHONES),
+        *((text, []) for text in NO_PHONES),
+        ("身份证 11010519491231002Ｘ", ["identity number"]),
+        ("110105 19491231 002X", ["identity number"]),
+        ("GB29 NWBK 6016 1331 9268 19", ["account number"]),
+        ("DE89370400440532013000", ["account number"]),
+        ("GB28 NWBK 6016 1331 9268 19", []),
+        ("微信：abc12345", ["messenger name"]),
+        ("加微信 abc12345", ["messenger name"]),
+        ("QQ 123456789", ["messenger name"]),
+        ("支持微信支付和QQ音乐", []),
+        ("a＠b.com", ["mail address"]),
     ],
 )
 def test_personal_data_are_found(text: str, kinds: list[str]) -> None:
@@ -151,3 +175,42 @@ def test_without_a_profile_nothing_is_asked_for() -> None:
     check_export("x", {}, rule)
     with pytest.raises(PlanError, match="no marking profile is named us"):
         rule_named("us")
+
+
+@pytest.mark.parametrize("profile", ["cn", "eu"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        "The world's best kettle, cures cancer. AI-generated",
+        "Certainly not AI-generated!",
+        "(AI-generated) and tested",
+        "AI-generated",
+        "(ai-generated)",
+        "本文并非AI生成",
+    ],
+)
+def test_only_the_label_itself_is_a_mark(profile: str, last: str) -> None:
+    rule = rule_named(profile)
+    found = marked("Some copy.", rule, language="en", producer="desk", identity="b-1/abc")
+    with pytest.raises(Refused):
+        check_export(f"Some copy.\n\n{last}", found.metadata, rule)
+
+
+@pytest.mark.parametrize("text", ["A lamp for your desk.\n\nMakes AI-generated art glow.", "台灯。\n照亮AI生成的画。"])
+def test_a_text_about_machines_is_marked_as_any_other(text: str) -> None:
+    rule = rule_named("cn")
+    found = marked(text, rule, language="zh", producer="desk", identity="b-1/abc")
+    assert found.text == f"{text}\n\n（AI生成）"
+    check_export(found.text, found.metadata, rule)
+
+
+def test_a_whole_copy_is_not_served_and_some_of_one_is_told() -> None:
+    learnt = " ".join(f"word{number}" for number in range(40))
+    checker = Checker(CHECKER.pack, CHECKER.scanner, Copies.of([learnt]))
+
+    def severities(text: str) -> list[str]:
+        return [one.severity for one in checker.of_text(text) if one.kind == "copy"]
+
+    assert severities(learnt) == ["block"]
+    assert severities(learnt.replace("word30", "other")) == ["note"]
+    assert severities("a text of other words that nobody has learnt so far") == []

@@ -66,7 +66,7 @@ def violations() -> list[str]:
 
 def allowed() -> list[str]:
     zh = [carrier.format(use) for use in WORDS["zh_allowed"] for carrier in CARRIERS["zh"]]
-    return zh + [carrier.format(use) for use in WORDS["en_allowed"] for carrier in CARRIERS["en"]][: 200 - len(zh)]
+    return zh + [carrier.format(use) for use in WORDS["en_allowed"] for carrier in CARRIERS["en"]]
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,28 @@ def test_none_of_two_hundred_violations_passes(scanner: Scanner) -> None:
 
 def test_of_two_hundred_allowed_uses_next_to_none_is_refused(scanner: Scanner) -> None:
     found = allowed()
-    assert len(found) == len(set(found)) == 200
-    assert len([text for text in found if blocks(scanner, text)]) <= 4  # 2%
+    assert len(found) == len(set(found)) >= 200
+    assert len([text for text in found if blocks(scanner, text)]) <= len(found) * 0.02
+
+
+@pytest.mark.parametrize("word", [*WORDS["disguised"], *WORDS["no_exception"]])
+def test_neither_a_disguise_nor_an_exception_lets_a_term_out(scanner: Scanner, word: str) -> None:
+    assert blocks(scanner, f"新品：{word}。")
+
+
+@pytest.mark.parametrize("use", [*WORDS["zh_allowed"], *WORDS["en_allowed"]])
+def test_an_everyday_use_is_not_refused(scanner: Scanner, use: str) -> None:
+    assert not blocks(scanner, f"说明：{use}。")
+
+
+def test_a_superlative_that_no_list_names_is_for_a_person_to_see(scanner: Scanner) -> None:
+    assert all([hit.term.severity for hit in scanner.scan(word)] == ["review"] for word in WORDS["superlatives"])
+    assert not any(scanner.scan(word) for word in WORDS["no_superlatives"])
+
+
+def test_what_a_brand_does_not_want_is_blocked_where_a_lexicon_would_allow_it() -> None:
+    scanner = Scanner([load_lexicon("en-advertising")], never=["best"])
+    assert blocks(scanner, "best before March")
 
 
 def test_a_hit_says_where_it_stands_in_the_text_as_it_was_written(scanner: Scanner) -> None:
@@ -133,7 +153,8 @@ def test_every_term_has_its_reason_and_source() -> None:
         lexicon = load_lexicon(name)
         assert all(term.because and term.source for term in lexicon.terms)
         assert len({term.term for term in lexicon.terms}) == len(lexicon.terms)
-        assert all(blocks(Scanner([lexicon]), term.term) for term in lexicon.terms if term.severity == "block")
+        alone = Scanner([lexicon])
+        assert all(blocks(alone, term.term) for term in lexicon.terms if term.severity == "block")
 
 
 def test_a_page_of_text_is_read_in_milliseconds(scanner: Scanner) -> None:

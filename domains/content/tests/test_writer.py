@@ -20,9 +20,9 @@ from toolkit.serving.written import SEEN, Written
 from toolkit.text import GenerationRequest, Message, TextDelta, Usage
 from toolkit_content.channels import channel_named, load_channels
 from toolkit_content.checks import Checker
+from toolkit_content.copies import Copies
 from toolkit_content.domain import ContentPlan
 from toolkit_content.drafting import Brief
-from toolkit_content.guard import Guarded
 from toolkit_content.products import Product
 from toolkit_content.service import content_service, desk_of
 from toolkit_content.slots import faults_of, load_pack
@@ -128,6 +128,15 @@ def test_a_draft_that_was_refused_is_for_a_person_to_look_at(draft: str, why: tu
     assert json.loads(noted[0].content)["completion"] == draft
 
 
+def test_a_draft_that_was_learnt_whole_is_drawn_again_and_the_packs_sentences_are_no_copy() -> None:
+    learnt = "The Nordal K3 is a red kettle. It holds 1.7 L."
+    own = written("nonsense").text
+    made = writer(GOOD)
+    made = replace(made, checker=replace(made.checker, copies=Copies.of([learnt, own])))
+    copy = asyncio.run(made.write(KETTLE, Brief(), None))
+    assert (copy.text, copy.by) == (own, "template")
+
+
 def test_only_the_first_draft_is_the_likeliest() -> None:
     made = writer("bad", "bad", GOOD)
     asyncio.run(made.write(KETTLE, Brief(), None, seed=5))
@@ -173,33 +182,6 @@ def test_a_scripts_seconds_add_up_and_do_not_go_over_the_channels() -> None:
             load_channels()["douyin"],
             PACK,
         )
-
-
-@pytest.mark.parametrize("step", [1, 2, 7, 1000])
-@pytest.mark.parametrize(
-    ("text", "told", "finish"),
-    [
-        (
-            "A plain text that goes on for a while and then it ends.",
-            "A plain text that goes on for a while and then it ends.",
-            "stop",
-        ),
-        ("A good kettle. It is the world's best, they say.", "A good kettle. It is the", "content_filter"),
-        ("这款水壶容量大，是国-家 级产品。", "这款水壶容量大，是", "content_filter"),
-        ("", "", "stop"),
-    ],
-)
-def test_a_banned_term_never_leaves_a_stream(text: str, told: str, finish: str, step: int) -> None:
-    async def heard() -> list[TextDelta]:
-        return [piece async for piece in Guarded(Scripted([text], step), SCANNER).generate(request(()))]
-
-    pieces = asyncio.run(heard())
-    assert "".join(piece.text for piece in pieces) == told
-    assert [piece.finish for piece in pieces if piece.finish] == [finish]
-    partial = ""
-    for piece in pieces:
-        partial += piece.text
-        assert not any(hit.term.severity == "block" for hit in SCANNER.scan(partial))
 
 
 def bundle(**settings: Any) -> dict[str, Any]:

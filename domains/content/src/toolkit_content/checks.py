@@ -17,8 +17,9 @@ from toolkit_content.products import Product
 from toolkit_content.slots import Pack, faults_of, literal
 from toolkit_content.terms import Scanner, Severity
 
-MOST_COPIED = 0.6
-"""Share of a text's runs of words that may stand in what was learnt."""
+MOST_COPIED, WHOLE_COPY = 0.6, 0.95
+"""Share of a text's runs of words in what was learnt from which on it is told, and from which on it is no text of its
+own."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ class Checker:
         for kind, span in personal_data(text):
             yield Finding("personal-data", "block", f"a {kind}", span)
         if self.copies is not None and (share := self.copies.share(text)) > MOST_COPIED:
-            yield Finding("copy", "note", f"{share:.0%} of its runs of words stand in a text that was learnt")
+            severity: Severity = "block" if share >= WHOLE_COPY else "note"
+            yield Finding("copy", severity, f"{share:.0%} of its runs of words stand in a text that was learnt")
 
 
 def of_brief(text: str, brief: Brief) -> Iterator[Finding]:

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from toolkit_content.products import Product
-from toolkit_content.slots import Pack, SlotFault, faults_of, literal
+from toolkit_content.slots import Pack, SlotFault, faults_of, said_spans
 
 MARK = re.compile(r"\[([^\[\]]{1,64})\]")
 """A place in a draft for an attribute: its name in square brackets."""
 
+_LISTED = re.compile(r"(\[[^\[\]]+\])(?:(?:\s*[,，、;/&]\s*|\s*[,，]?\s*(?:\band\b|以及|和|及|与)\s*)\1)+")
+"""Marks of one attribute in a row: its values, one after the other, which one mark stands for."""
+
 SAID = ", "
-"""Between several values of an attribute."""
+"""Between several values of an attribute in a prompt."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ def draft_of(product: Product, text: str, pack: Pack) -> str:
             draft = pack.slot(name).values[value].sub(f"[{name}]", draft)
     literally = [(value, name) for name, values in copied.items() for value in values]
     for value, name in sorted(literally, key=lambda pair: -len(pair[0])):
-        draft = literal(value).sub(f"[{name}]", draft)
-    return draft
+        for start, end in reversed(list(said_spans(name, value, draft))):
+            draft = f"{draft[:start]}[{name}]{draft[end:]}"
+    return _LISTED.sub(r"\1", draft)
 
 
 def text_of(product: Product, draft: str, pack: Pack) -> tuple[str, Sequence[SlotFault]]:
@@ -73,9 +77,8 @@ def text_of(product: Product, draft: str, pack: Pack) -> tuple[str, Sequence[Slo
 
 
 def _value(attributes: Mapping[str, tuple[str, ...]], name: str, pack: Pack) -> str:
-    """The attribute's value as it is written, or, where the pack knows values, its phrases; without one, nothing."""
-    values = attributes.get(name, ())
-    return SAID.join(pack.phrases_of(name, values)) if pack.slot(name).values else SAID.join(values[:1])
+    """The attribute's values as they are written, or in the pack's phrases; without one, nothing."""
+    return pack.phrased(name, attributes.get(name, ()))
 
 
 def _sentences(text: str) -> str:
@@ -89,5 +92,4 @@ def spans_of(product: Product, text: str) -> Iterator[tuple[str, tuple[int, int]
     """Where a text says an attribute's value as it is written, for a page that shows it."""
     for name, values in product.attributes.items():
         for value in values:
-            for hit in literal(value).finditer(text):
-                yield name, hit.span()
+            yield from ((name, span) for span in said_spans(name, value, text))

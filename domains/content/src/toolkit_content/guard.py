@@ -1,6 +1,7 @@
 """Free text from the model, streamed with enough held back that a term that may not leave never does.
 
-A term is found when its last letter has come; so as many letters as the longest has are kept back until the end.
+Whether a term stands there is known when its last letter has come, and whether it may when what is around it has; so
+as many letters as the longest has, and as are looked for around it, are kept back until the end.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from dataclasses import dataclass
 
 from toolkit.protocols import PredictorFacts
 from toolkit.text import GenerationRequest, ServedText, TextDelta
-from toolkit_content.reading import read, squeezed
-from toolkit_content.terms import Scanner
+from toolkit_content.reading import Reading, read, squeezed
+from toolkit_content.terms import AROUND, Scanner
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Guarded:
         text, told = "", 0
         async for piece in self.predictor.generate(request):
             text += piece.text
-            blocked = self._first_blocked(text)
-            end = len(text) if piece.finish is not None else self._safe(text)
+            reading = read(text)
+            blocked = self._first_blocked(text, reading, ended=piece.finish is not None)
+            end = self._safe(reading)
             if blocked is not None:
                 yield TextDelta(request.id, text[told : max(told, blocked)].rstrip(), "content_filter", piece.usage)
                 return
@@ -45,13 +47,18 @@ class Guarded:
                 yield TextDelta(request.id, text[told:end], usage=piece.usage)
                 told = end
 
-    def _first_blocked(self, text: str) -> int | None:
-        return next((hit.span[0] for hit in self.scanner.scan(text) if hit.term.severity == "block"), None)
+    def _first_blocked(self, text: str, reading: Reading, *, ended: bool) -> int | None:
+        """Where the first term begins that no wording to come can allow."""
+        places = reading.places
+        settled = len(text) if ended else places[-AROUND] if len(places) >= AROUND else 0
+        hits = (hit for hit in self.scanner.scan(text) if hit.term.severity == "block")
+        return next((hit.span[0] for hit in hits if hit.span[1] <= settled), None)
 
-    def _safe(self, text: str) -> int:
-        """How much may leave: what stands before the letters that the longest term has, and a word before them."""
-        letters = squeezed(read(text))
-        kept = self.scanner.longest + 1
+    def _safe(self, reading: Reading) -> int:
+        """How much may leave: what stands before the letters that the longest term has, a word before them, and what
+        may follow it."""
+        letters = squeezed(reading)
+        kept = self.scanner.longest + 1 + AROUND
         if len(letters.places) <= kept:
             return 0
         return letters.places[-kept]

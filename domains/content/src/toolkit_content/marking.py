@@ -1,4 +1,7 @@
-"""Marking what a machine wrote: visible words, metadata for a file, and a signed-for record beside it.
+"""Marking what a machine wrote: visible words, and metadata for a file or to lie beside it.
+
+The record says whose text it is, and shows a text that was changed by mistake. It is not signed: whoever changes a text
+on purpose can write another record.
 
 The rules are a dated pack: GB 45438-2025 and the measures on labelling of AI-generated content (China, in force since 1
 September 2025) ask for visible words and a metadata field AIGC; article 50 of Regulation (EU) 2024/1689 for a mark that
@@ -19,7 +22,8 @@ CHECKED_ON = "2026-11-28"
 
 @dataclass(frozen=True)
 class Rule:
-    """What a jurisdiction asks of a text that is published: visible words, and a record that machines read."""
+    """What a jurisdiction asks of a text that is published: visible words, the whole of its last line, by language; and
+    a record that machines read."""
 
     name: str
     visible: Mapping[str, str]
@@ -28,8 +32,8 @@ class Rule:
 
 
 RULES: Mapping[str, Rule] = {
-    "cn": Rule("cn", {"zh": "AI生成", "en": "AI-generated"}, True, "GB 45438-2025"),
-    "eu": Rule("eu", {"en": "AI-generated", "zh": "AI生成"}, True, "Regulation (EU) 2024/1689, art. 50"),
+    "cn": Rule("cn", {"zh": "（AI生成）", "en": "(AI-generated)"}, True, "GB 45438-2025"),
+    "eu": Rule("eu", {"en": "(AI-generated)", "zh": "（AI生成）"}, True, "Regulation (EU) 2024/1689, art. 50"),
     "none": Rule("none", {}, False, ""),
 }
 
@@ -57,13 +61,7 @@ def marked(text: str, rule: Rule, *, language: str, producer: str, identity: str
         identity: the bundle and the text: what an audit finds again.
     """
     words = rule.visible.get(language) or next(iter(rule.visible.values()), "")
-    shown = (
-        text
-        if not words or is_visibly_marked(text, rule)
-        else f"{text.rstrip()}\n\n（{words}）"
-        if language == "zh"
-        else (f"{text.rstrip()}\n\n({words})")
-    )
+    shown = text if not words or is_visibly_marked(text, rule) else f"{text.rstrip()}\n\n{words}"
     record = {
         "Label": "1", "ContentProducer": producer, "ProduceID": identity, "ReservedCode1": _digest(text),
         "ContentPropagator": "", "PropagateID": "", "ReservedCode2": "",
@@ -72,9 +70,8 @@ def marked(text: str, rule: Rule, *, language: str, producer: str, identity: str
 
 
 def is_visibly_marked(text: str, rule: Rule) -> bool:
-    """Whether the last line says that a machine wrote it."""
-    last = text.rstrip().rpartition("\n")[2]
-    return any(words in last for words in rule.visible.values())
+    """Whether the last line says that a machine wrote it, as the rule words it and no more."""
+    return text.rstrip().rpartition("\n")[2] in rule.visible.values()
 
 
 def check_export(text: str, metadata: Mapping[str, str], rule: Rule) -> None:

@@ -19,13 +19,11 @@ from typing import Any
 from toolkit.errors import DataError
 from toolkit.workspace import write_file
 from toolkit_content.drafting import Brief, draft_of, marks_of, prompt_of, text_of
-from toolkit_content.products import MEANING, Problem, Product, product_of, read_products
+from toolkit_content.products import MEANING, TEXT, Problem, Product, product_of, read_products
 from toolkit_content.sample import Sampled
 from toolkit_content.slots import Pack, faults_of
 
-TEXT, REFERENCES = ("text", "ref"), "references"
-"""Columns of a catalogue that hold a text about the product."""
-
+REFERENCES = "references"
 FORM, TONE, LANGUAGE = "form", "tone", "language"
 ROWS, PRODUCTS = "rows", "products.jsonl"
 SPLITS = ("train", "validation", "test", "unlabelled")

@@ -8,9 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 
 from toolkit.errors import DataError, EnvironmentUnfit
@@ -18,8 +21,13 @@ from toolkit.errors import DataError, EnvironmentUnfit
 SEVERAL = ";"
 """What stands between several values of an attribute in a cell."""
 
-MOST_ATTRIBUTES, LONGEST = 64, 500
-"""Of a product, and of a value in characters."""
+TEXT = ("text", "ref")
+"""Columns that hold a text about the product, which is one value whatever stands in it, line by line."""
+
+MOST_ATTRIBUTES, LONGEST, LONGEST_TEXT = 64, 500, 4000
+"""Of a product; of a value, and of a text about it, in characters."""
+
+DELIMITERS = (",", ";", "\t", "|")
 
 ID, KIND, MEANING = "id", "kind", "mr"
 """Columns that are no attributes: a product's id, the pack that describes it, and a whole E2E meaning
@@ -90,7 +98,7 @@ def product_of(record: Mapping[str, object], identity: str) -> Product | str:
         attributes = dict(parsed)
         stated = {}
     for name, value in stated.items():
-        values = _values(value)
+        values = _text(value) if name in TEXT else _values(value)
         if isinstance(values, str):
             return f"{name}: {values}"
         if values:
@@ -125,7 +133,9 @@ def _values(value: object) -> tuple[str, ...] | str:
     if isinstance(value, bool):
         return ("yes" if value else "no",)
     if isinstance(value, int | float):
-        return (f"{value:g}" if isinstance(value, float) else str(value),)
+        return (_number(value),) if math.isfinite(value) else "it is no finite number"
+    if isinstance(value, date | time):
+        return (_moment(value),)
     if isinstance(value, str):
         parts = [" ".join(part.split()) for part in value.split(SEVERAL)]
     elif isinstance(value, list):
@@ -141,6 +151,30 @@ def _values(value: object) -> tuple[str, ...] | str:
     if any(not part.isprintable() for part in parts):
         return "it has characters that cannot be printed"
     return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _text(value: object) -> tuple[str, ...] | str:
+    """A text about the product, or several; or why they are none. A number in such a column is a value as any other."""
+    texts = value if isinstance(value, list) else [value]
+    if not all(isinstance(text, str) for text in texts):
+        return _values(value)
+    lines = [[" ".join(line.split()) for line in text.splitlines() if line.strip()] for text in texts]
+    if not all(line.isprintable() for text in lines for line in text):
+        return "it has characters that cannot be printed"
+    found = tuple(dict.fromkeys("\n".join(text) for text in lines if text))
+    return f"it has more than {LONGEST_TEXT} characters" if any(len(text) > LONGEST_TEXT for text in found) else found
+
+
+def _number(value: float) -> str:
+    """With every digit it has, and no exponent."""
+    return str(value) if isinstance(value, int) else format(Decimal(repr(value)), "f").removesuffix(".0")
+
+
+def _moment(value: date | time) -> str:
+    """As ISO 8601 writes it; a workbook's date is one at midnight."""
+    if isinstance(value, datetime) and value.time() == time():
+        return value.date().isoformat()
+    return value.isoformat()
 
 
 def _json(path: Path) -> Iterator[tuple[str, object]]:
@@ -171,12 +205,16 @@ def _csv(path: Path) -> Iterator[tuple[str, object]]:
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path.name} is no CSV in UTF-8: {error}", hint="Save it as CSV UTF-8.") from error
+    stated = re.match(r"sep=(.)\s*?(?:\r\n|\r|\n)", text)  # as spreadsheets write it above the names
+    text = text[stated.end() :] if stated else text
+    head = (text.splitlines() or [""])[0]
+    delimiter = (
+        stated[1] if stated else max(DELIMITERS, key=lambda one: len(next(csv.reader([head], delimiter=one), ())))
+    )
     try:
-        sniffed = csv.Sniffer().sniff(text[:8192], delimiters=",;\t")
-        delimiter = sniffed.delimiter
-    except csv.Error:
-        delimiter = ","
-    yield from _table(csv.reader(io.StringIO(text), delimiter=delimiter), path)
+        yield from _table(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), path)
+    except csv.Error as error:
+        raise DataError(f"{path.name} is no CSV: {error}", hint="Save it as CSV UTF-8.") from error
 
 
 def _xlsx(path: Path) -> Iterator[tuple[str, object]]:

@@ -110,8 +110,8 @@ def _product(pack: Pack, identity: str, draw: np.random.Generator) -> Product:
     if draw.random() < 0.4:
         found["warranty"] = _measured(_WARRANTY, draw, zh=zh)
     for name in ("waterproof", "foldable"):
-        if draw.random() < 0.5:
-            found[name] = "yes"
+        if (chance := draw.random()) < 0.5:
+            found[name] = "yes" if chance < 0.4 else "no"
     ordered = {name: (found[name],) for name in pack.slots if name in found}
     return Product(identity, ordered, pack.name)
 

@@ -13,9 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from toolkit_content.drafting import MARK, SAID, Brief
+from toolkit_content.drafting import MARK, Brief
 from toolkit_content.products import Product
 from toolkit_content.slots import Pack
+
+_NUMBER = re.compile(r"\(([^()|]*)\|([^()|]*)\)")
+"""Words for one thing, and for several."""
 
 _PHRASE = re.compile(r"\{([^{}]{1,64})\}")
 
@@ -28,6 +31,7 @@ LINES = "\n"
 @functools.lru_cache(maxsize=4096)
 def _needs(sentence: str, pack: Pack) -> Mapping[str, str | None]:
     """The attributes that a sentence says; of one that it says in its own words, the value."""
+    sentence = _NUMBER.sub(r"\1", sentence)
     found: dict[str, str | None] = dict.fromkeys([*MARK.findall(sentence), *_PHRASE.findall(sentence)])
     words = _PHRASE.sub(" ", MARK.sub(" ", sentence))
     for name, slot in pack.slots.items():
@@ -108,6 +112,7 @@ def _phrased(sentence: str, product: Product, pack: Pack) -> str:
     def phrase(found: re.Match[str]) -> str:
         if pack.slot(found[1]).copied:
             return f"[{found[1]}]"
-        return SAID.join(pack.phrases_of(found[1], product.attributes.get(found[1], ())))
+        return pack.phrased(found[1], product.attributes.get(found[1], ()))
 
-    return _PHRASE.sub(phrase, sentence)
+    several = any(value in pack.plural.get(name, ()) for name, values in product.attributes.items() for value in values)
+    return _PHRASE.sub(phrase, _NUMBER.sub(r"\2" if several else r"\1", sentence))

@@ -22,6 +22,8 @@ from toolkit_content.templates import composed, for_title
 
 Seconds = float
 
+TEMPLATE = "template"
+
 TERMS, REFUSED = "terms", "refused"
 """Why a person should look at a draft: terms of the lexicons stand in it, or the checks did not let it pass."""
 
@@ -117,15 +119,17 @@ class Writer:
     def _checked(
         self, product: Product, draft: str, brief: Brief, channel: Channel | None, by: str, drafts: int, tokens: int
     ) -> Copy:
+        """A draft with its findings; the pack's own sentences are copies of nothing."""
         text, faults = text_of(product, draft, self.checker.pack)
         marks = [fault for fault in faults if fault.fault == "invented" and fault.span == (0, 0)]
         unknown = [Finding("attribute", "block", f"{fault.slot} is made up") for fault in marks]
-        found = [*unknown, *self.checker.findings(product, text, brief, channel)]
+        checker = replace(self.checker, copies=None) if by == TEMPLATE else self.checker
+        found = [*unknown, *checker.findings(product, text, brief, channel)]
         return Copy(text, by, tuple(found), drafts, tokens)
 
     def _by_template(self, product: Product, brief: Brief, channel: Channel | None, tokens: int) -> Copy:
         draft = composed(product, brief, self.checker.pack)
-        copy = self._checked(product, draft, brief, channel, "template", self.tries, tokens)
+        copy = self._checked(product, draft, brief, channel, TEMPLATE, self.tries, tokens)
         if copy.passes:
             return copy
         why = next(finding.message for finding in copy.findings if finding.severity == "block")
