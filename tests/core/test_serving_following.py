@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import threading
@@ -17,6 +18,7 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from kserve_parts import served
 from onnx import helper, numpy_helper
 from seal_parts import HEADER, LICENCE, Home, make_home
 from serving_parts import bundle_files, golden, mean_model, picture
@@ -25,7 +27,12 @@ from test_serving_cli import install_domain, serving
 from toolkit.artifacts import BundleFile
 from toolkit.seal.bundle import seal_bundle
 from toolkit.seal.manifest import DomainRef
+from toolkit.seal.open import OpenedBundle
+from toolkit.serving import following
 from toolkit.serving.access import add_key
+from toolkit.serving.fleet import InHand
+from toolkit.serving.following import Follower, Loaded
+from toolkit.serving.metrics import Metrics
 from toolkit.site.fit import InstalledDomain
 from toolkit.site.install import install
 from toolkit.site.layout import Site, open_site
@@ -197,6 +204,41 @@ def test_several_products_answer_by_path_and_header(home: Home, packages: Path) 
     state = verify_site(home.site().path).state
     assert [served.product for served in state.served] == ["tiny", "other"]
     assert open_site(home.site().path).path.is_dir()
+
+
+def test_a_site_that_could_not_be_read_for_a_moment_is_read_again_though_nobody_changes_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warm(_site: Site, bundle: OpenedBundle) -> Loaded:
+        model = served(mean_model()[0])
+        return Loaded(dataclasses.replace(model, facts=dataclasses.replace(model.facts, id=bundle.manifest.bundle_id)))
+
+    one, two, failures = put(home, seal(home)), "", 0
+    follower = Follower(home.site(), warm, Metrics(), InHand(), 1.0)
+    follower.begin()
+    real = following.open_site
+
+    def shaky(*args: Any) -> Site:
+        nonlocal failures
+        if failures < 2:
+            failures += 1
+            raise OSError("too many open files")
+        return real(*args)
+
+    async def main() -> None:
+        task = asyncio.create_task(follower.follow())
+        deadline = time.monotonic() + 20
+        while [model.facts.id for model in follower.fleet.all()] != [two]:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        task.cancel()
+
+    assert [model.facts.id for model in follower.fleet.all()] == [one]
+    two = put(home, seal(home))
+    monkeypatch.setattr(following, "open_site", shaky)
+    asyncio.run(main())
+    assert failures == 2
+    assert capsys.readouterr().err.count("the site cannot be followed: too many open files") == 1
 
 
 def heavy(seed: int, numbers: int = 8_000_000) -> bytes:

@@ -7,7 +7,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from seal_parts import make_home
 from serving_parts import Running, expected, inspection, picture, running
 
 from toolkit.errors import EnvironmentUnfit
@@ -27,6 +30,7 @@ from toolkit.protocols import ServedPredictor
 from toolkit.services import Service
 from toolkit.serving.assembly import Tuning
 from toolkit.serving.gateway import LIVENESS, Limits
+from toolkit.serving.ledger import open_ledger
 from toolkit.serving.refusals import ModelFault
 from toolkit.serving.runner import listen
 
@@ -170,6 +174,43 @@ def test_unknown_paths_and_methods_are_told_in_the_same_shape(server: Running) -
         missing, wrong = client.get("/nowhere"), client.get("/v1/inspect")
     assert (missing.status_code, error_of(missing)["code"]) == (404, "not_found")
     assert (wrong.status_code, error_of(wrong)["code"]) == (405, "method_not_allowed")
+
+
+VARYING = {"date", "x-request-id", "content-length"}
+
+
+def test_head_is_answered_as_get_is_without_the_body(tmp_path: Path) -> None:
+    site = make_home(tmp_path).site()
+    with running(site.path, ledger=open_ledger(site)) as server, server.client("admin") as client:
+        paths = {path for path, one in client.get("/openapi.json").json()["paths"].items() if "get" in one}
+        assert {"/healthz", "/readyz", "/metrics", "/v2", "/v1/models", "/site/audit"} <= paths
+        script = re.search(r"/console/static/[^\"]+", client.get("/console/sign-in").text)
+        assert script
+        console = ("/console", "/console/sign-in", "/console/audit", "/console/language/en", script[0])
+        paths |= {"/docs", "/openapi.json", "/nowhere", "/v1/inspect", "/v2/models/tiny", *console}
+        for path in sorted(paths):
+            got, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (got.status_code, b""), path
+            assert {k: v for k, v in head.headers.items() if k not in VARYING} == {
+                k: v for k, v in got.headers.items() if k not in VARYING
+            }, path
+            assert ("content-length" in head.headers) == ("content-length" in got.headers), path
+        for path in ("/readyz", "/docs", "/console"):
+            got, head = httpx.get(server.url + path), httpx.head(server.url + path)
+            assert head.status_code == got.status_code
+            assert head.status_code in (303, 401)
+            assert head.headers["content-type" if path != "/console" else "location"]
+        counted = client.get("/metrics").text
+        assert not re.search(r'route="other",status="200"', counted)
+        assert re.search(r'route="/v2/models/{model}",status="200",version=""} 2.0', counted)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_reads_the_head_of_an_answer(server: Running) -> None:
+    urls = [server.url + path for path in ("/healthz", "/console/sign-in", "/healthz")]
+    found = subprocess.run(["curl", "-sSI", *urls], check=True, capture_output=True, text=True, timeout=20)
+    assert (found.stderr, found.stdout.count("HTTP/1.1 200 OK")) == ("", 3)
+    assert len(found.stdout.split("\n\n")) == 4
 
 
 def test_every_answer_bears_the_security_headers_and_no_banner(server: Running) -> None:
@@ -594,6 +635,6 @@ def test_requests_sent_without_waiting_are_answered_in_their_order(server: Runni
             content = b"" if request.startswith(b"HEAD") else answers.read(int(fields[b"content-length"]))
             found.append((int(status), json.loads(content) if content else None))
         assert answers.read() == b""
-    assert [status for status, _ in found] == [200, 405, 200, 404, 200]
+    assert [status for status, _ in found] == [200, 200, 200, 404, 200]
     assert found[0][1] == found[4][1] == {"status": "ok"}
     assert found[2][1]["verdict"] == "scratch"

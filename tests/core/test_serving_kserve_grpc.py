@@ -22,6 +22,8 @@ from serving_parts import Running, expected, mean_model
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
 triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
 
+from tritonclient.utils import InferenceServerException  # noqa: E402
+
 from toolkit.errors import EnvironmentUnfit  # noqa: E402
 from toolkit.serving.backing import Backing  # noqa: E402
 from toolkit.serving.figures import STEP, Figures  # noqa: E402
@@ -45,7 +47,7 @@ class Both:
 
 @contextlib.contextmanager
 def both(
-    model: Any, site: Path, limits: Limits | None = None, shared: Shared | None = None, **how: Any
+    model: Any, site: Path, limits: Limits | None = None, shared: Shared | None = None, heard: Any = None, **how: Any
 ) -> Iterator[Both]:
     ports: list[int] = []
 
@@ -55,7 +57,8 @@ def both(
             ports.append(port)
             yield
 
-    with serving(model, site, limits=limits, servers=[remembered], shared=shared) as server:
+    told = [heard] if heard else []
+    with serving(model, site, limits=limits, servers=[remembered], shared=shared, heard=told) as server:
         while not ports:
             time.sleep(0.01)
         yield Both(server, f"127.0.0.1:{ports[0]}")
@@ -203,6 +206,71 @@ def test_a_deadline_frees_the_queue_and_a_full_server_says_no(tmp_path: Path) ->
         counted = watcher.get("/metrics").text
         assert f'route="/{SERVICE}/ModelInfer",status="499"' in counted
         assert f'route="/{SERVICE}/ModelInfer",status="200"' in counted
+
+
+def image() -> list[Any]:
+    one = triton.InferInput("image", [1, 1, 2, 3], "UINT8")
+    one.set_data_from_numpy(np.arange(6, dtype=np.uint8).reshape(1, 1, 2, 3))
+    return [one]
+
+
+def test_the_real_clients_timeout_is_in_microseconds_and_counted_as_too_late(tmp_path: Path) -> None:
+    model = served(mean_model()[0])
+    with both(model, tmp_path) as server, client_of(server) as client, server.http.client("operate") as watcher:
+        for allowed in (0, 10_000_000):
+            assert client.infer("tiny", image(), timeout=allowed, headers=server.key).as_numpy("probabilities").size
+        held = model.queue._thread.submit(time.sleep, 1.0)  # type: ignore[attr-defined]
+        with pytest.raises(InferenceServerException, match=r"within 0\.2 seconds") as error:
+            client.infer("tiny", image(), timeout=200_000, headers=server.key)
+        assert error.value.status() == str(grpc.StatusCode.DEADLINE_EXCEEDED)
+        assert not held.done()
+        held.result()
+        with pytest.raises(InferenceServerException, match="whole number of microseconds"):
+            client.infer("tiny", image(), timeout=-1, headers=server.key)
+        for other in ({"double_param": 1.0}, {"bool_param": True}, {"string_param": "1"}, {}):
+            asked = colours()
+            asked.parameters["timeout"].CopyFrom(message("InferParameter")(**other))
+            assert refused(server, "ModelInfer", asked)[0] == grpc.StatusCode.INVALID_ARGUMENT
+        assert f'route="/{SERVICE}/ModelInfer",status="504"' in watcher.get("/metrics").text
+
+
+def test_a_bug_is_a_500_that_is_counted_and_tells_nothing_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_args: Any, **_how: Any) -> None:
+        raise RuntimeError("a secret of the server's")
+
+    monkeypatch.setattr("toolkit.serving.kserve_grpc.infer", broken)
+    heard: list[tuple[Any, int]] = []
+    model = served(mean_model()[0])
+    with both(model, tmp_path, heard=lambda model, _route, status, *_: heard.append((model, status))) as server:
+        code, why = refused(server, "ModelInfer", colours())
+        assert (code, "secret" in why) == (grpc.StatusCode.INTERNAL, False)
+        assert call(server, "ServerReady", b"").ready
+        with server.http.client("operate") as watcher:
+            counted = watcher.get("/metrics").text
+    assert f'route="/{SERVICE}/ModelInfer",status="500"' in counted
+    assert heard == [(model, 500), (None, 200), (None, 200)]
+    assert "a secret of the server's" in caplog.text
+
+
+def test_who_goes_before_the_message_is_there_is_no_fault(tmp_path: Path) -> None:
+    async def go(address: str, metadata: Any) -> None:
+        async with grpc.aio.insecure_channel(address) as channel:
+            asking = channel.stream_unary(f"/{SERVICE}/ModelInfer")(metadata=metadata)
+            await asyncio.sleep(0.3)
+            asking.cancel()
+
+    heard: list[int] = []
+    with both(
+        served(mean_model()[0]), tmp_path, heard=lambda _model, _route, status, *_: heard.append(status)
+    ) as server:
+        asyncio.run(go(server.address, tuple(server.key.items())))
+        deadline = time.monotonic() + 5
+        while not heard:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert max(heard) < 500
 
 
 def test_answers_are_in_the_charts_and_questions_about_health_are_not(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,73 @@ def test_what_is_no_request_is_told_in_openais_form(server: Running, body: Any, 
     assert set(error) == OPENAI
     assert (error["type"], error["code"]) == ("invalid_request_error", None)
     assert param is None or error["param"].startswith(param)
+
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "param", "near"),
+    [
+        (CHAT, {"guided_json": {"type": "object"}}, "guided_json", ""),
+        (CHAT, {"structured_outputs": {"json": {}}}, "structured_outputs", ""),
+        (CHAT, {"grammar": "root ::= x"}, "grammar", ""), (CHAT, {"json_schema": {}}, "json_schema", ""),
+        (CHAT, {"stop_token_ids": [1]}, "stop_token_ids", ""), (CHAT, {"repeat_penalty": 1.5}, "repeat_penalty", ""),
+        (CHAT, {"bad_words": ["x"]}, "bad_words", ""), (CHAT, {"reasoning_effort": "high"}, "reasoning_effort", ""),
+        (CHAT, {"verbosity": "low"}, "verbosity", ""), (CHAT, {"moderation": {"model": "m"}}, "moderation", ""),
+        (CHAT, {"temperatur": 2}, "temperatur", "temperature"), (CHAT, {"usr": "me"}, "usr", "user"),
+        (CHAT, {"logprobs": 0}, "logprobs", ""), (CHAT, {"top_logprobs": False}, "top_logprobs", ""),
+        (CHAT, {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]}, "messages.0.tool_calls", ""),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "txt": "y"}]}]},
+         "messages.0.content.0.txt", "text"),
+        (CHAT, {"response_format": {"type": "json_object", "schema": {}}}, "response_format.schema", "json_schema"),
+        (CHAT, {"response_format": SCHEMA | {"type": "json_object"}}, "response_format.json_schema", ""),
+        (CHAT, {"stream": True, "stream_options": {"include_use": True}}, "stream_options.include_use",
+         "include_usage"),
+        (TEXT, {"response_format": SCHEMA}, "response_format", ""), (TEXT, {"wanted": ["x"]}, "wanted", ""),
+        (TEXT, {"calculator": True}, "calculator", ""), (TEXT, {"logprobs": 0}, "logprobs", ""),
+        (TEXT, {"max_completion_tokens": 3}, "max_completion_tokens", "max_tokens"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_not_understood_is_refused_by_its_name(
+    client: openai.OpenAI, path: str, asked: dict[str, Any], param: str, near: str
+) -> None:
+    ways = {
+        CHAT: partial(client.chat.completions.create, messages=said("x")),
+        TEXT: partial(client.completions.create, prompt="x"),
+    }
+    with pytest.raises(openai.BadRequestError) as error:
+        ways[path](model="tiny", extra_body=asked)
+    assert isinstance(error.value.body, dict)
+    assert set(error.value.body) == OPENAI
+    assert (error.value.param, error.value.type) == (param, "invalid_request_error")
+    assert error.value.body["message"].startswith(f"{param} is not ")
+    assert ("Did you mean" in error.value.body["message"]) == bool(near)
+    assert near in error.value.body["message"]
+
+
+def test_what_changes_nothing_of_an_answer_is_taken(client: openai.OpenAI) -> None:
+    found = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": [
+            {"type": "text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+        ]}],
+        user="me", metadata={"a": "b"}, store=True, service_tier="flex", safety_identifier="s", prompt_cache_key="k",
+        prompt_cache_retention="24h", prompt_cache_options={"mode": "explicit"}, parallel_tool_calls=False,
+        prediction={"type": "content", "content": "hi"}, frequency_penalty=0.0, presence_penalty=0, logprobs=False,
+        top_logprobs=0, logit_bias={}, modalities=["text"], tool_choice="none", tools=[], verbosity="medium",
+        reasoning_effort=None, response_format={"type": "text"}, extra_body={"min_p": 0.0, "guided_json": None},
+    )  # fmt: skip
+    answer = found.choices[0].message
+    assert answer.content == "hi"
+    again = client.chat.completions.create(model="tiny", messages=[*said("hi"), answer, *said("ho")])  # type: ignore[list-item]
+    assert again.choices[0].message.content == "ho"
+    with client.chat.completions.stream(
+        model="tiny", messages=said("hi"), stream_options={"include_usage": True, "include_obfuscation": False}
+    ) as stream:
+        assert stream.get_final_completion().choices[0].message.content == "hi"
+    text = client.completions.create(model="tiny", prompt="hi", user="me", best_of=1, echo=False, suffix="")
+    assert text.choices[0].text == "hi"
 
 
 def test_keys_and_a_full_queue_are_told_in_openais_form(server: Running, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from toolkit.serving.gateway import (
     Intake,
     Keys,
 )
+from toolkit.serving.heads import Heads
 from toolkit.serving.kserve import kserve_routes
 from toolkit.serving.ledger import Ledger
 from toolkit.serving.limits import Limits
@@ -129,6 +130,7 @@ def build_app(
     if ledger is not None:
         app.add_middleware(Recorded, ledger=ledger)
     app.add_middleware(Keys, access=access, door=door, sign_in=lambda: _page_response(page, 401))
+    app.add_middleware(Heads)
     app.add_middleware(Envelope, tally=tally, known=known)
     if tracing is not None:
         app.add_middleware(tracing.layer, known=known)

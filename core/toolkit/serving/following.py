@@ -31,6 +31,8 @@ LOOK_SECONDS = 0.25
 """How often a server looks whether its site changed: one `stat`."""
 AGAIN_SECONDS = 10.0
 """After how long a version is tried again that could not be opened, though nobody changed the site."""
+SOON_SECONDS = 1.0
+"""After how long a site is read again that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Follower:
     _loaded: dict[str, Loaded] = field(default_factory=dict)
     _stamp: object = None
     _tried: float = 0.0
+    _problem: str = ""
+    """Why the site could not be followed when it was tried last."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -122,14 +126,19 @@ class Follower:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             shut = any(not one.opened for one in self.failed)
-            again = shut and loop.time() - self._tried >= AGAIN_SECONDS
+            pause = SOON_SECONDS if self._problem else AGAIN_SECONDS
+            again = (self._problem or shut) and loop.time() - self._tried >= pause
             try:
                 if self._look() != self._stamp or again:
                     self._tried = loop.time()
                     await self._follow()
+                    self._problem = ""
             except (ToolkitError, OSError) as error:
-                # What answers goes on answering; the operator is told why it stays as it is.
-                _say(f"the site cannot be followed: {error}")
+                # What answers goes on answering; the operator is told why it stays as it is, once.
+                problem = f"the site cannot be followed: {error}"
+                if problem != self._problem:
+                    _say(problem)
+                self._problem = problem
 
     async def _follow(self) -> None:
         self._stamp = self._look()

@@ -37,6 +37,7 @@ from toolkit.serving.kserve_models import (
     server_version,
     versions,
 )
+from toolkit.serving.kserve_parameters import seconds_of
 from toolkit.serving.kserve_tensors import Stated, datatype_of, from_raw, from_values, to_raw, to_values
 from toolkit.serving.models import Models, ServedModel, named
 
@@ -85,11 +86,8 @@ class _Asked:
 
     @property
     def seconds(self) -> float | None:
-        """Triton's parameter `timeout`, which is in microseconds."""
-        stated = self.body.parameters.get("timeout", 0)
-        if isinstance(stated, bool) or not isinstance(stated, int) or not 0 <= stated < 2**63:
-            raise DataError("the parameter timeout is a whole number of microseconds")
-        return stated / 1e6 if stated else None
+        """After how long nobody waits for the answer any more."""
+        return seconds_of(self.body.parameters.get("timeout", 0))
 
     def binary(self, output: str) -> bool:
         whole = self.body.parameters.get("binary_data_output", False)

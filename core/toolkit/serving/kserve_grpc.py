@@ -8,8 +8,8 @@ passed, cancels its work; that is gRPC's own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -37,6 +37,7 @@ from toolkit.serving.kserve_models import (
     server_version,
     versions,
 )
+from toolkit.serving.kserve_parameters import seconds_of
 from toolkit.serving.kserve_tensors import RAW_ONLY, Stated, datatype_of, from_raw, from_values, to_raw
 from toolkit.serving.limits import GrpcAddress
 from toolkit.serving.models import Models, named
@@ -64,7 +65,7 @@ _CODES: Mapping[int, grpc.StatusCode] = {
 Answer = Callable[[Any, Call], Awaitable[Any]]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def grpc_server(behind: Backing, at: GrpcAddress) -> AsyncIterator[int]:
     """Serve at that address (port 0 for a free one) while the block runs; gives the port. The end drains. Workers
     share a port: the system spreads connections over them.
@@ -146,6 +147,12 @@ async def _attend(
             context.set_trailing_metadata((("retry-after", str(error.retry_after)),))
         told = f"{error.message}. {error.hint}" if error.hint else error.message
         await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), told)
+    except Exception:
+        status = 500
+        with contextlib.suppress(grpc.aio.AbortError):
+            told = f"The server failed on this request. Its log has {call.id}."
+            await context.abort(grpc.StatusCode.INTERNAL, told)
+        raise  # gRPC writes its traceback to the log
     finally:
         call.ended(status, found)
 
@@ -198,11 +205,11 @@ def _tensors(found: Sequence[Stated]) -> list[dict[str, Any]]:
 
 
 async def _infer(models: Models, asked: Any, call: Call) -> Any:
-    _check_parameters("request", asked.parameters, {"priority"})
+    _check_parameters("request", asked.parameters, {"priority", "timeout"})
     for one in (*asked.inputs, *asked.outputs):
         _check_parameters(f"tensor {one.name[:80]}", one.parameters, set())
     call.model = model = named(models, asked.model_name, asked.model_version or None, call.key)
-    outputs = await infer(model, _given(asked))
+    outputs = await infer(model, _given(asked), seconds=seconds_of(_parameter(asked.parameters, "timeout", 0)))
     wanted = chosen(model, outputs, [one.name for one in asked.outputs])
     arrays = [outputs[name] for name in wanted]
     kinds = [datatype_of(array.dtype.name) for array in arrays]
@@ -251,3 +258,10 @@ def _values(array: np.ndarray) -> list[Any]:
 def _check_parameters(where: str, given: Mapping[str, Any], known: set[str]) -> None:
     if unknown := set(given) - known:
         raise Unsupported(f"the {where}'s parameter {min(unknown)[:80]} is not understood here", hint="Leave it out.")
+
+
+def _parameter(given: Mapping[str, Any], name: str, default: object) -> object:
+    """The value of a parameter, of whichever type it came in."""
+    if name not in given:
+        return default
+    return getattr(given[name], given[name].WhichOneof("parameter_choice") or "", None)

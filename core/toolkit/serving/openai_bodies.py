@@ -6,10 +6,11 @@ Source: OpenAI's API reference, "Chat Completions" and "Completions".
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,11 +23,18 @@ MOST_CHOICES, MOST_PROMPTS, MOST_STOPS = 8, 32, 4
 NOT_ASKED: Mapping[str, tuple[Any, ...]] = {
     "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],), "function_call": ("none", "auto"),
     "logprobs": (False,), "top_logprobs": (0,), "logit_bias": ({},), "frequency_penalty": (0,),
-    "presence_penalty": (0,), "modalities": (["text"],), "audio": (), "web_search_options": (), "echo": (False,),
-    "suffix": ("",), "best_of": (1,), "top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,), "min_tokens": (0,),
-    "ignore_eos": (False,),
+    "presence_penalty": (0,), "modalities": (["text"],), "audio": (), "web_search_options": (), "moderation": (),
+    "reasoning_effort": (), "verbosity": ("medium",), "echo": (False,), "suffix": ("",), "best_of": (1,),
+    "top_k": (-1, 0), "min_p": (0,), "repetition_penalty": (1,), "min_tokens": (0,), "ignore_eos": (False,),
 }  # fmt: skip
-"""Fields that would change the answer and are not understood, and the values that ask for nothing."""
+"""Fields that would change the answer and are not understood, with the values that ask for nothing."""
+HARMLESS = (
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "prompt_cache_options", "prediction", "parallel_tool_calls",
+)  # fmt: skip
+"""Fields that change nothing of the answer, whatever they say: who asks, what is kept of it, how fast it comes, and how
+tools are called, of which there are none."""
+_LONGEST_NAME = 80
 
 
 class Refused(Unsupported):
@@ -37,15 +45,50 @@ class Refused(Unsupported):
         self.param = param
 
 
-class Part(BaseModel):
+class Checked(BaseModel):
+    """A body, or a part of one, that says nothing but what is understood."""
+
+    model_config = ConfigDict(extra="allow")
+    not_asked: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    harmless: ClassVar[Collection[str]] = ()
+
+    def check(self, within: str = "") -> None:
+        """Raises Refused where a field asks for what this server does not do; `within` comes before its name."""
+        known = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        for name, value in (self.model_extra or {}).items():
+            nothing = self.not_asked.get(name, ())
+            if value is None or name in self.harmless or any(_is_same(value, one) for one in nothing):
+                continue
+            near = [] if name in self.not_asked else difflib.get_close_matches(name, [*known, *self.harmless], n=1)
+            suggestion = f"Did you mean {near[0]}? If not, leave it out." if near else "Leave it out."
+            raise Refused(f"{within}{name[:_LONGEST_NAME]}", hint=suggestion)
+        for name, value in known.items():
+            if isinstance(value, Checked):
+                value.check(f"{within}{name}.")
+            for place, one in enumerate(value if isinstance(value, list) else ()):
+                if isinstance(one, Checked):
+                    one.check(f"{within}{name}.{place}.")
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """As JSON has it, where 0 is not false."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
+
+
+class Part(Checked):
     """A piece of a message's content."""
+
+    harmless = ("prompt_cache_breakpoint", "cache_control")
 
     type: Literal["text"]
     text: str
 
 
-class Turn(BaseModel):
-    """One message of a conversation."""
+class Turn(Checked):
+    """One message of a conversation; that of an answer may be sent back as it came."""
+
+    not_asked: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tool_calls": ([],), "annotations": ([],)}
+    harmless = ("name",)  # no template that a student learns by has a place for it
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
@@ -55,39 +98,45 @@ class Turn(BaseModel):
         return Message("system" if self.role == "developer" else self.role, text)
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Checked):
     """`include_usage`: a last chunk without choices says what the answer took."""
+
+    not_asked: ClassVar[Mapping[str, tuple[Any, ...]]] = {"continuous_usage_stats": (False,)}
+    harmless = ("include_obfuscation",)
 
     include_usage: bool = False
 
 
-class JsonSchema(BaseModel):
+class JsonSchema(Checked):
     """A schema, and what else comes with it: a name, and whether it is strict, which it always is."""
+
+    harmless = ("name", "description", "strict")
 
     schema_: dict[str, Any] = Field(alias="schema")
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Checked):
     """`json_object`: any object in JSON. `json_schema`: what keeps to the schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
     def grammar(self) -> Grammar | None:
-        """Raises DataError where the schema is missing."""
-        if self.type == "text":
-            return None
-        if self.type == "json_object":
-            return Grammar("json_schema", '{"type": "object"}')
-        if self.json_schema is None:
-            raise DataError("response_format has no json_schema", hint='Give {"json_schema": {"schema": {...}}}.')
-        return Grammar("json_schema", json.dumps(self.json_schema.schema_))
+        """Raises DataError where the schema is missing, Refused where it would be passed over."""
+        if self.type == "json_schema":
+            if self.json_schema is None:
+                raise DataError("response_format has no json_schema", hint='Give {"json_schema": {"schema": {...}}}.')
+            return Grammar("json_schema", json.dumps(self.json_schema.schema_))
+        if self.json_schema is not None:
+            raise Refused("response_format.json_schema", f"is not for the type {self.type}", hint="Say json_schema.")
+        return Grammar("json_schema", '{"type": "object"}') if self.type == "json_object" else None
 
 
-class Asked(Readable):
+class Asked(Readable, Checked):
     """What both routes understand."""
 
-    model_config = ConfigDict(extra="allow")
+    not_asked = NOT_ASKED
+    harmless = HARMLESS
 
     model: str = Field("", max_length=500, description="A product, product@version or a bundle's id; empty: the first.")
     temperature: float | None = Field(None, ge=0, le=2, description="0, the default: the likeliest answer.")
@@ -112,11 +161,8 @@ class Asked(Readable):
             raise Refused("stop", f"has {len(found)} texts, {MOST_STOPS} are the most", hint="Leave some out.")
         return tuple(text for text in found if text)
 
-    def check(self) -> None:
-        """Raises Refused where a field asks for what this server does not do."""
-        for name, value in (self.model_extra or {}).items():
-            if name in NOT_ASKED and value is not None and value not in NOT_ASKED[name]:
-                raise Refused(name)
+    def check(self, within: str = "") -> None:
+        super().check(within)
         if self.stream_options is not None and not self.stream:
             raise Refused("stream_options", "is only for streams", hint='Send "stream": true as well.')
 
