@@ -273,6 +273,29 @@ def test_the_generators_own_themes_are_aligned(language: str) -> None:
     assert refused == []
 
 
+TURNED = {
+    "ratio_sharing/people": [("does Mia get", "does Leo get"), ("Mia and Leo", "Leo and Mia")],
+    "probability/two_kinds": [("one of the carrots", "one of the apples"), ("without looking", "with looking")],
+    "fraction_of_quantity/left": [("gives away", "keeps"), ("gives away", "wants to give away")],
+    "subtraction/give": [("gives {b} of", "gives all but {b} of"), ("gives {b}", "wants to give {b}")],
+    "greatest_common_factor/parcels": [("nothing is left over", "some are left over")],
+    "data_range/days": [("range", "median"), ("range", "mean"), ("range", "mode")],
+    "triangle_area/height": [("triangle", "rectangle"), ("triangle", "parallelogram"), ("height", "width")],
+    "rectangle_area/field": [("rectangle", "circle"), ("rectangle", "right triangle"), ("wide", "long")],
+    "perimeter/field": [("rectangle", "square"), ("long", "wide")],
+    "triangle_angles/third": [("triangle", "quadrilateral")],
+}
+
+
+@pytest.mark.parametrize("key", sorted(TURNED))
+def test_a_question_that_is_turned_is_found(key: str) -> None:
+    original = next(one for one in models(key.partition("/")[0], 3, "en", "animals") if one.id.startswith(key + "/"))
+    for old, new in TURNED[key]:
+        assert old in original.text, (old, original.text)
+        wrong = dataclasses.replace(original, text=original.text.replace(old, new))
+        assert align(original, wrong), wrong.text
+
+
 CHINESE = {
     "comparison/more": [("多", "少"), ("比", "和"), ("{b}", "几"), ("多少张", "多少千克")],
     "times_as_many/other": [("倍", "分之一"), ("{b}", "{a}"), ("{b}倍", "一半")],
@@ -284,6 +307,11 @@ CHINESE = {
     "percent_of_quantity/part": [("%", "个"), ("{p}%", "一半")],
     "sum_and_difference/smaller": [("[A]比[B]", "[B]比[A]")],
     "mean/days": [("平均每天", "每天"), ("平均", "一共")],
+    "ratio_sharing/people": [("[A]分到多少", "[B]分到多少")],
+    "fraction_of_quantity/left": [("送出", "留下"), ("送出", "打算送出")],
+    "triangle_area/height": [("三角形", "平行四边形"), ("三角形", "长方形")],
+    "data_range/days": [("极差", "中位数"), ("极差", "众数")],
+    "probability/two_kinds": [("取到星星卡", "取到火箭模型")],
 }
 
 

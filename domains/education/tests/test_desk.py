@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shlex
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,12 +25,13 @@ from toolkit.serving.written import SEEN, seen
 from toolkit.stages.check import _curl_of
 from toolkit.text import GenerationRequest, Message, TextDelta
 from toolkit_education.banks import read_bank
-from toolkit_education.desk import Desk, Wanted, by_place, checked_words
+from toolkit_education.desk import Desk, Wanted, by_place
 from toolkit_education.domain import EducationPlan
 from toolkit_education.generators import models, templates
-from toolkit_education.generators.themes import theme
+from toolkit_education.generators.themes import theme, themes
 from toolkit_education.items import as_record, compute
 from toolkit_education.learner_records import LearnerRecords
+from toolkit_education.own_words import checked_words, with_words
 from toolkit_education.practising import said
 from toolkit_education.records import model_from_record
 from toolkit_education.relations import carried
@@ -64,6 +66,15 @@ class Student:
         self.asked += 1
         text = self.says if self.says is not None else GOLD.get(request.messages[-1].content, "")
         yield TextDelta(request.id, text, "stop")
+
+
+UNFIT = {
+    "en": (
+        "guns", "bitches", "whores", "dicks", "penises", "g-u-n-s", "f u c k s", "fückers", "guuuuns", "poisons",
+        "Guns",
+    ),
+    "zh": ("鸡巴", "妓女", "做爱", "毒药", "枪", "槍", "赌具", "賭具", "手枪"),
+}  # fmt: skip
 
 
 def request(messages: Sequence[Message], **how: Any) -> GenerationRequest:
@@ -227,6 +238,44 @@ def test_a_wrong_answer_is_explained_by_its_first_wrong_step(records: LearnerRec
     assert marking["steps"]
 
 
+def test_what_cannot_be_read_is_no_answer_and_the_solution_is_not_told(records: LearnerRecords) -> None:
+    desk, learner = Desk(Student(), request, records, {}), records.enrol()
+    item = served(desk, learner, skill="addition", level=1).item
+    for answer in ("no idea", "not 5", "?"):
+        marking = desk.answer(learner, item, answer, "1 + 1 = 3")
+        assert (marking["verdict"], marking["right"]) == ("unreadable", False)
+        assert (marking["answer"], marking["answer_text"], marking["steps"]) == (None, None, [])
+        assert marking["first_wrong_step"] is None
+        assert not re.search(rf"\b{item.answer}\b", json.dumps(marking, ensure_ascii=False).replace(item.id, ""))
+    assert records.export(learner)["answers"] == []
+    assert not records.state(learner).knowledge
+
+
+def test_an_item_counts_once_for_its_solution_is_told_with_the_first_answer(records: LearnerRecords) -> None:
+    desk, learner = Desk(Student(), request, records, {}), records.enrol()
+    item = served(desk, learner, skill="addition", level=1).item
+    told = desk.answer(learner, item, str(item.answer + 1), "")["answer_text"]
+    known = records.state(learner)
+    for _ in range(12):
+        assert desk.answer(learner, item, told, "")["right"]
+    after = records.state(learner)
+    assert (after.knowledge["addition"].answers, after.difficulties) == (1, known.difficulties)
+    assert after.knowledge["addition"].mean == known.knowledge["addition"].mean
+    assert [one["right"] for one in records.export(learner)["answers"]] == [False]
+
+
+def test_a_learner_reads_a_unit_and_not_its_code(records: LearnerRecords) -> None:
+    desk = Desk(Student(), request, records, {})
+    for language, name in (("en", "km/h"), ("zh", "千米/时")):
+        found = next(
+            one
+            for one in (served(desk, skill="speed", level=2, language=language, seed=seed) for seed in range(30))
+            if one.item.unit == "km_per_hour"
+        )
+        assert found.problem()["unit"] == name
+        assert desk.answer("", found.item, "1 kg", "")["unit"] == name
+
+
 def test_nobodys_items_are_remembered_for_marking_and_a_strangers_are_not(records: LearnerRecords) -> None:
     desk = Desk(Student(), request, records, {})
     item = served(desk, skill="addition").item
@@ -250,6 +299,15 @@ def test_nobodys_items_are_remembered_for_marking_and_a_strangers_are_not(record
         {"A": "[B]"},
         {"A": "<b>"},
         {"box": "crate"},
+        {"A": "gunз"},
+        {"A": "ʙɪᴛᴄʜ"},
+        {"A": "they"},
+        {"A": "my friends"},
+        {"A": "Leo", "B": "leo"},
+        {"thing": "apple", "things": "apples", "other": "apple", "others": "Apples"},
+        {"thing": "candy", "things": "candy"},
+        {"group": "water"},
+        *({"thing": word, "things": word} for word in UNFIT["en"]),
     ],
 )
 def test_words_that_could_carry_more_than_a_word_are_refused(words: dict[str, str]) -> None:
@@ -258,6 +316,47 @@ def test_words_that_could_carry_more_than_a_word_are_refused(words: dict[str, st
     assert checked_words({"A": " Anne  Marie "}, "en") == {"A": "Anne Marie"}
     assert checked_words({"thing": "魔方"}, "zh") == {"thing": "魔方", "m": "个"}
     assert checked_words({"thing": "积木", "m": "块"}, "zh") == {"thing": "积木", "m": "块"}
+    assert checked_words({"A": "my mum", "group": "children"}, "en") == {"A": "my mum", "group": "children"}
+    assert checked_words({"A": "Zoë", "B": "Dick"}, "en") == {"A": "Zoë", "B": "Dick"}
+
+
+@pytest.mark.parametrize("word", [*UNFIT["zh"], "gunз", "ぬいぐるみ"])
+def test_a_chinese_word_that_does_not_suit_a_child_is_refused(word: str) -> None:
+    with pytest.raises(DataError):
+        checked_words({"thing": word}, "zh")
+    for allowed in ("爱心卡片", "妈妈的苹果", "魔方", "恐龙"):
+        assert checked_words({"thing": allowed}, "zh")["thing"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("language", "theme", "words"),
+    [
+        ("en", "animals", {"A": "Leo"}),
+        ("en", "animals", {"thing": "apple", "things": "apples"}),
+        ("en", "art", {"box": "pencil", "boxes": "pencils"}),
+        ("zh", "animals", {"A": "小林"}),
+        ("zh", "animals", {"thing": "苹果", "m": "个"}),
+    ],
+)
+def test_a_learners_word_that_the_theme_has_too_leaves_two_different_ones(
+    language: str, theme: str, words: dict[str, str]
+) -> None:
+    merged = with_words(themes()[theme], checked_words(words, language), language).words[language]
+    assert merged.items() >= words.items()
+    for one, other in (("A", "B"), ("thing", "other"), ("thing", "box")):
+        assert merged[one].lower() != merged[other].lower()
+    if language == "en":
+        assert merged["others"].lower().startswith(merged["other"].lower()[:3])
+    assert dict(merged) != dict(themes()[theme].words[language])
+
+
+def test_a_word_that_is_no_name_begins_a_sentence_with_a_capital(records: LearnerRecords) -> None:
+    desk = Desk(Student(), request, records, {})
+    words = checked_words({"A": "my mum"}, "en")
+    found = [served(desk, skill="addition", level=2, words=words, seed=seed).item.problem for seed in range(8)]
+    assert any("my mum" in problem for problem in found)
+    assert not any(re.search(r"(^|[.?!] )my mum", problem) for problem in found)
+    assert any(problem.startswith("My mum") for problem in found)
 
 
 def test_a_folder_of_problems_becomes_a_bank(tmp_path: Path) -> None:

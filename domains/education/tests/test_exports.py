@@ -21,11 +21,13 @@ from lxml import etree
 
 from toolkit.errors import DataError
 from toolkit_education.exports.gift import gift
-from toolkit_education.exports.items import clean, forms, lines, one_line
+from toolkit_education.exports.items import clean, forms, keys, lines, one_line
 from toolkit_education.exports.moodle_xml import moodle_xml
 from toolkit_education.exports.qti import ITEM, identifier, qti_item, qti_package
 from toolkit_education.exports.sheets import sheet
 from toolkit_education.exports.words import asked
+from toolkit_education.items import Item
+from toolkit_education.marking import mark
 
 SCHEMAS = Path(__file__).parent / "schemas"
 GIFT_PARSER = "gift-pegjs@1.0.2"
@@ -172,6 +174,49 @@ def test_the_forms_that_learners_write_are_there_the_usual_one_first() -> None:
     assert all(len(forms(answer)) <= 40 for answer in ANSWERS)
 
 
+@pytest.mark.parametrize(
+    ("item", "right", "not_right"),
+    [
+        (
+            Plain(skill="fraction_simplification", answer=Fraction(3, 4), unit=""),
+            ["3/4"],
+            ["0.75", "12/16", "6/8", ".75"],
+        ),
+        (Plain(skill="fraction_simplification", answer=Fraction(5, 4), unit=""), ["5/4", "1 1/4"], ["1.25", "10/8"]),
+        (
+            Plain(answer=Fraction(53, 5), unit="$"),
+            ["10.60", "10.6", "$10.60", "$10.6", "10.60 dollars"],
+            ["10.06", "€10.6"],
+        ),
+        (Plain(answer=Fraction(53, 5), unit="元", language="zh"), ["10.60", "10.6元", "10.60 元"], ["10.6角"]),
+        (
+            Plain(answer=Fraction(3, 2), unit="m"),
+            ["1.5", "1.5 m", "1.5m", "1.5 meters", "3/2 m", "1 1/2"],
+            ["1.5 cm", "1.50 kg"],
+        ),
+        (Plain(answer=Fraction(3, 2), unit="m2", language="zh"), ["1.5平方米", "1.5 m²"], ["1.5米"]),
+    ],
+)
+def test_the_keys_of_an_item_are_what_the_tutor_takes(item: Plain, right: list[str], not_right: list[str]) -> None:
+    found = keys(item)
+    assert set(right) <= set(found)
+    assert not set(not_right) & set(found)
+    own = Item("i", "m", item.skill, 2, item.language, "", "How much?", (), item.answer, item.unit, {}, (), "hand")
+    for form in found:
+        assert mark(own, form).verdict.startswith("right"), form
+    for form in not_right:
+        assert not mark(own, form).verdict.startswith("right"), form
+
+
+@pytest.mark.parametrize(("language", "name"), [("en", "(Answer in km/h.)"), ("zh", "（单位：千米/时）")])
+def test_a_unit_is_shown_by_its_name(language: str, name: str) -> None:
+    item = replace(Plain(), unit="km_per_hour", language=language)
+    assert asked(item).endswith(name)
+    for made in (gift([item]), moodle_xml([item]).decode(), qti_item(item).decode(), sheet([item])):
+        assert "km_per_hour" not in made
+        assert {"en": "km/h", "zh": "千米/时"}[language] in made
+
+
 # ---- GIFT
 
 
@@ -193,7 +238,7 @@ def test_gift_is_read_back_by_its_parser_with_the_same_answers(
         else:
             assert question["type"] in ("Short", "MC")  # several right ones and no wrong one: Moodle's short answer
             choices = question["choices"]
-            assert [one["text"]["text"] for one in choices] == list(forms(item.answer))  # type: ignore[union-attr,index]
+            assert [one["text"]["text"] for one in choices] == list(keys(item))  # type: ignore[union-attr,index]
             assert all(one["isCorrect"] for one in choices)  # type: ignore[union-attr]
         feedback = question["globalFeedback"]
         steps = parted(squeezed(" ".join(clean(step) for step in item.steps)))
@@ -249,7 +294,7 @@ def test_moodle_xml_is_read_back_with_the_same_text_and_answers(items: list[Plai
         rows = question.findall("answer")
         assert {row.get("fraction") for row in rows} == {"100"}
         given = [row.findtext("text") for row in rows]
-        assert given == ([str(int(item.answer))] if whole else list(forms(item.answer)))
+        assert given == ([str(int(item.answer))] if whole else list(keys(item)))
         assert all((row.findtext("tolerance") == "0") == whole for row in rows)
         assert "*" not in "".join(given)  # Moodle's wildcard
         assert [tag.text for tag in question.findall("tags/tag/text")] == [
@@ -346,7 +391,7 @@ class Player:
 def test_qti_gives_the_point_to_every_form_and_to_nothing_else(item: Plain) -> None:
     player = Player(qti_item(item))
     shown_after = "SOLUTION" if item.steps else None
-    for right in (*forms(item.answer), f" {forms(item.answer)[0]} "):
+    for right in (*keys(item), f" {keys(item)[0]} "):
         assert player.score(right) == (1.0, shown_after), right
     for typed in wrong(item.answer):
         assert player.score(typed) == (0.0, shown_after), typed
@@ -356,7 +401,7 @@ def test_a_qti_player_of_others_gives_the_same_points(tmp_path: Path) -> None:
     """Cito's player, which knows nothing of ours, scores every form and every wrong answer of every item."""
     node = installed(tmp_path, *QTI_PLAYER)
     shutil.copy(Path(__file__).parent / "qti_player.mjs", tmp_path)
-    asked_of = [(item, list(forms(item.answer))[:12], wrong(item.answer)) for item in answers()]
+    asked_of = [(item, list(keys(item))[:12], wrong(item.answer)) for item in answers()]
     cases = [{"xml": qti_item(item).decode(), "responses": rights + others} for item, rights, others in asked_of]
     command = [node, "qti_player.mjs"]
     read = subprocess.run(

@@ -64,6 +64,37 @@ def test_each_template_draws_different_problems_at_every_level() -> None:
                 assert len({draw(model, seed).problem for seed in range(ITEMS)}) >= FEWEST, model.id
 
 
+LARGEST = {
+    "elapsed_time/together": {"a": 120},
+    "elapsed_time/hours_and_minutes": {"a": 14},
+    "speed/distance": {"v": 130, "t": 12},
+    "speed/time": {"v": 130},
+    "speed/speed": {"speed": 130},
+    "percent_change/discount": {"n": 500},
+    "one_step_problems/price": {"a": 150},
+}
+"""What nobody meets more of: minutes on foot, hours of a visit, km per hour on the road, dollars for some carrots."""
+
+
+@pytest.mark.parametrize("key", sorted(LARGEST))
+def test_the_largest_numbers_are_still_of_this_world(key: str) -> None:
+    for model in models(key.partition("/")[0], 5, "zh", "cooking"):
+        for seed in range(ITEMS * model.id.startswith(key + "/")):
+            values = draw(model, seed).values
+            assert all(values[name] <= most for name, most in LARGEST[key].items()), values
+
+
+@pytest.mark.parametrize("skill", ["decimal_addition", "decimal_multiplication"])
+def test_a_problem_about_decimals_has_some(skill: str) -> None:
+    for level in (1, 3, 5):
+        for model in models(skill, level, "zh", "art"):
+            broken = [one.name for one in model.quantities if one.step.denominator > 1]
+            assert broken
+            for seed in range(ITEMS):
+                values = draw(model, seed).values
+                assert all(values[name].denominator > 1 for name in broken), values
+
+
 def test_both_languages_ask_the_same() -> None:
     for skill, several in templates().items():
         for english, chinese in zip(models(skill, 3, "en", "art"), models(skill, 3, "zh", "art"), strict=True):

@@ -126,6 +126,18 @@ def test_difficulties_are_the_sites_and_knowledge_is_the_learners(place: Place) 
     assert len(one) == 32
 
 
+def test_only_the_first_answer_to_an_item_is_kept(place: Place) -> None:
+    records = place.open()
+    learner, other = records.enrol(), records.enrol()
+    together(*[lambda: answer(place.open(), learner, 7, right=False)] * 4)
+    before = records.state(learner)
+    answer(records, learner, 7)
+    assert len(records.export(learner)["answers"]) == records.state(learner).knowledge["add"].answers == 1
+    assert records.state(learner).difficulties == before.difficulties
+    answer(records, other, 7)
+    assert len(records.export(other)["answers"]) == 1
+
+
 def test_answers_of_one_learner_at_once_are_all_kept(place: Place) -> None:
     records = place.open()
     learner, other = records.enrol(), records.enrol()

@@ -18,7 +18,7 @@ from toolkit_education.templates import placeholders
 from toolkit_education.verify import Finding
 
 _WORD = re.compile(r"[A-Za-z]+(?:['’-][A-Za-z]+)*")
-_COMPARISONS = ("more", "fewer", "older", "younger", "times", "half", "than", "difference", "same", "ask")
+_COMPARISONS = ("more", "fewer", "older", "younger", "times", "half", "than", "difference", "same", "ask", "chance")
 _NEAR = 4  # words, or characters in Chinese, that count as beside an anchor
 _ALIKE = 0.5  # share of the places of a word that its successor must have, at least
 
@@ -109,6 +109,9 @@ def _roles(
     places, new_places = _places(text, row, language), _places(new_text, new_row, language)
     gaps, new_gaps = _gaps(text, row), _gaps(new_text, new_row)
     people, new_people = _people(places, text), _people(new_places, new_text)
+    turns, new_turns = _turns(text, people, language), _turns(new_text, new_people, language)
+    if len(set(turns)) == len(set(new_turns)) and turns != new_turns:  # 小兔 is a rabbit, and looks like a name
+        yield Finding("roles", "people stand in another order", "text")
     for gap, (part, new_part) in enumerate(zip(gaps, new_gaps, strict=True)):
         candidates = (*_words(new_part, language), *_signs(new_part, language))
         there = {new_places[word] for word in candidates if word in new_people or language == "zh"}
@@ -141,6 +144,13 @@ def _people(words: Iterable[str], text: str) -> frozenset[str]:
         if (len(word) == 2 and word[0] in "小阿老")
         or (word.isascii() and re.search(rf"\b{re.escape(word)}s?\b", text) is None)
     )
+
+
+def _turns(text: str, people: frozenset[str], language: str) -> list[int]:
+    """Who is named, from the first to the last time: 0 is who is named first, 1 who is named next."""
+    named = [word for word in _words(text, language) if word in people]
+    first = list(dict.fromkeys(named))
+    return [first.index(word) for word in named]
 
 
 def _directions(

@@ -27,13 +27,15 @@ from toolkit_education.generators.themes import theme as theme_named
 from toolkit_education.items import Item, ItemModel, as_record, draw
 from toolkit_education.learner import Choice, choose
 from toolkit_education.learner_records import LearnerRecords
-from toolkit_education.marking import first_wrong_step, mark
+from toolkit_education.marking import UNREADABLE, mark
 from toolkit_education.numerals import show
+from toolkit_education.own_words import OWN, with_words
 from toolkit_education.records import item_from_record
 from toolkit_education.relations import carried
-from toolkit_education.retheming import LONGEST_WORD, is_word, prompt_of, rethemed
-from toolkit_education.signs import MEASURES, PLURALS
+from toolkit_education.retheming import prompt_of, rethemed
+from toolkit_education.units import unit_name
 from toolkit_education.verify import Finding, verified
+from toolkit_education.working import first_wrong_step
 
 RIGHT = ("right", "right_unit_missing")
 
@@ -70,7 +72,8 @@ class Served:
         item = self.item
         return {
             "item": item.id, "skill": item.skill, "level": item.level, "language": item.language, "theme": item.theme,
-            "problem": item.problem, "unit": item.unit, "chosen_because": self.choice.because,
+            "problem": item.problem, "unit": unit_name(item.unit, item.language),
+            "chosen_because": self.choice.because,
             "theming": {"by": self.theming, "because": self.because},
             "provenance": {"model": item.model, "source": item.source, "checks": list(item.checks)},
         }  # fmt: skip
@@ -132,18 +135,20 @@ class Desk:
         )
 
     def answer(self, learner: str, item: Item, answer: str, working: str) -> dict[str, Any]:
-        """The marking of a learner's answer, remembered where there is a learner."""
+        """The marking of a learner's answer; where there is a learner, their first to this item is remembered. What
+        cannot be read is no answer: it is not remembered, and nothing of the solution is told."""
         found = mark(item, answer)
-        right = found.verdict in RIGHT
-        wrong = first_wrong_step(item, working) if working and not right else None
-        if learner:
+        right, read = found.verdict in RIGHT, found.verdict != UNREADABLE
+        wrong = first_wrong_step(item, working) if working and read and not right else None
+        if learner and read:
             self.records.answer(
                 learner, item.id, item.skill, item.level, right=right, verdict=found.verdict, when=datetime.now(UTC)
             )
         return {
             "item": item.id, "verdict": found.verdict, "right": right, "reason": found.reason,
-            "answer": str(item.answer), "answer_text": show(item.answer, item.language), "unit": item.unit,
-            "steps": list(item.steps),
+            "answer": str(item.answer) if read else None,
+            "answer_text": show(item.answer, item.language) if read else None,
+            "unit": unit_name(item.unit, item.language), "steps": list(item.steps) if read else [],
             "first_wrong_step": None if wrong is None else {
                 "line": wrong.line, "text": wrong.text, "kind": wrong.kind, "explanation": wrong.explanation,
             },
@@ -207,8 +212,8 @@ class Desk:
             return model, "generator" if model.theme else "none", ""
         if not model.theme and model.source == "generator":
             return model, "none", "the problem has no story"
-        base = theme_named(wanted.theme or model.theme or next(iter(themes()))).words[wanted.language]
-        theme = Theme(wanted.theme or "own", {wanted.language: {**base, **words}})
+        base = theme_named(wanted.theme or model.theme or next(iter(themes())))
+        theme = with_words(base, words, wanted.language, wanted.theme or OWN)
         found: ItemModel | tuple[Finding, ...]
         if model.source == "generator":  # which word stands where is known
             by, found = "generator", self._rebuilt(model, theme, wanted)
@@ -255,26 +260,6 @@ class Desk:
             while len(self.nobodys) > MOST_KEPT:
                 self.nobodys.popitem(last=False)
         return item
-
-
-def checked_words(words: Mapping[str, str], language: str) -> Mapping[str, str]:
-    """A learner's own words by slot.
-
-    Raises:
-        DataError: a slot that no theme has, or a word that could carry arithmetic, marks or more than a word.
-    """
-    known = next(iter(themes().values())).words[language]
-    for slot, word in words.items():
-        if slot not in known:
-            raise DataError(f"no slot is named {slot}", hint=f"Slots: {', '.join(known)}.")
-        if not is_word(word):
-            raise DataError(f"{word!r} is no word for {slot}", hint=f"Letters and spaces only, at most {LONGEST_WORD}.")
-    alone = [pair for pair in PLURALS.items() if (pair[0] in words) != (pair[1] in words)]
-    if alone and language == "en":
-        one, other = alone[0]
-        raise DataError(f"{one} and {other} belong together", hint="Give a word's one and its many.")
-    counted = {measure: "个" for measure, slot in MEASURES.items() if slot in words} if language == "zh" else {}
-    return counted | {slot: " ".join(word.split()) for slot, word in words.items()}
 
 
 def by_place(models: Sequence[ItemModel]) -> Mapping[tuple[str, int, str], Sequence[ItemModel]]:

@@ -33,6 +33,7 @@ from toolkit_education.sense_gate import (
     mistrusted,
     student_requests,
 )
+from toolkit_education.units import unit_name
 
 TABLES = "education/solver.toml"
 """Of a site: tables that say where its solver and drafter are, in the place of those of the plan: [teacher_http]
@@ -180,7 +181,7 @@ def shown(draft: Draft) -> dict[str, Any]:
     record["items"] = [
         {
             "problem": item.problem, "steps": list(item.steps), "answer": show(item.answer, item.language),
-            "unit": item.unit,
+            "unit": unit_name(item.unit, item.language),
         }
         for item in items
     ]  # fmt: skip

@@ -77,13 +77,17 @@ class LearnerRecords:
 
     def answer(
         self, learner: str, item: str, skill: str, level: int, *, right: bool, verdict: str, when: datetime
-    ) -> None:
-        """Write an answer down, and what it changes in the learner's knowledge and in the item's difficulty.
+    ) -> bool:
+        """Write an answer down, and what it changes in the learner's knowledge and in the item's difficulty. False, and
+        nothing is written, where the item was answered before: its solution has been told since.
 
         Raises:
             DataError: there is no such learner or level, or `when` has no time zone.
         """
         with self._changing(learner) as session:
+            before = select(AnswerRow.id).where(AnswerRow.learner == learner, AnswerRow.item == item)
+            if session.scalars(before).first() is not None:
+                return False
             knowledge = session.get(KnowledgeRow, (learner, skill))
             state = State({skill: _knowledge(knowledge)} if knowledge else {})
             first = difficulty_of(state, skill, level, self._settings)
@@ -103,6 +107,7 @@ class LearnerRecords:
                     learner=learner, item=item, skill=skill, level=level, right=right, verdict=verdict, answered=when
                 )
             )
+            return True
 
     def serve(
         self,

@@ -73,7 +73,7 @@ class ServedRow(Base):
 
 
 class AnswerRow(Base):
-    """An answer, and what the marking said of it."""
+    """A learner's first answer to an item, and what the marking said of it."""
 
     __tablename__ = "education_answer"
 

@@ -24,6 +24,10 @@ from toolkit_education.wording import mentions
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)[.!?](?=\s|$)|[。！？]")
 
 
+_SIZES = frozenset({"long", "wide", "high"})
+"""Classes of words that are parts of names too: long boats."""
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """The relation words of a language: `classes` and the `verbs` of gaining and losing, name and pattern by turns."""
@@ -69,7 +73,7 @@ def carried(word: str, language: str) -> tuple[str, ...]:
         found.kind
         for found in anchors(word, language)
         if ":" in found.kind
-        or (found.kind != "length" and not (language == "zh" and found.end - found.start == 1 < len(word)))
+        or (found.kind not in _SIZES and not (language == "zh" and found.end - found.start == 1 < len(word)))
     )
 
 

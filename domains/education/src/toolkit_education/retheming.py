@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from toolkit_education.alignment import align
+from toolkit_education.generators.themes import begins_sentence
 from toolkit_education.items import ItemModel
 from toolkit_education.signs import COUNTERS, MARK, MEASURES, PLURALS, SIGN, key, measure_words, plural, signed
 from toolkit_education.verify import Finding
@@ -149,7 +150,7 @@ def exchanged(text: str, named: Mapping[str, str], words: Mapping[str, str], lan
         text = _outside_marks(text, _pattern(word, language), slot)
     if language == "zh":
         text = _measured(text, named)
-    text = MARK.sub(lambda mark: _word(mark[1], words), text)
+    text = MARK.sub(lambda mark: _word(mark, words, language), text)
     return _ARTICLE.sub(_article, text) if language == "en" else text
 
 
@@ -189,12 +190,12 @@ def _measured(text: str, named: Mapping[str, str]) -> str:
     return "".join([*pieces, text[place:]])
 
 
-def _word(mark: str, words: Mapping[str, str]) -> str:
-    """A mark's word; one that begins with a capital wants the word so."""
-    if mark in words:
-        return words[mark]
-    word = words[mark[:1].lower() + mark[1:]]
-    return word[:1].upper() + word[1:]
+def _word(mark: re.Match[str], words: Mapping[str, str], language: str) -> str:
+    """A mark's word; a mark that begins with a capital wants the word so, and so does an English sentence."""
+    slot = mark[1]
+    word = words[slot if slot in words else slot[:1].lower() + slot[1:]]
+    begins = slot not in words or (language == "en" and begins_sentence(mark.string, mark.start()))
+    return word[:1].upper() + word[1:] if begins else word
 
 
 def _article(found: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from toolkit.errors import DataError
 from toolkit.services import Seen
 from toolkit.serving.bodies import Body
 from toolkit_education.curriculum import curriculum
-from toolkit_education.desk import CurriculumSkills, Desk, Wanted, checked_words
+from toolkit_education.desk import CurriculumSkills, Desk, Wanted
 from toolkit_education.draft_room import DraftRoom
 from toolkit_education.draft_routes import add_drafts
 from toolkit_education.exports.gift import gift
@@ -25,6 +25,7 @@ from toolkit_education.exports.sheets import sheet
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import Item
 from toolkit_education.learner import belief, expected, mastered
+from toolkit_education.own_words import checked_words
 
 Language = Literal["en", "zh"]
 MOST_ITEMS = 200

@@ -12,6 +12,7 @@ from toolkit_education.generators import models
 from toolkit_education.generators.themes import themes
 from toolkit_education.items import Item, draw
 from toolkit_education.numerals import LANGUAGES, show
+from toolkit_education.units import unit_name
 from toolkit_education.verify import verified
 
 SAMPLES, TRIES = 50, 20
@@ -24,7 +25,9 @@ def samples(seed: int, many: int = SAMPLES) -> list[Mapping[str, str]]:
         {
             "of": f"{item.skill} · level {item.level} · {item.language}" + (f" · {item.theme}" if item.theme else ""),
             "text": item.problem,
-            "beside": "\n".join([*item.steps, f"= {show(item.answer, item.language)} {item.unit}".strip()]),
+            "beside": "\n".join(
+                [*item.steps, f"= {show(item.answer, item.language)} {unit_name(item.unit, item.language)}".strip()]
+            ),
         }
         for item in _drawn(seed, many)
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -75,8 +76,20 @@ def too_hard(text: str, language: str, level: int) -> str:
 def banned_in(text: str, language: str, more: Collection[str] = ()) -> tuple[str, ...]:
     """The words in a text that do not belong there, the package's own and `more` of a site, as they stand in it."""
     found = [match.group() for match in _banned(language).finditer(text)]
+    found += [match.group() for match in _banned(language).finditer(_bare(text))] if not found else []
     lowered = text.lower()
     return (*found, *(word for word in more if word.lower() in lowered))
+
+
+def _bare(text: str) -> str:
+    """The text without what hides a word: marks on letters, signs and spaces between single ones, letters drawn out."""
+    plain = "".join(one for one in unicodedata.normalize("NFKD", text) if unicodedata.category(one) not in ("Mn", "Cf"))
+    plain = re.sub(r"(?<![^\W\d_])[^\W\d_](?:[ ._*'’-]+[^\W\d_](?![^\W\d_])){2,}", _joined, plain)
+    return re.sub(r"([^\W\d_])\1{2,}", r"\1", plain)
+
+
+def _joined(match: re.Match[str]) -> str:
+    return "".join(one for one in match[0] if one.isalpha())
 
 
 def _syllables(word: str) -> int:
@@ -92,6 +105,6 @@ def _banned(language: str) -> re.Pattern[str]:
     table = tomllib.loads(
         resources.files("toolkit_education").joinpath("banned_words.toml").read_text(encoding="utf-8")
     )
-    words = [re.escape(word) for row in table.values() for word in row[language]]
+    words = [word for row in table.values() for word in row[language]]
     joined = "|".join(sorted(words, key=len, reverse=True))
-    return re.compile(joined if language == "zh" else rf"\b(?:{joined})\b", re.IGNORECASE)
+    return re.compile(joined if language == "zh" else rf"\b(?:{joined})(?:e?s)?\b", re.IGNORECASE)

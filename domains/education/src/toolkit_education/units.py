@@ -14,15 +14,25 @@ from functools import lru_cache
 from importlib import resources
 from types import MappingProxyType
 
+_POWERS = (  # kind, exponent, base units in a power of the meter, and how it is written
+    ("area", 2, 1, re.compile(r"(?:square|sq\.?) ?(.+)|(.+?) ?(?:squared?|sq|\^?2)", re.IGNORECASE)),
+    ("volume", 3, 1000, re.compile(r"(?:cubic|cu\.?) ?(.+)|(.+?) ?(?:cubed|\^?3)", re.IGNORECASE)),
+)
+
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit: `size` in the base unit of its `kind`, and its names by language, the shortest to write first."""
+    """A unit: `size` in the base unit of its `kind`, and its names by language, the shortest to write first.
+
+    `also` are names by language that mean something else too (块, a piece and a yuan): they count only where a unit of
+    this kind is looked for.
+    """
 
     code: str
     kind: str
     size: Fraction
     names: Mapping[str, tuple[str, ...]]
+    also: Mapping[str, tuple[str, ...]]
 
     def name(self, language: str, *, plural: bool = True) -> str:
         """How a learner reads it: `minutes`, `minute`, `cm`, 分钟."""
@@ -40,14 +50,42 @@ def units() -> Mapping[str, Unit]:
     for kind, rows in table.items():
         for code, row in rows.items():
             names = {language: tuple(row[language]) for language in ("en", "zh")}
-            found[code] = Unit(code, kind, Fraction(row["size"]), MappingProxyType(names))
+            also = {language: tuple(names) for language, names in row.get("also", {}).items()}
+            found[code] = Unit(code, kind, Fraction(row["size"]), MappingProxyType(names), MappingProxyType(also))
     return MappingProxyType(found)
+
+
+def unit_name(code: str, language: str) -> str:
+    """How a learner reads the unit of an item: its name, or the code itself where it is no unit of measure."""
+    unit = units().get(code)
+    return code if unit is None else unit.name(language)
 
 
 def unit_named(text: str, language: str) -> Unit | None:
     """The unit that `text` names in `language`, by its code or any of its names; None when it names none."""
     wanted = text.strip()
     return _by_name(language).get(wanted) or _by_name(language).get(wanted.lower())
+
+
+def unit_written(text: str, language: str, kind: str) -> Unit | None:
+    """The unit that a learner writes where one of `kind` is looked for: any name counts, and m^2, sq. m, m squared."""
+    wanted = text.strip()
+    for unit in units().values():
+        names = [name for several in (*unit.names.values(), *unit.also.values()) for name in several]
+        if unit.kind == kind and (wanted in names or wanted.lower() in names):
+            return unit
+    return unit_named(wanted, language) or _power(wanted, language)
+
+
+def _power(text: str, language: str) -> Unit | None:
+    """The area or volume that a length names by its power."""
+    for kind, power, factor, pattern in _POWERS:
+        match = pattern.fullmatch(text)
+        length = unit_named(match[1] or match[2], language) if match else None
+        if length is not None and length.kind == "length":
+            size = factor * length.size**power
+            return next((unit for unit in units().values() if (unit.kind, unit.size) == (kind, size)), None)
+    return None
 
 
 def convert(value: Fraction, unit: Unit, into: Unit) -> Fraction | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from toolkit_education.exports.items import Item, checked, clean, forms, one_line
+from toolkit_education.exports.items import Item, checked, clean, keys, one_line
 from toolkit_education.exports.words import asked
 
 _CONTROL = re.compile(r"[\\~=#{}:]")
@@ -35,7 +35,7 @@ def _question(item: Item) -> str:
 def _answer(item: Item) -> str:
     if item.answer.denominator == 1:
         return f"#{item.answer.numerator}"
-    return " ".join(f"={form}" for form in forms(item.answer))
+    return " ".join(f"={escaped(form)}" for form in keys(item))
 
 
 def escaped(text: str) -> str:

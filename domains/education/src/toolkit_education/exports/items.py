@@ -12,7 +12,9 @@ from fractions import Fraction
 from typing import Protocol, TypeVar
 
 from toolkit.errors import DataError
-from toolkit_education.numerals import decimal_places
+from toolkit_education.marking import SIMPLEST
+from toolkit_education.numerals import decimal_places, fixed
+from toolkit_education.units import unit_name, units
 
 
 class Item(Protocol):
@@ -45,6 +47,9 @@ LARGEST = 100
 """A fraction is also right when it is not in lowest terms: those up to this denominator are listed."""
 
 MOST_FORMS = 40
+
+MONEY = frozenset({"$", "元"})
+"""Units that are written with two decimals."""
 
 
 def checked(items: Sequence[AnyItem]) -> Sequence[AnyItem]:
@@ -79,6 +84,11 @@ def lines(text: str) -> list[str]:
     return [line.strip() for line in clean(text).split("\n") if line.strip()]
 
 
+def unit(item: Item) -> str:
+    """The unit of an answer as people read it, one line; nothing where there is none."""
+    return one_line(unit_name(item.unit, item.language))
+
+
 def decimal(value: Fraction) -> str | None:
     """The decimal that writes it exactly, without separators; None where PLACES are too few."""
     places = decimal_places(value)
@@ -107,3 +117,27 @@ def forms(value: Fraction) -> tuple[str, ...]:
     multiples = range(2, LARGEST // size.denominator + 1)
     found += [f"{sign}{size.numerator * by}/{size.denominator * by}" for by in multiples]
     return tuple(dict.fromkeys(found))[:MOST_FORMS]
+
+
+def keys(item: Item) -> tuple[str, ...]:
+    """What counts as right where a program compares text, the usual form first: 10.60, 10.6 and $10.60 for an amount of
+    money, 1.5 and 1.5 m for a length; of a skill about the simplest form that one alone."""
+    value, known = item.answer, units().get(item.unit)
+    if item.skill in SIMPLEST:
+        return _simplest(value)
+    found = list(forms(value))
+    usual = [form for form in found[:4] if form.removeprefix("-").replace("/", "").replace(".", "").isdigit()]
+    if item.unit in MONEY and (places := decimal_places(value)) is not None and places <= 2:
+        usual.insert(0, fixed(value, 2))
+    said = []
+    if known is not None:
+        names = dict.fromkeys((known.name(item.language), *known.names[item.language][:3]))
+        said = [f"{form}{gap}{name}" for form in usual for name in names for gap in (" ", "")]
+        said = [f"{item.unit}{form}" for form in usual if item.unit == "$" and value > 0] + said
+    return tuple(dict.fromkeys([*usual, *said[: MOST_FORMS // 2], *found]))[:MOST_FORMS]
+
+
+def _simplest(value: Fraction) -> tuple[str, ...]:
+    whole, rest = divmod(abs(value), 1)
+    mixed = [f"{'-' * (value < 0)}{whole} {rest}"] if whole and rest else []
+    return (str(value), *mixed)

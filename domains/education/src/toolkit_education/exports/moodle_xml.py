@@ -10,7 +10,7 @@ import html
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from toolkit_education.exports.items import Item, checked, forms, lines, one_line
+from toolkit_education.exports.items import Item, checked, keys, lines, one_line
 from toolkit_education.exports.words import asked
 
 
@@ -44,7 +44,7 @@ def _question(quiz: ET.Element, item: Item) -> None:
     ET.SubElement(question, "idnumber").text = one_line(item.id)[:100]
     if not whole:
         ET.SubElement(question, "usecase").text = "0"
-    for form in (str(item.answer.numerator),) if whole else forms(item.answer):
+    for form in (str(item.answer.numerator),) if whole else keys(item):
         answer = ET.SubElement(question, "answer", fraction="100", format="moodle_auto_format")
         ET.SubElement(answer, "text").text = form
         if whole:

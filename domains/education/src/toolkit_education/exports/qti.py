@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
-from toolkit_education.exports.items import Item, checked, forms, lines, one_line
+from toolkit_education.exports.items import Item, checked, keys, lines, one_line, unit
 from toolkit_education.exports.words import words
 
 ITEM = "http://www.imsglobal.org/xsd/imsqtiasi_v3p0"
@@ -51,7 +51,7 @@ def qti_item(item: Item) -> bytes:
     Raises:
         DataError: a language that no export speaks.
     """
-    said, right = words(item.language), forms(item.answer)
+    said, right = words(item.language), keys(item)
     root = _root(
         "qti-assessment-item", ITEM, "imsqti_asiv3p0_v1p0.xsd", "identifier", identifier(item),
         {"title": one_line(item.id), "adaptive": "false", "time-dependent": "false", "xml:lang": item.language},
@@ -65,7 +65,7 @@ def qti_item(item: Item) -> bytes:
     ET.SubElement(
         entry, "qti-text-entry-interaction",
         {"response-identifier": "RESPONSE", "expected-length": str(max(8, len(right[0]) + 2))},
-    ).tail = " " + one_line(item.unit)  # fmt: skip
+    ).tail = " " + unit(item)  # fmt: skip
     _process(root, feedback=bool(item.steps))
     if item.steps:
         feedback = ET.SubElement(

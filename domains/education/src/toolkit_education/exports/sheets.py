@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from toolkit_education.exports.items import Item, checked, lines, one_line
+from toolkit_education.exports.items import Item, checked, lines, one_line, unit
 from toolkit_education.exports.words import Words, words
 from toolkit_education.numerals import show
 
@@ -76,19 +76,19 @@ def sheet(items: Sequence[Item], title: str = "", language: str = "") -> str:
 
 
 def _problem(item: Item, said: Words, language: str) -> str:
-    unit = html.escape(one_line(item.unit))
+    measure = html.escape(unit(item))
     return (
         f"<li{_spoken(item, language)}>{_paragraphs(item.problem)}"
-        f'<div class="room"></div><p>{said.answer}: <span class="answer"></span> {unit}</p></li>'
+        f'<div class="room"></div><p>{said.answer}: <span class="answer"></span> {measure}</p></li>'
     )
 
 
 def _answer(item: Item, said: Words, language: str) -> str:
-    unit = html.escape(one_line(item.unit))
+    measure = html.escape(unit(item))
     tag = html.escape(f"{one_line(item.skill)}, {said.level.format(level=item.level)}")
     steps = _paragraphs("\n".join(item.steps), ' class="step"')
     value = f"<strong>{html.escape(show(item.answer, item.language))}</strong>"
-    return f'<li{_spoken(item, language)}><p>{value} {unit} <span class="tag">{tag}</span></p>{steps}</li>'
+    return f'<li{_spoken(item, language)}><p>{value} {measure} <span class="tag">{tag}</span></p>{steps}</li>'
 
 
 def _spoken(item: Item, language: str) -> str:

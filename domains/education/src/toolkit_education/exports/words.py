@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toolkit.errors import DataError
-from toolkit_education.exports.items import Item, clean, one_line
+from toolkit_education.exports.items import Item, clean, unit
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ def words(language: str) -> Words:
 
 def asked(item: Item) -> str:
     """The problem, and in which unit the answer is to be: for formats that have no place for it beside the answer."""
-    problem, unit = clean(item.problem).strip(), one_line(item.unit)
-    return f"{problem}\n{words(item.language).unit.replace('{unit}', unit)}" if unit else problem
+    said, problem, measure = words(item.language), clean(item.problem).strip(), unit(item)
+    return f"{problem}\n{said.unit.replace('{unit}', measure)}" if measure else problem

@@ -54,7 +54,7 @@ TEMPLATES = (
     ),
     Template(
         "elapsed_time/together",
-        {"a": "5..30/5 5..50/5 5..60 10..120 20..300", "b": "2..30 5..50/5 5..60 10..120 20..300"},
+        {"a": "5..30/5 5..50/5 5..60 10..90 20..120", "b": "2..30 5..50/5 5..60 10..120 20..300"},
         ("total = a + b",),
         en=(
             "[A] walks to [place] for {a} minutes and stays there for {b} minutes. How many minutes is that in total?",
@@ -68,7 +68,7 @@ TEMPLATES = (
     ),
     Template(
         "elapsed_time/hours_and_minutes",
-        {"a": "2..3 2..5 2..9 3..20 5..200", "b": "5..30/5 5..50/5 5..55 4..59 3..59"},
+        {"a": "2..3 2..5 2..8 3..10 5..14", "b": "5..30/5 5..50/5 5..55 4..59 3..59"},
         ("whole = a * 60", "total = whole + b"),
         en=(
             "A visit to [place] lasts {a} hours and {b} minutes. How many minutes does it last?",
@@ -84,7 +84,7 @@ TEMPLATES = (
     ),
     Template(
         "speed/distance",
-        {"v": "4..20 5..40 15..90 30..150 60..600", "t": "2..4 2..6 2..9 3..12 3..15"},
+        {"v": "4..20 5..40 15..90 30..110 60..130", "t": "2..4 2..6 2..9 3..10 3..12"},
         ("distance = v * t",),
         en=(
             "[A] travels to [place] at {v} km per hour for {t} hours. How many kilometers does [A] travel?",
@@ -98,7 +98,7 @@ TEMPLATES = (
     ),
     Template(
         "speed/time",
-        {"s": "8..60 20..90 30..120 60..200 150..900", "v": "4..20 5..40 5..60 12..90 30..300"},
+        {"s": "8..60 20..90 30..120 60..200 150..900", "v": "4..20 5..40 5..60 12..90 30..130"},
         ("time = s / v",),
         en=(
             "[Place] is {s} km away. [A] travels there at {v} km per hour. How many hours does it take?",
@@ -124,5 +124,6 @@ TEMPLATES = (
             "平均每小时走{s} ÷ {t} = {speed}千米。",
         ),
         units={"s": "km", "t": "hour", "speed": "km_per_hour"},
+        must=("positive 131 - speed",),
     ),
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from toolkit_education.generators.template import Template
 
+_DECIMALS = ("positive a - floor(a)", "positive b - floor(b)")
 _PROPER = ("positive b - a", "whole 1 / gcd(a, b)")
 _TWO_PROPER = (*_PROPER, "positive d - c", "whole 1 / gcd(c, d)")
 _UNLIKE = (*_TWO_PROPER, "positive (b - d) * (b - d)")
@@ -28,6 +29,7 @@ TEMPLATES = (
             "一共{a} + {b} = {total}元。",
         ),
         units={"a": "money", "b": "money", "total": "money"},
+        must=_DECIMALS,
     ),
     Template(
         "decimal_addition/cut",
@@ -45,6 +47,7 @@ TEMPLATES = (
             "还剩{a} - {b} = {left}米。",
         ),
         units={"a": "m", "b": "m", "left": "m"},
+        must=_DECIMALS,
     ),
     Template(
         "decimal_multiplication/price",
@@ -59,6 +62,7 @@ TEMPLATES = (
             "需要{a} × {b} = {cost}元。",
         ),
         units={"a": "money", "b": "kg", "cost": "money"},
+        must=_DECIMALS[:1],
     ),
     Template(
         "decimal_multiplication/pieces",
@@ -73,6 +77,7 @@ TEMPLATES = (
             "一共需要{a} × {b} = {length}米。",
         ),
         units={"b": "m", "length": "m"},
+        must=_DECIMALS[1:],
     ),
     Template(
         "fraction_of_quantity/part",

@@ -9,6 +9,7 @@ from toolkit_education.generators.template import Template
 
 _PERCENT = "10..90/10 10..75/5 5..95/5 2..98/2 3..97"
 _AMOUNT = "20..100/10 20..200/10 20..500/5 20..1000/5 50..5000/10"
+_PRICE = "20..60/10 20..100/10 20..200/5 20..300/5 50..500/5"
 
 TEMPLATES = (
     Template(
@@ -43,7 +44,7 @@ TEMPLATES = (
     ),
     Template(
         "percent_change/discount",
-        {"p": _PERCENT, "n": _AMOUNT},
+        {"p": _PERCENT, "n": _PRICE},
         ("off = n * p / 100", "price = n - off"),
         en=(
             "A set of [things] costs ${n}. It is sold at {p}% off. What is the new price?",

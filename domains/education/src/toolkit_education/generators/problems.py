@@ -10,7 +10,7 @@ from toolkit_education.generators.template import Template
 TEMPLATES = (
     Template(
         "one_step_problems/price",
-        {"a": "2..12 3..30 5..60 10..200 20..900", "b": "2..5 2..9 3..12 4..30 6..90"},
+        {"a": "2..12 3..30 5..60 10..90 20..150", "b": "2..5 2..9 3..12 4..30 6..90"},
         ("cost = a * b",),
         en=(
             "One pack of [things] costs ${a}. How much do {b} packs of [things] cost?",

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from toolkit.errors import DataError
 from toolkit_education.expressions import ExpressionError, evaluate
-from toolkit_education.generators.themes import Theme
+from toolkit_education.generators.themes import Theme, begins_sentence
 from toolkit_education.items import LEVELS, POSITIVE, Constraint, ItemModel, Quantity, Step
 from toolkit_education.numerals import decimal_places
 
@@ -112,7 +112,8 @@ def _dressed(words: str, theme: Theme, language: str) -> str:
         found = known.get(match[1]) or known.get(match[1].lower())
         if found is None:
             raise DataError(f"theme {theme.id} has no [{match[1]}] in {language}", hint="Add the word to themes.toml.")
-        return found if match[1] in known else found[0].upper() + found[1:]
+        begins = match[1] not in known or (language == "en" and begins_sentence(words, match.start()))
+        return found[0].upper() + found[1:] if begins else found
 
     return _SLOT.sub(word, words)
 

@@ -38,6 +38,11 @@ def themes() -> Mapping[str, Theme]:
     )
 
 
+def begins_sentence(text: str, place: int) -> bool:
+    """Whether an English sentence begins at this place."""
+    return text[:place].rstrip()[-1:] in ("", ".", "?", "!")
+
+
 def theme(identifier: str) -> Theme:
     """A theme by its id.
 

@@ -92,7 +92,7 @@ export default async function open(panel, desk) {
     if (found.right) {
       steps.append(...found.steps.map((step) => make("li", {}, step)));
       buttons.append(again());
-    } else {
+    } else if (found.verdict !== "unreadable") {
       const hint = make("button", { class: "ghost", type: "button", onclick: () => {
         steps.append(make("li", {}, found.steps[steps.children.length]));
         hint.textContent = text("more_hint");
