@@ -45,7 +45,7 @@ for domain in "$@"; do cp -R "$root/domains/$domain" "$work/domains/"; done
 rm -rf "$work"/*/*.egg-info "$work"/core/core/*.egg-info "$work"/domains/*/build "$work"/domains/*/src/*.egg-info
 set -- "$work"/domains/*
 "$python" -m pip wheel --quiet --disable-pip-version-check -c "$root/constraints.txt" --wheel-dir "$out/wheels" \
-    "$work/core[serve]" "$@" || fail 5 "the wheels cannot be gathered" "pip's message above says which one, and why."
+    "$work/core[serve,grpc,otel]" "$@" || fail 5 "the wheels cannot be gathered" "pip's message above says which one, and why."
 "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$out/wheels" pip ||
     fail 5 "pip's own wheel cannot be had" "pip's message above says why."
 if ls "$out"/wheels/torch-* >/dev/null 2>&1; then

@@ -6,7 +6,8 @@
 #   sha256sum --check --quiet SHA256SUMS
 #
 # It makes the user toolkit, /opt/toolkit (the program), /var/lib/toolkit (the site's data) and /etc/toolkit (its
-# passphrase), and the service, which it neither enables nor starts. It leaves data and passphrase alone.
+# passphrase), and the service, which it neither enables nor starts. It leaves data, passphrase and all of /etc/systemd
+# alone: what a site changes of the service stands there, in a drop-in (`systemctl edit toolkit-serve`).
 # Exit codes as the toolkit's: 2 bad usage, 4 the kit is damaged, 5 something is missing on this machine.
 set -eu
 umask 022
@@ -84,16 +85,21 @@ for old in "$program"/releases/*; do # the one before is kept, to go back to by 
     case $old/bin in "$release/bin" | "$before") ;; *) rm -rf "$old" ;; esac
 done
 
-install -m 0644 toolkit-serve.service /etc/systemd/system/toolkit-serve.service
-install -d -m 0755 /usr/local/sbin
+units=/usr/local/lib/systemd/system
+install -d -m 0755 "$units" /usr/local/sbin
+install -m 0644 toolkit-serve.service "$units/toolkit-serve.service"
 install -m 0755 toolkit-admin /usr/local/sbin/toolkit-admin
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 say "Installed: $("$program/bin/toolkit" --version), $(python3 --version)"
+if [ -e /etc/systemd/system/toolkit-serve.service ]; then
+    say "Note: /etc/systemd/system/toolkit-serve.service takes the place of the kit's unit. Put what it changes into a"
+    say "      drop-in (systemctl edit toolkit-serve), remove it, then: systemctl daemon-reload"
+fi
 if [ ! -e /etc/toolkit/passphrase ]; then
     say "Next: install -m 0600 /dev/stdin /etc/toolkit/passphrase      # type the site's passphrase, end with Ctrl-D"
 fi
 if [ ! -e /var/lib/toolkit/site ]; then
-    say "Next: toolkit-admin site init /var/lib/toolkit/site --trust root.json"
+    say "Next: toolkit-admin site init /var/lib/toolkit/site --trust /media/stick/root.json --name NAME"
 fi
 if [ -n "$before" ] && [ "$before" != "$release/bin" ]; then say "Next: systemctl restart toolkit-serve"; fi
