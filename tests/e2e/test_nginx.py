@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import json
 import re
 import shutil
 import socket
@@ -25,9 +26,11 @@ from cryptography.x509.oid import NameOID
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from serving_parts import Running, inspection, picture, running
+from starlette.responses import Response
 
 from toolkit.protocols import ServedPredictor
 from toolkit.services import Service
+from toolkit.serving.answers import error_answer
 
 CONFIG = Path(__file__).resolve().parents[2] / "deployments" / "nginx" / "toolkit.conf"
 NAME = "inspection.example"
@@ -158,11 +161,38 @@ def test_a_stream_comes_piece_by_piece(proxied: httpx.Client) -> None:
         assert "data: [DONE]" in list(lines)
 
 
-def test_what_nginx_refuses_has_the_shape_of_all_refusals(proxied: httpx.Client, tmp_path: Path) -> None:
-    answer = proxied.post("/v1/inspect", content=bytes(25_000_001), headers={"content-type": "image/png"})
-    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+LARGEST = "a request may hold 25 MB", "Send a smaller picture, or fewer at a time."
+GONE = "the server is not there", "Ask again in a moment."
+PATHS = (
+    "/v1/inspect", "/v2", "/v2/models/industry/infer", "/v2x", "/v1/completions", "/v1/chat/completions",
+    "/v1/models/a", "/products/industry/v1/chat/completions", "/products/industry/v1/inspect", "/v1/modelsx",
+)  # fmt: skip
+
+
+def test_what_nginx_refuses_has_the_form_of_the_protocol_that_was_asked(proxied: httpx.Client, tmp_path: Path) -> None:
+    def same(answer: httpx.Response, said: Response) -> None:
+        assert (answer.status_code, answer.json()) == (said.status_code, json.loads(said.body)), answer.url
+        assert answer.headers["content-type"] == said.headers["content-type"]
+
+    for path in PATHS:
+        answer = proxied.post(path, content=bytes(25_000_001), headers={"content-type": "image/png"})
+        same(answer, error_answer(path, 413, "too_large", *LARGEST))
     assert proxied.get("/readyz", headers={"X-API-Key": "wrong"}).status_code == 401
     with nginx(tmp_path / "alone", upstream="127.0.0.1:1") as (port, trusted), client(port, trusted, "k") as speaking:
-        answer = speaking.get("/readyz")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "overloaded")
-    assert answer.headers["retry-after"] == "5"
+        for path in PATHS:
+            answer = speaking.get(path)
+            same(answer, error_answer(path, 503, "overloaded", *GONE))
+            assert answer.headers["retry-after"] == "5"
+
+
+def test_a_person_signs_in_at_any_port_and_the_cookie_is_for_tls_alone(proxied: httpx.Client, server: Running) -> None:
+    """A browser that has no Fetch Metadata names the page's origin, with its port."""
+    origin = str(proxied.base_url).rstrip("/")
+    form = {"key": server.keys["operate"]}
+    del proxied.headers["X-API-Key"]
+    answer = proxied.post("/console/sign-in", data=form, headers={"origin": origin})
+    assert answer.status_code == 303, answer.text
+    assert answer.headers["set-cookie"].startswith("__Host-toolkit_session=")
+    assert "; Secure" in answer.headers["set-cookie"]
+    assert proxied.get("/console").status_code == 200
+    assert proxied.post("/console/sign-in", data=form, headers={"origin": "https://localhost"}).status_code == 403

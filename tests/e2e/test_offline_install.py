@@ -33,8 +33,20 @@ SET_UP = """
 test "$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')" = lo    # there is no way out
 ! command -v python3                                                 # and the machine is bare
 cd /kit
-./install.sh
-./install.sh | grep -v Installing                                    # again: nothing left to do
+./install.sh | grep -- '--trust /'                                   # toolkit-admin works in a folder of its own
+dropped_in=/etc/systemd/system/toolkit-serve.service.d/override.conf
+mkdir -p "${dropped_in%/*}"                                          # as `systemctl edit toolkit-serve` makes it
+echo "[Service]" >"$dropped_in"
+touch -d 2001-01-01 "$dropped_in"
+./install.sh >/tmp/said                                              # again: nothing left to do
+! grep Installing /tmp/said
+! grep Note: /tmp/said
+test "$(cat "$dropped_in") $(stat -c %y "$dropped_in" | cut -c1-4)" = "[Service] 2001"
+test "$(find /etc/systemd -newer "$dropped_in" -name 'toolkit*.service')" = ""
+cmp toolkit-serve.service /usr/local/lib/systemd/system/toolkit-serve.service
+echo mine >/etc/systemd/system/toolkit-serve.service                 # a whole unit of the site's own
+./install.sh | grep 'Note: /etc/systemd/system/toolkit-serve.service'
+test "$(cat /etc/systemd/system/toolkit-serve.service)" = mine
 test "$(stat -c '%U %a' /var/lib/toolkit /etc/toolkit | tr '\\n' ' ')" = "toolkit 700 root 700 "
 ! ls /opt/toolkit/bin/../lib/python*/site-packages | grep -x torch
 $as_service site init /var/lib/toolkit/site --trust /stick/root.json --name "hall 4"
@@ -43,7 +55,8 @@ $as_service site init /var/lib/toolkit/site --trust /stick/root.json --name "hal
 SERVE = """
 $as_service install /stick/bundle --site /var/lib/toolkit/site
 $as_service access add line-1 --role infer --site /var/lib/toolkit/site --json >/run/key
-$as_service serve --site /var/lib/toolkit/site --port 8080 --json >/run/served &
+$as_service serve --site /var/lib/toolkit/site --port 8080 --grpc-port 9000 --otlp http://127.0.0.1:4318 \\
+    --json >/run/served &
 server=$!
 python3 - <<'ASK' >/stick/answer.json
 import json, time, urllib.error, urllib.request
