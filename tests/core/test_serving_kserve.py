@@ -172,6 +172,15 @@ def test_what_does_not_fit_is_refused_in_the_protocols_own_form(pictures: Runnin
     assert 0 < len(answer.json()["error"]) < 600
 
 
+def test_more_rows_than_one_request_may_have_are_refused_with_the_limit(pictures: Running) -> None:
+    answer = post(pictures, flat(shape=[1025, 1, 2, 3], data=[7] * 6150))
+    assert (answer.status_code, set(answer.json())) == (413, {"error"})
+    assert "1,024 rows, and 1,025 came" in answer.json()["error"]
+    many = post(pictures, flat(shape=[40, 1, 2, 3], data=[0, 0, 0, 255, 255, 255] * 40)).json()["outputs"][0]
+    assert many["shape"][0] == 40
+    assert many["data"][: many["shape"][1]] == many["data"][-many["shape"][1] :]
+
+
 def raw(head: dict[str, Any], tail: bytes, length: str | None = None) -> tuple[bytes, dict[str, str]]:
     text = json.dumps(head).encode()
     return text + tail, {HEADER: str(len(text)) if length is None else length}

@@ -21,6 +21,10 @@ from toolkit.serving.refusals import ModelFault
 CPU = "CPUExecutionProvider"
 NO_FOLDER = "/dev/null/no-folder"
 
+_LARGE_BYTES = 16 * 2**20
+"""Inputs above are many times larger inside the graph, and ONNX Runtime keeps what one run took for the next ones. To
+give it back may take as long as a run of little work, so ordinary batches are below."""
+
 # ONNX Runtime's errors have no common base but Exception; RuntimeError and ValueError come from its Python wrapper.
 RUNTIME_ERRORS = (
     ort_errors.EPFail,
@@ -69,6 +73,7 @@ class OnnxPredictor:
         self.inputs = tuple(map(_spec, self._session.get_inputs()))
         self.outputs = tuple(map(_spec, self._session.get_outputs()))
         self._outputs = [output.name for output in self.outputs]
+        self._after_large = _shrinking() if self.facts.provider == CPU else None
         self._parts = (model, facts, threads, tuple(providers), weights) if portable else None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -88,8 +93,10 @@ class OnnxPredictor:
         Raises:
             ModelFault: the graph cannot take this input, or failed on it.
         """
+        large = sum(array.nbytes for array in inputs.values()) > _LARGE_BYTES
+        how = self._after_large if large else None
         try:
-            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+            return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs), how), strict=True))
         except RUNTIME_ERRORS as error:
             raise ModelFault(
                 f"the model failed on its input: {_first_line(error)}", hint="Compare the input with the model's."
@@ -169,6 +176,13 @@ def _options(threads: int, spinning_us: int, *, strict: bool) -> ort.SessionOpti
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    return options
+
+
+def _shrinking() -> ort.RunOptions:
+    """A run after which the session's memory is what it was before."""
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
 
 

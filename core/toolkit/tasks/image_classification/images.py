@@ -22,10 +22,15 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 """What is read. Every further format is code that strangers' bytes could reach."""
 
 MOST_PIXELS = 50_000_000
+MOST_SCANS = 500
+"""Of a progressive JPEG. Encoders write about ten; each one may go over all pixels, though it be a few bytes long."""
 LEAST_SIDE = 8
 NOT_AN_IMAGE = "not-an-image"
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"II*\x00", b"MM\x00*", b"RIFF")
+_JPEG = b"\xff\xd8\xff"
+_MAGIC = (_JPEG, b"\x89PNG", b"II*\x00", b"MM\x00*", b"RIFF")
+_STRIP_PIXELS = 2**20
+_SCAN = b"\xff\xda"
 _DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, EOFError,
     struct.error, zlib.error, UserWarning,
@@ -87,25 +92,33 @@ class StoredImage:
         with _telling(data):
             self._image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(self._image.width, self._image.height)
+            if data.startswith(_JPEG):
+                _check_scans(data)
 
     @property
     def pixels(self) -> int:
         """How many there are, as the header states."""
         return self._image.width * self._image.height
 
+    @property
+    def needs(self) -> int:
+        """Bytes that decoding takes, at most, as measured: WebP keeps several copies of its own."""
+        return self.pixels * (18 if self._image.format == "WEBP" else 11)
+
     def planes(self, channels: int) -> np.ndarray:
         """`decode_planes`; only once. Raises UnreadableImage."""
         with self.upright() as image:
             if channels == 1 and image.mode == "L":
                 return np.asarray(image)[:, :, None]
-            if image.mode == "RGB" and "transparency" not in image.info:
+            small = image.width * image.height <= _STRIP_PIXELS
+            if image.mode == "RGB" and "transparency" not in image.info and (small or channels == 1):
                 return np.asarray(image) if channels == 3 else np.asarray(image.convert("L"))[:, :, None]
-            return to_channels(_rgb(image), channels)
+            return _by_strips(image, channels)
 
     @contextlib.contextmanager
     def upright(self) -> Iterator[Image.Image]:
-        """The picture, decoded; what goes wrong in here is told as an UnreadableImage."""
-        with _telling(self._data), self._image as image:
+        """The picture, decoded, and let go of at the end; what goes wrong in here is told as an UnreadableImage."""
+        with _telling(self._data), contextlib.closing(self._image) as image:
             ImageOps.exif_transpose(image, in_place=True)
             yield image
 
@@ -119,7 +132,7 @@ def decode_planes(data: bytes, channels: int) -> np.ndarray:
 def decode(data: bytes) -> Decoded:
     """`decode_image`, with the mode in which the file stores its pixels. Raises UnreadableImage."""
     with StoredImage(data).upright() as image:
-        return Decoded(np.ascontiguousarray(_rgb(image)), image.mode)
+        return Decoded(_by_strips(image, 3), image.mode)
 
 
 @contextlib.contextmanager
@@ -155,6 +168,31 @@ def _check_size(width: int, height: int) -> None:
             f"the image has {width} x {height} pixels, and {LEAST_SIDE} a side are the least",
             hint="Check how it was exported.",
         )
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG of more scans than anybody writes, each of which may cost as much as the first.
+
+    Its markers are counted, and not looked for: compressed data has no such byte pair, and in all else, thumbnails and
+    what is appended, some more do no harm. To count the second byte alone is quicker, and enough for a small picture.
+    """
+    if data.count(_SCAN[1:]) > MOST_SCANS and data.count(_SCAN) > MOST_SCANS:
+        raise UnreadableImage(
+            "damaged", f"the image is damaged: a JPEG of more than {MOST_SCANS} scans",
+            hint="Save it again as a baseline JPEG, or as PNG.",
+        )  # fmt: skip
+
+
+def _by_strips(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 `[height, width, channels]`; of a large picture strip by strip, for the copies between are many."""
+    lines = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= lines:
+        return np.ascontiguousarray(to_channels(_rgb(image), channels))
+    pixels = np.empty((image.height, image.width, channels), np.uint8)
+    for top in range(0, image.height, lines):
+        strip = image.crop((0, top, image.width, min(top + lines, image.height)))
+        pixels[top : top + lines] = to_channels(_rgb(strip), channels)
+    return pixels
 
 
 def _rgb(image: Image.Image) -> np.ndarray:

@@ -174,6 +174,10 @@ class _Look:
     def brief(self) -> bool:
         return len(self._picture) <= _BRIEF_BYTES and self._stored.pixels <= _BRIEF_PIXELS
 
+    @property
+    def needs(self) -> int:
+        return self._stored.needs
+
     def __call__(self) -> Tensors:
         pixels = self._stored.planes(self._channels)
         self.size, self.measures = pixels.shape[:2], appearance(pixels)
