@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from toolkit.seal.revocation import Revocation
     from toolkit.seal.rotation import NewRoot
 
-MOST_LETTERS = 4096
-"""Of a reason, as the list's format has it."""
-
 app = typer.Typer(help="Root, publisher, issuer and revocation keys.", no_args_is_help=True)
 
 SuiteOption = Annotated[
@@ -148,6 +145,7 @@ def export(
 
 
 def _revocation(what: str, reason: str) -> Revocation:
+    from toolkit.seal.canonical import TEXT
     from toolkit.seal.keys import home_trust
     from toolkit.seal.recipient import load_recipient
     from toolkit.seal.revocation import REVOKED_ID, Revocation
@@ -159,7 +157,7 @@ def _revocation(what: str, reason: str) -> Revocation:
             f"{what[:80]!r} is neither a key, nor a recipient, nor a bundle",
             hint="A key is named by all its digits: `toolkit keys list` shows them.",
         )
-    if not reason.isprintable() or len(reason) > MOST_LETTERS:
+    if not reason.isprintable() or re.fullmatch(TEXT, reason) is None:
         raise UsageError("the reason is too long, or holds what cannot be printed", hint="Give another --reason.")
     if identity in map(name_of, home_trust(_existing()).roots):
         raise UsageError(f"{identity[:16]}… is a root key, and a list ends none", hint="toolkit keys rotate root")

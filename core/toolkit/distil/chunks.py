@@ -65,6 +65,10 @@ class Mix:
     def __post_init__(self) -> None:
         check_divergence(self.beta, self.temperature)
 
+    def at(self, progress: float) -> Mix:
+        """The same throughout a training, of which `progress`, 0..1, is done."""
+        return self
+
 
 @dataclass(frozen=True)
 class Tokens:

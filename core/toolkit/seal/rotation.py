@@ -202,12 +202,13 @@ def _payload(trust: TrustRoot, role: str, old: str, new: str, ciphers: Sequence[
         # A revoked one stays while there is room: a grant by it is passed over, and one by a stranger refused.
         return [new, *(signers if len(signers) < MAX_SIGNERS else _unrevoked(trust, signers))]
 
-    roots = [new if one == old else one for one in trust.roots] if role == "root" else list(trust.roots)
-    revokers = [new if one == old else one for one in trust.revokers] if role == "revocation" else list(trust.revokers)
+    def swapped(signers: tuple[str, ...]) -> list[str]:
+        return [new if one == old else one for one in signers]  # no root names one key for two roles
+
     return root_payload(
-        version=trust.version + 1, roots=roots, threshold=trust.threshold,
+        version=trust.version + 1, roots=swapped(trust.roots), threshold=trust.threshold,
         publishers=with_new("publisher", trust.publishers), issuers=with_new("issuer", trust.issuers),
-        revokers=revokers, models=with_new("model", trust.models),
+        revokers=swapped(trust.revokers), models=with_new("model", trust.models),
         development=trust.development, ciphers={*trust.ciphers, *ciphers},
     )  # fmt: skip
 

@@ -218,7 +218,7 @@ class Intake:
 
     async def _read(self, headers: Headers, receive: Receive, most: int) -> bytes | None:
         """The whole body, or None where the client left in the middle of it."""
-        if stated_length(headers.get("content-length", "")) > most:
+        if _stated_length(headers.get("content-length", "")) > most:
             raise _too_large(most)
         body, complete = bytearray(), False
         try:
@@ -240,7 +240,7 @@ class Intake:
         return bytes(body)
 
 
-def stated_length(text: str) -> float:
+def _stated_length(text: str) -> float:
     """What a header says of a length, which is digits, but maybe thousands of them: Python would not read those."""
     return int(text or 0) if len(text) <= _LENGTH_DIGITS else math.inf
 

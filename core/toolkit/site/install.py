@@ -230,7 +230,7 @@ def _check_rank(manifest: Manifest, state: State, permille: int) -> None:
     rank, kept = (manifest.epoch, manifest.counter), state.find(manifest.bundle_id)
     if permille == ALL and kept is not None and kept.manifest_sha256 == manifest.digest:
         return
-    if rank < mark.rank:
+    if _is_older(manifest, state):
         raise Refused(
             f"{manifest.bundle_id} (epoch {rank[0]}, counter {rank[1]}) is older than what was installed here "
             f"(epoch {mark.epoch}, counter {mark.counter})",

@@ -87,7 +87,7 @@ class Exposure:
 
     def mix(self, progress: float, *, own: bool) -> Mix:
         """What a token's loss is made of there."""
-        mix = self.given.at(progress) if isinstance(self.given, Mixture) else self.given
+        mix = self.given.at(progress)
         return replace(mix, hard_label=0.0 if own else mix.hard_label, beta=self.beta.at(progress))
 
 

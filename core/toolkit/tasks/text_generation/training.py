@@ -122,7 +122,7 @@ class SequenceLesson:
 
     def teach(self, learner: Learner, part: Part, progress: float, precision: Precision) -> Taught:
         model = cast(PreTrainedModel, learner.student)
-        mix = self.mix.at(progress) if isinstance(self.mix, Mixture) else self.mix
+        mix = self.mix.at(progress)
         with precision.products(learner):
             states, places = completion_states(model, part.batch)
             said = None if self.knowledge is None else self.knowledge.of(part.batch.samples, states.device)
